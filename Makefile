@@ -1,0 +1,58 @@
+# `make demo` runs the demo study, `make test` runs every check; both set up what they need.
+
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+VENV := .venv
+BIN := $(abspath $(VENV)/bin)
+
+# Recipes find the environment's programs first, so that jobs run in it without activation.
+export PATH := $(BIN):$(PATH)
+
+.PHONY: demo report test lint unit format lock clean-results help
+
+help:
+	@echo "make demo    pretrain the demo model and run the demo study to its figures"
+	@echo "make test    run every check: style, types, workflow, tests"
+	@echo "make format  rewrite the code in its style"
+	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
+
+$(VENV)/installed: envs/requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --requirement envs/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+demo: $(VENV)/installed
+	snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs
+	snakemake --cores $(CORES) --report results/report.html
+	@echo
+	@echo "The demo study is done. Where to look:"
+	@echo "  figures   results/figures/demo/*.svg"
+	@echo "  report    results/report.html"
+	@echo "  tables    results/tables/concepts_accuracy.csv and concepts_outcomes.csv"
+	@echo "  anything  $(VENV)/bin/glossogenesis inspect PATH"
+
+test: $(VENV)/installed lint unit
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile rules
+	snakemake --lint
+	mypy
+
+unit: $(VENV)/installed
+	pytest
+
+format: $(VENV)/installed
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile rules
+
+lock:
+	rm -rf .lock-venv
+	$(PYTHON) -m venv .lock-venv
+	.lock-venv/bin/python -m pip install --quiet "setuptools>=77" ".[test]"
+	.lock-venv/bin/python -m pip freeze --exclude glossogenesis --all | sed 's/+cpu$$//' \
+		| grep -v -E '^(pip|nvidia-|triton|cuda-)' > envs/requirements.lock
+	rm -rf .lock-venv

@@ -1,0 +1,40 @@
+"""Glossogenesis: how a language model becomes multilingual, checkpoint by checkpoint.
+
+`config.yaml` is the demo study; give another with `--configfile study.yaml`, and nothing of the
+demo is read.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.12")
+
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config.yaml"
+
+
+pathvars:
+    results="results",
+    logs="logs",
+    benchmarks="benchmarks/measured",
+
+
+include: "rules/common.smk"
+include: "rules/checkpoints.smk"
+include: "rules/prompts.smk"
+include: "rules/concepts.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        concepts_targets(),
+
+
+rule concepts:
+    """The concepts study: its tables and figures."""
+    input:
+        concepts_targets(),

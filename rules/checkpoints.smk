@@ -1,0 +1,86 @@
+"""
+This part of the workflow brings checkpoints into place.
+
+REQUIRED INPUTS:
+    the checkpoint sheet; for `pretrain:NAME`, the lexicon or the text files of that pretraining
+OUTPUTS:
+    <results>/pretraining/{pretraining}/manifest.json             what was trained, with its weights beside it
+    <results>/checkpoints/{model}/{checkpoint}/manifest.json      where a checkpoint's files lie
+
+STEPS:
+    pretrain_model     trains a model on generated or given text and saves its checkpoints
+    fetch_checkpoint   finds or downloads one checkpoint and records its revision and digests
+"""
+
+
+def pretraining_inputs(wildcards):
+    """Return the lexicon and any text files that a pretraining reads."""
+    written = study.settings.pretrain[wildcards.pretraining].text.paths
+    return {"lexicon": study.lexicon_path, "text": [study.path(path) for path in written]}
+
+
+def checkpoint_inputs(wildcards):
+    """Return the pretraining that a checkpoint comes from, or nothing."""
+    name = study.checkpoint(wildcards.model, wildcards.checkpoint).pretrained_by
+    return [f"<results>/pretraining/{name}/manifest.json"] if name else []
+
+
+rule pretrain_model:
+    input:
+        unpack(pretraining_inputs),
+    output:
+        manifest="<results>/pretraining/{pretraining}/manifest.json",
+        training="<results>/pretraining/{pretraining}/training.parquet",
+    log:
+        "<logs>/pretrain_model/{pretraining}.log",
+    benchmark:
+        "<benchmarks>/pretrain_model/{pretraining}.tsv"
+    conda:
+        "../envs/models.yaml"
+    threads: 8
+    resources:
+        gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
+        mem_mb=memory_of("pretraining", "pretraining"),
+        runtime=runtime_of("pretraining", "pretraining"),
+        disk_mb=disk_of("pretraining", "pretraining"),
+        study=study.name,
+    params:
+        script=program("pretrain_model"),
+        code=code_digest("pretrain_model"),
+        settings=lambda wildcards: as_text(stage_settings.pretrain_settings(study, wildcards.pretraining)),
+        resume_dir="<results>/resume/pretraining/{pretraining}",
+    message:
+        "Pretraining {wildcards.pretraining}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --lexicon {input.lexicon:q} --resume-dir {params.resume_dir:q} --threads {threads}"
+        " --output {output.manifest:q} --training {output.training:q} > {log:q} 2>&1"
+
+
+rule fetch_checkpoint:
+    input:
+        pretraining=checkpoint_inputs,
+    output:
+        manifest="<results>/checkpoints/{model}/{checkpoint}/manifest.json",
+    log:
+        "<logs>/fetch_checkpoint/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/models.yaml"
+    resources:
+        mem_mb=memory_of("checkpoint"),
+        runtime=runtime_of("checkpoint"),
+        disk_mb=disk_of("checkpoint"),
+        study=study.name,
+    params:
+        script=program("fetch_checkpoint"),
+        code=code_digest("fetch_checkpoint"),
+        settings=settings_of("checkpoint", "model", "checkpoint"),
+        pretraining=lambda wildcards, input: [f"--pretraining {path}" for path in input.pretraining],
+    message:
+        "Fetching {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --model {wildcards.model:q} --checkpoint {wildcards.checkpoint:q} {params.pretraining}"
+        " --output {output.manifest:q} > {log:q} 2>&1"

@@ -1,0 +1,109 @@
+"""
+Loads the study and gives rules what they share: settings, sources of code, and resources.
+
+REQUIRED INPUTS:
+    the study (config.yaml, or what --configfile names), its checkpoint sheet and its lexicon
+
+Nothing is computed here, and nothing heavy is imported.
+"""
+
+import json
+import os
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from glossogenesis import costs, preflight
+from glossogenesis.config import stage_settings
+from glossogenesis.config.section import NAME_PATTERN
+from glossogenesis.config.study import check_study
+from glossogenesis.errors import StudyError
+from glossogenesis.provenance import code_digest
+
+try:
+    study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
+    if workflow.is_main_process:
+        preflight.check(study)
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    model=NAME_PATTERN.strip("^$"),
+    checkpoint=NAME_PATTERN.strip("^$"),
+    pretraining=NAME_PATTERN.strip("^$"),
+
+
+def program(name):
+    """Return the path of a rule's script, relative to the working directory where it can be."""
+    return os.path.relpath(Path(workflow.basedir) / "workflow_scripts" / f"{name}.py")
+
+
+def as_text(settings):
+    """Return a stage's settings as JSON with sorted keys, so that equal settings are equal text."""
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def settings_of(stage, *wildcard_names):
+    """Return a param function: the slice `stage` of the study, for the wildcards of that name."""
+    slice_of = getattr(stage_settings, f"{stage}_settings")
+
+    def settings(wildcards):
+        return as_text(slice_of(study, *(wildcards[name] for name in wildcard_names)))
+
+    return settings
+
+
+def memory_of(stage, wildcard="model"):
+    """Return a resource function: memory in MB, half as much again at each retry."""
+    cost_of = getattr(costs, f"{stage}_cost")
+
+    def memory(wildcards, attempt):
+        return cost_of(study, wildcards[wildcard]).requested_memory_mb(attempt)
+
+    return memory
+
+
+def runtime_of(stage, wildcard="model"):
+    """Return a resource function: minutes, doubled at each retry."""
+    cost_of = getattr(costs, f"{stage}_cost")
+
+    def runtime(wildcards, attempt):
+        return cost_of(study, wildcards[wildcard]).runtime_minutes(attempt)
+
+    return runtime
+
+
+def disk_of(stage, wildcard="model"):
+    """Return a resource function: disk space in MB."""
+    cost_of = getattr(costs, f"{stage}_cost")
+
+    def disk(wildcards):
+        return 100 + cost_of(study, wildcards[wildcard]).disk_bytes // 10**6
+
+    return disk
+
+
+def model_setting(name):
+    """Return a function of wildcards: one key of the model's section of the study."""
+
+    def setting(wildcards):
+        return getattr(study.settings.models[wildcards.model], name)
+
+    return setting
+
+
+def checkpoint_manifest(wildcards):
+    """Return the manifest of the checkpoint that the wildcards name."""
+    return f"<results>/checkpoints/{wildcards.model}/{wildcards.checkpoint}/manifest.json"
+
+
+def concepts_targets():
+    """Return the tables and figures of the concepts study, none where it is not enabled."""
+    concepts = study.settings.concepts
+    if concepts is None or not concepts.enabled:
+        return []
+    return [
+        *expand("<results>/tables/concepts_{table}.{format}", table=TABLES, format=["parquet", "csv"]),
+        *expand("<results>/figures/{model}/{figure}.svg", model=study.models, figure=FIGURES),
+    ]

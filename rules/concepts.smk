@@ -1,0 +1,83 @@
+"""
+This part of the workflow measures when and where a model's languages share concepts.
+
+REQUIRED INPUTS:
+    a checkpoint's manifest, the model's prompts, the lexicon
+OUTPUTS:
+    <results>/concepts/{model}/{checkpoint}/states.safetensors    what the model holds of each concept
+    <results>/concepts/{model}/{checkpoint}/patching.parquet      one row an item, setting, start layer
+
+STEPS:
+    extract_states       one forward pass a source prompt, all layers
+    patch_translations   patches the states into target prompts, generates and scores answers
+"""
+
+
+rule extract_states:
+    input:
+        checkpoint=checkpoint_manifest,
+        prompts="<results>/prompts/{model}/translation.parquet",
+    output:
+        states="<results>/concepts/{model}/{checkpoint}/states.safetensors",
+    log:
+        "<logs>/extract_states/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/extract_states/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/models.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of("states"),
+        runtime=runtime_of("states"),
+        disk_mb=disk_of("states"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("extract_states"),
+        code=code_digest("extract_states"),
+        settings=settings_of("states", "model"),
+    message:
+        "Extracting source states of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --checkpoint {input.checkpoint:q} --prompts {input.prompts:q}"
+        " --batch-size {resources.batch_size} --device {resources.device}"
+        " --output {output.states:q} > {log:q} 2>&1"
+
+
+rule patch_translations:
+    input:
+        checkpoint=checkpoint_manifest,
+        prompts="<results>/prompts/{model}/translation.parquet",
+        states="<results>/concepts/{model}/{checkpoint}/states.safetensors",
+        lexicon=study.lexicon_path,
+    output:
+        patching="<results>/concepts/{model}/{checkpoint}/patching.parquet",
+    log:
+        "<logs>/patch_translations/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/patch_translations/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/models.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of("patching"),
+        runtime=runtime_of("patching"),
+        disk_mb=disk_of("patching"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("patch_translations"),
+        code=code_digest("patch_translations"),
+        settings=settings_of("patching", "model"),
+    message:
+        "Patching translations of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --checkpoint {input.checkpoint:q} --prompts {input.prompts:q} --states {input.states:q}"
+        " --lexicon {input.lexicon:q} --batch-size {resources.batch_size}"
+        " --device {resources.device} --output {output.patching:q} > {log:q} 2>&1"

@@ -1,0 +1,46 @@
+"""
+This part of the workflow gathers all checkpoints into tables.
+
+REQUIRED INPUTS:
+    the patching rows of every checkpoint; the checkpoint sheet
+OUTPUTS:
+    <results>/tables/concepts_{accuracy,outcomes,probability}.{parquet,csv}
+
+STEPS:
+    tabulate_concepts   counts, shares and intervals per checkpoint, setting, pair and start layer
+"""
+
+TABLES = ["accuracy", "outcomes", "probability"]
+
+
+rule tabulate_concepts:
+    input:
+        sheet=study.path(study.settings.checkpoints),
+        patching=[
+            f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet" for row in study.sheet
+        ],
+    output:
+        tables=expand("<results>/tables/concepts_{table}.parquet", table=TABLES),
+        csv=expand("<results>/tables/concepts_{table}.csv", table=TABLES),
+    log:
+        "<logs>/tabulate_concepts.log",
+    benchmark:
+        "<benchmarks>/tabulate_concepts.tsv"
+    conda:
+        "../envs/figures.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 60 * attempt,
+        study=study.name,
+    params:
+        script=program("tabulate_concepts"),
+        code=code_digest("tabulate_concepts"),
+        settings=as_text(stage_settings.table_settings(study)),
+        patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
+        folder=subpath(output.tables[0], parent=True),
+    message:
+        "Tabulating the concepts study"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --sheet {input.sheet:q} --patching {params.patching:q} --output {params.folder:q}"
+        " > {log:q} 2>&1"

@@ -1,0 +1,51 @@
+"""Extract source states: the residual stream at the query word of every source prompt, all layers.
+
+One forward pass a prompt, once per (concept, language pair); every patched setting averages them.
+"""
+
+from glossogenesis.models.capture import residual_at
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.loading import load_model
+from glossogenesis.patching.states import check_tokenizer, extract_states
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.storage.tables import read_provenance, read_table
+from glossogenesis.storage.tensors import write_tensors
+
+
+def main() -> None:
+    """Write the source states of one checkpoint."""
+    arguments = program_arguments(
+        __doc__,
+        checkpoint={"help": "manifest of the checkpoint"},
+        prompts={},
+        batch_size={"type": int},
+        device={"type": str},
+        output={},
+    )
+    manifest = CheckpointManifest.read(arguments.checkpoint)
+    check_tokenizer(manifest, read_provenance(arguments.prompts), arguments.checkpoint)
+    loaded = load_model(
+        manifest.location, dtype=arguments.settings["dtype"], device=arguments.device
+    )
+    states = extract_states(
+        read_table(arguments.prompts),
+        lambda token_ids, positions: residual_at(
+            loaded.anatomy, token_ids, positions, batch_size=arguments.batch_size
+        ),
+    )
+    provenance = provenance_of(
+        arguments,
+        "states",
+        {"prompts": arguments.prompts, "checkpoint": arguments.checkpoint},
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        dtype=arguments.settings["dtype"],
+        device=loaded.anatomy.device.type,
+        facts={"concepts": states.concepts, "axes": ["concept", "layer", "d_model"]},
+    )
+    write_tensors(arguments.output, states.by_pair, provenance)
+
+
+if __name__ == "__main__":
+    run_program(main)

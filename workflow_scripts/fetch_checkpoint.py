@@ -1,0 +1,47 @@
+"""Bring one checkpoint into place and record what it is.
+
+A Hub checkpoint is downloaded, a local folder or one that the workflow pretrained is found; either
+way the manifest names the files, their sizes and digests, and the resolved commit.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from glossogenesis.config.sheet import PRETRAIN_PREFIX
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.manifest import describe_checkpoint
+from glossogenesis.models.saved_steps import folder_of_step
+from glossogenesis.program import program_arguments, provenance_of, run_program
+
+
+def main() -> None:
+    """Write the manifest of one checkpoint."""
+    arguments = program_arguments(
+        __doc__,
+        model={"type": str},
+        checkpoint={"type": str},
+        pretraining={"default": None, "help": "manifest of the pretraining that saved it"},
+        output={},
+    )
+    provenance = provenance_of(arguments, "checkpoint", {}, model=arguments.model)
+    manifest = describe_checkpoint(
+        location(arguments.settings, arguments.pretraining),
+        model=arguments.model,
+        checkpoint=arguments.checkpoint,
+        source=arguments.settings["source"],
+        provenance=asdict(provenance),
+    )
+    manifest.write(arguments.output)
+
+
+def location(settings: dict[str, Any], pretraining: Path | None) -> CheckpointLocation:
+    """Return where the sheet's source leads."""
+    source = settings["source"]
+    if source.startswith(PRETRAIN_PREFIX) and pretraining is not None:
+        return CheckpointLocation(str(folder_of_step(pretraining.parent, settings["step"])))
+    return CheckpointLocation(source, settings["revision"], settings["subfolder"])
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,47 @@
+"""Write a model's few-shot translation prompts with their tokens and patched positions."""
+
+from glossogenesis.corpora.lexicon import read_lexicon
+from glossogenesis.corpora.prompt_table import build_prompts
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.loading import load_tokenizer
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.storage.tables import write_table
+
+
+def main() -> None:
+    """Write every source and target prompt of one model."""
+    arguments = program_arguments(
+        __doc__,
+        model={"type": str},
+        lexicon={},
+        checkpoint={"help": "manifest of the checkpoint whose tokenizer the model has"},
+        output={},
+    )
+    settings = arguments.settings
+    manifest = CheckpointManifest.read(arguments.checkpoint)
+    tokenizer = load_tokenizer(manifest.tokenizer_location)
+    prompts = build_prompts(
+        read_lexicon(arguments.lexicon, **settings["lexicon"]),
+        lambda text: tokenizer.encode(text, add_special_tokens=settings["add_special_tokens"]),
+        endonyms=settings["endonyms"],
+        source_pairs=[tuple(pair) for pair in settings["source_pairs"]],
+        measured_pairs=[tuple(pair) for pair in settings["measured_pairs"]],
+        items=settings["items"],
+        few_shot=settings["few_shot"],
+        seed=settings["seed"],
+        space_variants=settings["space_variants"],
+    )
+    print(prompts.summary)
+    provenance = provenance_of(
+        arguments,
+        "prompts",
+        {"lexicon": arguments.lexicon},
+        model=arguments.model,
+        seed=settings["seed"],
+        facts={"tokenizer_digest": manifest.tokenizer_digest, **prompts.counts},
+    )
+    write_table(arguments.output, prompts.table, provenance)
+
+
+if __name__ == "__main__":
+    run_program(main)
