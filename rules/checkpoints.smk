@@ -13,18 +13,6 @@ STEPS:
 """
 
 
-def pretraining_inputs(wildcards):
-    """Return the lexicon and any text files that a pretraining reads."""
-    written = study.settings.pretrain[wildcards.pretraining].text.paths
-    return {"lexicon": study.lexicon_path, "text": [study.path(path) for path in written]}
-
-
-def checkpoint_inputs(wildcards):
-    """Return the pretraining that a checkpoint comes from, or nothing."""
-    name = study.checkpoint(wildcards.model, wildcards.checkpoint).pretrained_by
-    return [f"<results>/pretraining/{name}/manifest.json"] if name else []
-
-
 rule pretrain_model:
     input:
         unpack(pretraining_inputs),
@@ -47,7 +35,9 @@ rule pretrain_model:
     params:
         script=program("pretrain_model"),
         code=code_digest("pretrain_model"),
-        settings=lambda wildcards: as_text(stage_settings.pretrain_settings(study, wildcards.pretraining)),
+        settings=lambda wildcards: as_text(
+            stage_settings.pretrain_settings(study, wildcards.pretraining)
+        ),
         resume_dir="<results>/resume/pretraining/{pretraining}",
     message:
         "Pretraining {wildcards.pretraining}"
@@ -77,7 +67,9 @@ rule fetch_checkpoint:
         script=program("fetch_checkpoint"),
         code=code_digest("fetch_checkpoint"),
         settings=settings_of("checkpoint", "model", "checkpoint"),
-        pretraining=lambda wildcards, input: [f"--pretraining {path}" for path in input.pretraining],
+        pretraining=lambda wildcards, input: [
+            f"--pretraining {path}" for path in input.pretraining
+        ],
     message:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:

@@ -95,7 +95,33 @@ def model_setting(name):
 
 def checkpoint_manifest(wildcards):
     """Return the manifest of the checkpoint that the wildcards name."""
-    return f"<results>/checkpoints/{wildcards.model}/{wildcards.checkpoint}/manifest.json"
+    return (
+        f"<results>/checkpoints/{wildcards.model}/{wildcards.checkpoint}/manifest.json"
+    )
+
+
+def pretraining_inputs(wildcards):
+    """Return the lexicon and any text files that a pretraining reads."""
+    written = study.settings.pretrain[wildcards.pretraining].text.paths
+    return {
+        "lexicon": study.lexicon_path,
+        "text": [study.path(path) for path in written],
+    }
+
+
+def checkpoint_inputs(wildcards):
+    """Return the pretraining that a checkpoint comes from, or nothing."""
+    name = study.checkpoint(wildcards.model, wildcards.checkpoint).pretrained_by
+    return [f"<results>/pretraining/{name}/manifest.json"] if name else []
+
+
+def first_checkpoint_manifest(wildcards):
+    """Return the manifest of the model's first checkpoint in the sheet.
+
+    Its tokenizer stands for the model's: a row added below changes no prompt.
+    """
+    first = study.checkpoints_of(wildcards.model)[0].checkpoint
+    return f"<results>/checkpoints/{wildcards.model}/{first}/manifest.json"
 
 
 def concepts_targets():
@@ -104,6 +130,12 @@ def concepts_targets():
     if concepts is None or not concepts.enabled:
         return []
     return [
-        *expand("<results>/tables/concepts_{table}.{format}", table=TABLES, format=["parquet", "csv"]),
-        *expand("<results>/figures/{model}/{figure}.svg", model=study.models, figure=FIGURES),
+        *expand(
+            "<results>/tables/concepts_{table}.{format}",
+            table=TABLES,
+            format=["parquet", "csv"],
+        ),
+        *expand(
+            "<results>/figures/{model}/{figure}.svg", model=study.models, figure=FIGURES
+        ),
     ]

@@ -11,15 +11,6 @@ STEPS:
 """
 
 
-def first_checkpoint_manifest(wildcards):
-    """Return the manifest of the model's first checkpoint in the sheet.
-
-    Its tokenizer stands for the model's: a row added below changes no prompt.
-    """
-    first = study.checkpoints_of(wildcards.model)[0].checkpoint
-    return f"<results>/checkpoints/{wildcards.model}/{first}/manifest.json"
-
-
 rule write_prompts:
     input:
         lexicon=study.lexicon_path,

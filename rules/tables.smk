@@ -17,11 +17,15 @@ rule tabulate_concepts:
     input:
         sheet=study.path(study.settings.checkpoints),
         patching=[
-            f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet" for row in study.sheet
+            f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet"
+            for row in study.sheet
         ],
     output:
-        tables=expand("<results>/tables/concepts_{table}.parquet", table=TABLES),
-        csv=expand("<results>/tables/concepts_{table}.csv", table=TABLES),
+        accuracy=multiext("<results>/tables/concepts_accuracy", ".parquet", ".csv"),
+        outcomes=multiext("<results>/tables/concepts_outcomes", ".parquet", ".csv"),
+        probability=multiext(
+            "<results>/tables/concepts_probability", ".parquet", ".csv"
+        ),
     log:
         "<logs>/tabulate_concepts.log",
     benchmark:
@@ -36,8 +40,8 @@ rule tabulate_concepts:
         script=program("tabulate_concepts"),
         code=code_digest("tabulate_concepts"),
         settings=as_text(stage_settings.table_settings(study)),
-        patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
-        folder=subpath(output.tables[0], parent=True),
+        patching="<results>/concepts",
+        folder="<results>/tables",
     message:
         "Tabulating the concepts study"
     shell:

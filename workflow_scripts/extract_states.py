@@ -4,8 +4,8 @@ One forward pass a prompt, once per (concept, language pair); every patched sett
 """
 
 from glossogenesis.models.capture import residual_at
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.states import check_tokenizer, extract_states
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tables import read_provenance, read_table

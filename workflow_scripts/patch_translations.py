@@ -6,7 +6,6 @@ Every setting, start layer and target pair of one checkpoint, from one load of i
 from typing import Any
 
 import polars as pl
-
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model, load_tokenizer
@@ -44,9 +43,7 @@ def main() -> None:
     states = states_from_file(
         tensors.read_tensors(arguments.states), tensors.read_provenance(arguments.states)
     )
-    words = AnswerWords(
-        read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"]
-    )
+    words = AnswerWords(read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"])
 
     def decode(token_ids: Any) -> str:
         return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))

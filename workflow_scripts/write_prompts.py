@@ -2,8 +2,8 @@
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.loading import load_tokenizer
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tables import write_table
 

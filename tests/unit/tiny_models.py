@@ -20,6 +20,8 @@ _SHARED: dict[str, Any] = {
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
+    # A tied head would make random models repeat the last token.
+    "tie_word_embeddings": False,
 }
 _GATED: dict[str, Any] = {
     **_SHARED,

@@ -52,6 +52,8 @@ class ConceptsSettings(Section):
     """`fast` recomputes only what a patch changes; `reference` runs whole prompts under hooks."""
     interval: Literal["wilson", "bootstrap"] = "wilson"
     """Intervals of accuracies; `bootstrap` resamples concepts, which recur over items."""
+    resamples: Annotated[int, Field(ge=100)] = 2000
+    """Resamples of every bootstrap interval; mean probabilities always have one."""
     figure_start_layer: Literal["best"] | Annotated[int, Field(ge=0)] = "best"
     """Start layer in the figure over checkpoints; `best`: the one with the highest mean accuracy
     at the last checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -51,6 +52,11 @@ class DemoText(Section):
             raise ValueError(f"{lines[0]} lines at least and {lines[1]} at most; swap them")
         return lines
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that the text is read from: none."""
+        return ()
+
 
 class FileText(Section):
     """Text from the user's own files."""
@@ -89,6 +95,8 @@ class ModelSize(Section):
     """Inner width of the MLP."""
     positions: Positive = 512
     """Longest text that the saved configuration declares."""
+    rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    """Base of the rotary positions' wavelengths; a smaller one suits short contexts."""
     tied_embeddings: bool = True
     """Whether the output head is the embedding matrix."""
 
@@ -134,6 +142,15 @@ class OptimizerSettings(Section):
     """Largest norm of the gradient; a longer one is shortened to it."""
 
 
+class ShortContext(Section):
+    """Steps at the beginning that are trained on shorter sequences."""
+
+    context: Annotated[int, Field(ge=8)]
+    """Tokens of a sequence."""
+    steps: Positive
+    """For how many steps."""
+
+
 class PretrainSettings(Section):
     """A pretraining run: text, sizes, training, and the steps that are saved."""
 
@@ -148,6 +165,9 @@ class PretrainSettings(Section):
     """Tokens of a training sequence."""
     batch: Positive = 32
     """Sequences of a step."""
+    short_contexts: tuple[ShortContext, ...] = ()
+    """Training begins with shorter sequences, as many more of them in a step, and lengthens them;
+    attention learns where to look sooner."""
     optimizer: OptimizerSettings = OptimizerSettings()
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the blocks' arithmetic; weights are kept and saved in float32."""
@@ -179,6 +199,12 @@ class PretrainSettings(Section):
                 f"`context` {self.context} is longer than `model.positions` "
                 f"{self.model.positions}; raise the latter"
             )
+        for short in self.short_contexts:
+            if self.tokens_per_step % short.context:
+                raise ValueError(
+                    f"`short_contexts` has context {short.context}, which does not divide the "
+                    f"{self.tokens_per_step} tokens of a step; change it, `context` or `batch`"
+                )
         if isinstance(self.text, DemoText) and sorted(self.text.phases) != expected:
             raise ValueError(
                 f"`text.phases` describes phases {sorted(self.text.phases)}, but `steps` has "
@@ -190,6 +216,20 @@ class PretrainSettings(Section):
     def total_steps(self) -> int:
         """Training steps of all phases together."""
         return sum(self.steps.values())
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that a step is trained on."""
+        return self.batch * self.context
+
+    def context_at(self, step: int) -> int:
+        """Tokens of a sequence in a step, counting steps from 1."""
+        end = 0
+        for short in self.short_contexts:
+            end += short.steps
+            if step <= end:
+                return short.context
+        return self.context
 
     def phase_of(self, step: int) -> int:
         """The phase in which a step is trained, counting steps from 1; step 0 is of phase 1."""

@@ -32,14 +32,19 @@ def endonyms(study: Study) -> dict[str, str]:
 
 
 def pretrain_settings(study: Study, name: str) -> Settings:
-    """What a pretraining run depends on."""
+    """What a pretraining run depends on: of the languages, only those that it sees."""
+    seen = {
+        code: language
+        for code, language in study.settings.languages.items()
+        if any(language.share.values())
+    }
     return {
         "training": study.settings.pretrain[name].model_dump(mode="json"),
-        "lexicon": lexicon_settings(study),
-        "endonyms": endonyms(study),
+        "lexicon": {**lexicon_settings(study), "languages": list(seen)},
+        "endonyms": {code: language.endonym for code, language in seen.items()},
         "shares": {
             code: {str(phase): share for phase, share in language.share.items()}
-            for code, language in study.settings.languages.items()
+            for code, language in seen.items()
         },
     }
 
@@ -105,12 +110,12 @@ def patching_settings(study: Study, model: str) -> Settings:
 
 
 def table_settings(study: Study) -> Settings:
-    """What the aggregated tables depend on: the sheet's facts about every checkpoint."""
-    columns = {"model", "checkpoint", "step", "tokens", "phase"}
+    """What the aggregated tables depend on beside the sheet and the rows of each checkpoint."""
+    concepts = study.concepts
     return {
-        "checkpoints": [row.model_dump(include=columns) for row in study.sheet],
-        "interval": study.concepts.interval,
-        "seed": study.concepts.seed,
+        "interval": concepts.interval,
+        "resamples": concepts.resamples,
+        "seed": concepts.seed,
     }
 
 

@@ -53,32 +53,42 @@ def training_axis(data: pl.DataFrame) -> TrainingAxis:
 
 
 def short_number(value: float) -> str:
-    """`value` in at most three digits and a unit: 0, 512, 4.1k, 1.5M, 48B, 3T."""
+    """`value` in full below ten thousand, else in three digits and a unit: 0, 1152, 65.5k, 1.5M, 48B, 3T."""
     for size, unit in _UNITS:
-        if value >= size:
-            return f"{_three_digits(value / size)}{unit}"
-    return _three_digits(value)
+        if value >= max(size, 10_000):
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def positions(rows: pl.DataFrame, training: TrainingAxis, place: int, number: int) -> list[float]:
+    """Where on the x axis the checkpoints of series `place` of `number` stand.
+
+    At a single checkpoint the series stand side by side, since there is nothing else to tell them apart.
+    """
+    if len(training.values) > 1:
+        return [float(value) for value in rows[training.column]]
+    return [(place + 0.5) / number - 0.5] * rows.height
 
 
 def draw_training_axis(axes: Axes, training: TrainingAxis) -> None:
     """Set scale, ticks and label of the x axis."""
-    positive = [value for value in training.values if value > 0]
-    if not positive:
+    axes.set_xlabel(training.label)
+    if len(training.values) == 1:
         axes.set_xlim(-1, 1)
-        ticks = [0.0]
+        axes.set_xticks([0], [short_number(training.values[0])])
+        return
+    positive = [value for value in training.values if value > 0]
+    if positive[0] == training.values[0]:
+        axes.set_xscale("log")
+        axes.set_xlim(positive[0] / _margin(positive), positive[-1] * _margin(positive))
     else:
-        if positive[0] == training.values[0]:
-            axes.set_xscale("log")
-            axes.set_xlim(positive[0] / _margin(positive), positive[-1] * _margin(positive))
-        else:
-            axes.set_xscale("symlog", linthresh=positive[0], linscale=_ZERO_STRETCH)
-            axes.set_xlim(-0.15 * positive[0], positive[-1] * _margin(positive))
-        ticks = _ticks(training.values)
-        axes.xaxis.set_minor_locator(FixedLocator(_minor_ticks(positive)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xscale("symlog", linthresh=positive[0], linscale=_ZERO_STRETCH)
+        axes.set_xlim(-0.15 * positive[0], positive[-1] * _margin(positive))
+    ticks = _ticks(training.values)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_major_formatter(FixedFormatter([short_number(tick) for tick in ticks]))
-    axes.set_xlabel(training.label)
+    axes.xaxis.set_minor_locator(FixedLocator(_minor_ticks(positive)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_phases(axes: Axes, training: TrainingAxis, *, label: bool) -> None:
@@ -103,10 +113,6 @@ def draw_phases(axes: Axes, training: TrainingAxis, *, label: bool) -> None:
 def _halfway(left: float, right: float) -> float:
     """Halfway on the scale of the axis, which is linear between 0 and the first positive value."""
     return math.sqrt(left * right) if left > 0 else (left + right) / 2
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.3g}" if value < 1000 else f"{value:.0f}"
 
 
 def even_places(number: int, most: int) -> list[int]:

@@ -58,7 +58,9 @@ def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFram
     """
     rows = accuracy.filter(setting="tgt_unpatched", subset="all")
     if rows.is_empty():
-        raise StudyError("concepts_accuracy has no rows of setting tgt_unpatched; tabulate it again")
+        raise StudyError(
+            "concepts_accuracy has no rows of setting tgt_unpatched; tabulate it again"
+        )
     codes = {*rows["input_language"], *rows["output_language"]}
     if unknown := sorted(codes - set(languages.groups)):
         raise StudyError(f"language {unknown[0]!r} has results but no entry under `languages`")
@@ -77,9 +79,7 @@ def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFram
     kinds = ("copying", "pivot", "no_pivot", "unseen")
     return (
         pooled.with_columns(group=group)
-        .sort(
-            _rank("kind", kinds), _rank("output_language", languages.codes), maintain_order=True
-        )
+        .sort(_rank("kind", kinds), _rank("output_language", languages.codes), maintain_order=True)
         .select(
             "kind",
             "output_language",
@@ -223,12 +223,12 @@ def outcome_frame(
     else:
         rows = rows.with_columns(panel=pl.col("setting"))
     if rows.is_empty():
-        raise StudyError(f"concepts_outcomes has no rows of setting {setting}; see `concepts.settings`")
+        raise StudyError(
+            f"concepts_outcomes has no rows of setting {setting}; see `concepts.settings`"
+        )
     pooled = _pool(rows, ["panel", "outcome"], "count")
     order = [_rank("panel", (*UNPATCHED, *PATCHED))] if by == "setting" else ["panel"]
-    return pooled.sort(
-        *order, "step", _rank("outcome", OUTCOMES), maintain_order=True
-    ).select(
+    return pooled.sort(*order, "step", _rank("outcome", OUTCOMES), maintain_order=True).select(
         "panel", "outcome", *CHECKPOINT_COLUMNS, "pairs", "n", "value", "low", "high"
     )
 

@@ -5,7 +5,6 @@ Bands are 95 % intervals as the frame gives them; points without an interval hav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -14,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS, training_axis
+from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS, positions, training_axis
 from glossogenesis.figures.concept_frames import Languages
 from glossogenesis.figures.panels import (
     checkpoint_colours,
@@ -29,8 +28,10 @@ from glossogenesis.figures.panels import (
     handle,
     heading,
     label_outer,
+    legend_below,
 )
 from glossogenesis.figures.style import (
+    COLUMN_WIDTH,
     FAINT,
     INK,
     LINE_STYLES,
@@ -71,23 +72,26 @@ def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
         "copying": "copying: one\nlanguage twice",
         "pivot": f"translating:\npairs with {languages.pivot}",
         "no_pivot": f"translating:\npairs without {languages.pivot}",
-        "unseen": "translating: pairs\nwith an unseen one",
+        "unseen": "translating: with\nan unseen language",
     }
     kinds = [kind for kind in titles if kind in set(data["kind"])]
     shown = [code for code in languages.codes if code in set(data["output_language"])]
     groups = list(dict.fromkeys(languages.groups[code] for code in languages.codes))
     looks = {code: look_of(place) for place, code in enumerate(languages.codes)}
     lines = {code: _group_line(groups.index(languages.groups[code])) for code in shown}
-    axis = training_axis(data).column
+    training = training_axis(data)
     with paper_style():
-        figure = new_figure(PAGE_WIDTH, max(2.2, 0.5 + 0.135 * (len(shown) + len(groups))))
+        width = min(PAGE_WIDTH, max(COLUMN_WIDTH, 1.4 * (len(kinds) + 1)))
+        figure = new_figure(width, max(2.2, 0.5 + 0.135 * (len(shown) + len(groups))))
         panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         for axes, kind in zip(panels, kinds, strict=True):
             axes.set_title(titles[kind])
-            for code in shown:
-                series = data.filter(kind=kind, output_language=code)
-                if not series.is_empty():
-                    draw_line(axes, series[axis], series, looks[code], lines[code])
+            rows = data.filter(kind=kind)
+            here = [code for code in shown if code in set(rows["output_language"])]
+            for place, code in enumerate(here):
+                series = rows.filter(output_language=code)
+                where = positions(series, training, place, len(here))
+                draw_line(axes, where, series, looks[code], lines[code], bands=len(here))
             finish_training_panel(axes, data, label_phases=True)
         label_outer(panels, "accuracy")
         handles = []
@@ -114,19 +118,24 @@ def plot_patched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
     pairs = data.select("input_language", "output_language").unique(maintain_order=True).rows()
     names = setting_names(languages.pivot)
     settings = [setting for setting in names if setting in set(data["setting"])]
-    axis = training_axis(data).column
+    training = training_axis(data)
     with paper_style():
-        figure, panels = grid_of_panels(len(pairs), columns=4, panel_height=1.35, legend_rows=2)
-        for place, (axes, (given, asked)) in enumerate(zip(panels, pairs, strict=True)):
+        figure, panels = grid_of_panels(
+            len(pairs),
+            columns=_columns(len(pairs)),
+            panel_height=1.35,
+            legend_entries=len(settings),
+        )
+        for axes, (given, asked) in zip(panels, pairs, strict=True):
             axes.set_title(f"{given} → {asked}")
             rows = data.filter(input_language=given, output_language=asked)
-            for setting in settings:
+            for place, setting in enumerate(settings):
                 series = rows.filter(setting=setting)
-                if not series.is_empty():
-                    draw_line(axes, series[axis], series, *_setting_look(setting))
-            finish_training_panel(axes, data, label_phases=place == 0)
+                where = positions(series, training, place, len(settings))
+                draw_line(axes, where, series, *_setting_look(setting), bands=len(settings))
+            finish_training_panel(axes, data, label_phases=axes is panels[0])
         label_outer(panels, "accuracy")
-        _legend_below(figure, [handle(names[name], *_setting_look(name)) for name in settings], 3)
+        legend_below(figure, [handle(names[name], *_setting_look(name)) for name in settings])
     return figure
 
 
@@ -145,7 +154,7 @@ def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
     panel_names = data["panel"].unique(maintain_order=True).to_list()
     with paper_style():
         figure, panels = grid_of_panels(
-            len(panel_names), columns=4, panel_height=1.6, legend_rows=1
+            len(panel_names), columns=_columns(len(panel_names)), panel_height=1.6, legend_entries=1
         )
         for axes, panel in zip(panels, panel_names, strict=True):
             axes.set_title(_panel_title(panel, names))
@@ -154,7 +163,9 @@ def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
                 series = rows.filter(pl.col("start_layer").is_not_null(), checkpoint=checkpoint)
                 axes.plot(series["start_layer"], series["value"], color=colour, marker=".")
                 if checkpoint in banded:
-                    draw_band(axes, series["start_layer"], series, colour)
+                    draw_band(
+                        axes, series["start_layer"].to_list(), series, colour, bands=len(banded)
+                    )
             draw_reference(axes, rows.filter(pl.col("start_layer").is_null()), LINE_STYLES[1])
             axes.set_ylim(-0.03, 1.03)
             axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
@@ -167,7 +178,7 @@ def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
             level = Line2D(
                 [], [], color=FAINT, linestyle=LINE_STYLES[1], linewidth=0.9, label=label
             )
-            _legend_below(figure, [level], 1)
+            legend_below(figure, [level])
     return figure
 
 
@@ -185,17 +196,25 @@ def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
     happened = [name for name in OUTCOMES if data.filter(outcome=name)["value"].max() != 0]
     looks = {name: OUTCOME_LOOKS[name] for name in happened}
     with paper_style():
-        figure, panels = grid_of_panels(len(panel_names), columns=3, panel_height=1.5, legend_rows=2)
+        figure, panels = grid_of_panels(
+            len(panel_names), columns=3, panel_height=1.5, legend_entries=len(looks)
+        )
         for axes, panel in zip(panels, panel_names, strict=True):
             axes.set_title(_panel_title(panel, names))
             draw_stack(axes, data.filter(panel=panel), stops, looks)
             draw_checkpoint_ticks(axes, stops, most=6)
         label_outer(panels, "share of answers")
         parts = [
-            Patch(facecolor=colour, hatch=hatch, edgecolor=INK, linewidth=0.3, label=OUTCOME_NAMES[name])
+            Patch(
+                facecolor=colour,
+                hatch=hatch,
+                edgecolor=INK,
+                linewidth=0.3,
+                label=OUTCOME_NAMES[name],
+            )
             for name, (colour, hatch) in looks.items()
         ]
-        _legend_below(figure, parts, 3)
+        legend_below(figure, parts)
     return figure
 
 
@@ -225,6 +244,11 @@ def _setting_look(setting: str) -> tuple[Look, Any]:
     }[setting]
 
 
+def _columns(panels: int) -> int:
+    """Four panels beside each other, six where four would not fit on a page."""
+    return 4 if panels <= 16 else 6
+
+
 def _group_line(place: int) -> Any:
     return LINE_STYLES[place % len(LINE_STYLES)]
 
@@ -232,12 +256,3 @@ def _group_line(place: int) -> Any:
 def _panel_title(panel: str, names: dict[str, str]) -> str:
     """A setting by its name, a pair by its languages."""
     return names.get(panel, panel.replace("→", " → ")).replace(": ", ":\n").replace(", ", ",\n")
-
-
-def _legend_below(figure: Figure, handles: Sequence[Line2D | Patch], columns: int) -> None:
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(columns, len(handles)),
-        handlelength=2.6,
-    )

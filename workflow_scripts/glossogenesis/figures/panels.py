@@ -14,6 +14,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from glossogenesis.figures.checkpoint_axis import (
     draw_phases,
@@ -24,28 +25,44 @@ from glossogenesis.figures.checkpoint_axis import (
 )
 from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure
 
-_BAND = 0.16
+_LEGEND_COLUMN = 2.3
+"""Inches that the longest legend entry takes."""
+_BAND = 0.24
+"""Opacity of a single band; many that overlap are fainter, so that the lines stay visible."""
 _LABELS_ON_BAR = 9
 _HEADROOM = 1.14
 """Top of a share's axis under a phase label, which needs room above 1."""
 
 
 def grid_of_panels(
-    number: int, *, columns: int, panel_height: float, legend_rows: int
+    number: int, *, columns: int, panel_height: float, legend_entries: int
 ) -> tuple[Figure, list[Axes]]:
     """A figure of page width with `number` panels that share both axes; heights in inches.
 
-    Panels keep their width when there are fewer than `columns`, down to half a page.
+    Panels keep their width when there are fewer than `columns`, down to half a page. The height leaves room for
+    `legend_below` of so many entries.
     """
     across = min(columns, number)
     down = math.ceil(number / across)
     width = PAGE_WIDTH * max(0.5, across / columns)
+    legend_rows = math.ceil(legend_entries / _legend_columns(width))
     figure = new_figure(width, panel_height * down + 0.35 + 0.16 * legend_rows)
     panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
     for spare in panels.flat[number:]:
         spare.remove()
     used: list[Axes] = list(panels.flat[:number])
     return figure, used
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    """A legend under the panels, in as many columns as fit."""
+    columns = _legend_columns(figure.get_figwidth())
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=min(columns, len(handles)),
+        handlelength=2.6,
+    )
 
 
 def label_outer(panels: Sequence[Axes], label: str) -> None:
@@ -59,23 +76,29 @@ def label_outer(panels: Sequence[Axes], label: str) -> None:
             axes.set_xlabel("")
 
 
-def draw_line(axes: Axes, x: pl.Series, rows: pl.DataFrame, look: Look, line: Any) -> None:
-    """A line of `rows.value` over `x` with its band; a lone point has a bar instead.
+def draw_line(
+    axes: Axes, x: Sequence[float], rows: pl.DataFrame, look: Look, line: Any, *, bands: int
+) -> None:
+    """A line of `rows.value` over `x` with its band, one of `bands`; a lone point has a bar instead.
 
     Args:
         rows: value, low, high; an end that is null has no band.
     """
     axes.plot(x, rows["value"], linestyle=line, clip_on=False, zorder=3, **look.marker_options())
-    draw_band(axes, x, rows, look.colour)
+    draw_band(axes, x, rows, look.colour, bands=bands)
 
 
-def draw_band(axes: Axes, x: pl.Series, rows: pl.DataFrame, colour: Any) -> None:
+def draw_band(
+    axes: Axes, x: Sequence[float], rows: pl.DataFrame, colour: Any, *, bands: int
+) -> None:
     """The band between `low` and `high` over `x`; a bar where there is only one point."""
     low, high = (rows[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high"))
     if rows.height == 1:
         axes.vlines(x, low, high, color=colour, linewidth=0.9)
     else:
-        axes.fill_between(x, low, high, color=colour, alpha=_BAND, linewidth=0, zorder=1)
+        axes.fill_between(
+            x, low, high, color=colour, alpha=_BAND / bands**0.5, linewidth=0, zorder=1
+        )
 
 
 def finish_training_panel(axes: Axes, data: pl.DataFrame, *, label_phases: bool) -> None:
@@ -155,7 +178,7 @@ def draw_stack(
         )
         if place == 0:
             ends = [part[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high")]
-            for colour, width in (("white", 2.4), (INK, 1.0)):
+            for colour, width in (("white", 1.8), (INK, 0.8)):
                 axes.vlines(np.arange(stops.height), *ends, color=colour, linewidth=width, zorder=4)
         bottom = bottom + shares
 
@@ -171,7 +194,9 @@ def draw_checkpoint_ticks(axes: Axes, stops: pl.DataFrame, most: int) -> None:
     phases = stops["phase"].to_list()
     for place in range(1, stops.height):
         if phases[place] != phases[place - 1]:
-            axes.vlines(place - 0.5, 0, 1, color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), zorder=5)
+            axes.vlines(
+                place - 0.5, 0, 1, color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), zorder=5
+            )
             axes.annotate(
                 f"phase {phases[place - 1]} | {phases[place]}",
                 xy=(place - 0.5, 1.0),
@@ -190,3 +215,7 @@ def draw_reference(axes: Axes, rows: pl.DataFrame, line: Any) -> None:
     if not rows.is_empty():
         last = rows.sort("step").row(-1, named=True)
         axes.axhline(last["value"], color=FAINT, linestyle=line, linewidth=0.9, zorder=1)
+
+
+def _legend_columns(width: float) -> int:
+    return max(1, int(width / _LEGEND_COLUMN))

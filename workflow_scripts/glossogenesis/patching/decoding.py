@@ -106,8 +106,8 @@ class _Decoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token `[row]` to each row; returns the next `[row]`."""
-        shared = self._extend_histories(tokens.tolist())
         self._n_own += 1
+        shared = self._extend_histories(tokens.tolist())
         positions = self._positions(self._prompts)
         hidden = shared[0][:0]
         n_layers = self._runner.anatomy.n_layers
@@ -115,7 +115,7 @@ class _Decoder:
             hidden = self._join(hidden, layer, shared)
             if len(hidden):
                 rows = positions.rows(slice(0, len(hidden)))
-                hidden = self._runner.run(layer, hidden, rows, self._row_product(layer))
+                hidden = self._runner.run(layer, hidden, rows, self._row_product(layer).attend)
         hidden = self._join(hidden, n_layers, shared)
         nothing = torch.empty(len(hidden), 0, dtype=torch.int64, device=self._device)
         return answer(self._runner.anatomy, hidden[:, -1], nothing)[1]
@@ -151,5 +151,77 @@ class _Decoder:
         return None if self._before.valid is None else self._before.valid[:, :n_columns]
 
     def _extend_histories(self, tokens: Sequence[int]) -> list[Tensor]:
-        """Run each distinct history one token further; returns its state after each block."""
-        raise NotImplementedError
+        """Run each distinct history one token further; returns its state after each block.
+
+        The state of layer `l` is `[history, 1, d_model]`, for histories needed at that layer.
+        """
+        parents, new_tokens = self._branch(tokens)
+        history = self._history
+        positions = self._positions(history.prompts)
+        token_ids = torch.tensor(new_tokens, device=self._device)[:, None]
+        hidden = self._runner.embed(token_ids, positions)
+        states: list[Tensor] = []
+        for layer, old in enumerate(history.contexts):
+            n_there = sum(depth >= layer for depth in history.depths)
+            parent = parents[:n_there]
+            product = _RowProduct(
+                shared=self._before.contexts[layer],
+                valid=self._valid(self._before.n_columns),
+                own=_with_room(old, parent),
+                layout=RowLayout.of(
+                    history.prompts[:n_there], self._before.n_prompts, self._device
+                ),
+            )
+            history.contexts[layer] = product.own
+            if n_there:
+                rows = positions.rows(slice(0, n_there))
+                hidden = self._runner.run(layer, hidden[:n_there], rows, product.attend)
+            states.append(hidden)
+        return states
+
+    def _branch(self, tokens: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Give each distinct pair of history and next token its own history.
+
+        Returns the parent and the token of each new history.
+        """
+        depth_of: dict[tuple[int, int], int] = {}
+        keys = list(zip(self._history_of, tokens, strict=True))
+        for key, start in zip(keys, self._starts, strict=True):
+            depth_of[key] = max(start, depth_of.get(key, 0))
+        ordered = sorted(depth_of, key=lambda key: -depth_of[key])
+        number = {key: index for index, key in enumerate(ordered)}
+        self._history_of = [number[key] for key in keys]
+        self._history = _History(
+            prompts=[self._history.prompts[parent] for parent, _ in ordered],
+            depths=[depth_of[key] for key in ordered],
+            contexts=self._history.contexts,
+        )
+        return [parent for parent, _ in ordered], [token for _, token in ordered]
+
+
+@dataclass(frozen=True)
+class _RowProduct:
+    """Attention of one new token a row to what its prompt shares and what the row has itself."""
+
+    shared: Context
+    valid: Tensor | None
+    own: Context
+    """The last token's place is filled in here."""
+    layout: RowLayout
+
+    def attend(self, call: AttentionCall) -> Tensor:
+        """See `attend_shared`."""
+        self.own.key[:, :, -1:] = call.key
+        self.own.value[:, :, -1:] = call.value
+        return attend_shared(call, self.shared, self.own, self.layout, self.valid)
+
+
+def _with_room(context: Context, rows: list[int]) -> Context:
+    """Some rows of a context, with room for one more token."""
+
+    def grown(old: Tensor) -> Tensor:
+        new = old.new_empty(len(rows), old.shape[1], old.shape[2] + 1, old.shape[3])
+        new[:, :, :-1] = old[rows]
+        return new
+
+    return Context(grown(context.key), grown(context.value))

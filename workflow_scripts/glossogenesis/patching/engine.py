@@ -19,7 +19,7 @@ from glossogenesis.models.anatomy import Anatomy
 NO_TOKEN = -1
 """Stands where no token was generated, or no token id is of interest."""
 
-OnBatch = Callable[[int], None]
+OnBatch = Callable[[int], object]
 """Told after each batch how many prompts were finished in it."""
 
 

@@ -22,6 +22,7 @@ def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, w
 
     Raises:
         RuntimeError: an identity fails, which is a fault of the program or the model's code.
+
     """
     unpatched = run.unpatched_log_probabilities
     tolerance = TOLERANCE[anatomy.dtype]

@@ -99,7 +99,9 @@ def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows."""
     if facts.height != 1:
         raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
-    return facts.cast(dict(CHECKPOINT_FACTS)).select(CHECKPOINT_FACTS.names()).join(rows, how="cross")
+    return (
+        facts.cast(dict(CHECKPOINT_FACTS)).select(CHECKPOINT_FACTS.names()).join(rows, how="cross")
+    )
 
 
 def accuracy_table(
@@ -186,7 +188,9 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
         )
         .drop_nulls("log_p")
         .with_columns(
-            value=(pl.col("log_p").cast(pl.Float64).exp() / _PROBABILITY_UNIT).round().cast(pl.Int64)
+            value=(pl.col("log_p").cast(pl.Float64).exp() / _PROBABILITY_UNIT)
+            .round()
+            .cast(pl.Int64)
         )
     )
     keys = [*_KEYS, "concept"]

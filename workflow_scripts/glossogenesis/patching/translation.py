@@ -15,40 +15,17 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from glossogenesis.corpora.lexicon import Lexicon
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.patching.identities import check_identities
+from glossogenesis.patching.pair_scorer import AnswerWords, LanguagePair, PairScorer
 from glossogenesis.patching.run import Mode, run_patching
-from glossogenesis.patching.scoring import Words, answer_of, classify_outcome
+from glossogenesis.patching.scoring import answer_of
 from glossogenesis.patching.states import SourceStates
-from glossogenesis.patching.tables import PATCHING_SCHEMA
 from glossogenesis.progress import progress
 
-LanguagePair = tuple[str, str]
 Decode = Callable[[Sequence[int]], str]
-
-
-@dataclass(frozen=True)
-class AnswerWords:
-    """The lexicon as scoring needs it."""
-
-    lexicon: Lexicon
-    spaced: Mapping[str, bool]
-    """Whether spaces delimit a language's words."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_by_name", {c.name: c for c in self.lexicon.concepts})
-
-    def of(self, concept: str, language: str, *, main_only: bool = False) -> Words:
-        """A concept's accepted words in a language, or its usual word alone."""
-        words = self._by_name[concept].words[language]  # type: ignore[attr-defined]  # set above
-        return Words(words[:1] if main_only else words, self.spaced[language])
-
-    def copyable(self, concept: str, pair: LanguagePair) -> bool:
-        """Whether the concept's usual word is the same string in both languages."""
-        return self.of(concept, pair[0]).forms[0] == self.of(concept, pair[1]).forms[0]
 
 
 @dataclass(frozen=True)
@@ -113,7 +90,7 @@ def patch_translations(
         for group in groups:
             pair = (group["input_language"][0], group["output_language"][0])
             sources = _source_rows(prompts, pair, group)
-            scorer = _PairScorer(pair, group, words, answer, plan)
+            scorer = PairScorer(pair, group, words, answer)
             frames.append(_unpatched_sources(anatomy, sources, plan, scorer, bar.update))
             frames.extend(_targets(anatomy, group, sources, states, plan, scorer, bar.update))
     return pl.concat(frames)
@@ -164,7 +141,7 @@ def _unpatched_sources(
     anatomy: Anatomy,
     sources: pl.DataFrame,
     plan: PatchingPlan,
-    scorer: _PairScorer,
+    scorer: PairScorer,
     on_batch: Callable[[int], object],
 ) -> pl.DataFrame:
     """Rows of `src_unpatched`: the source concept's own prompts in the target pair."""
@@ -191,7 +168,7 @@ def _targets(
     sources: pl.DataFrame,
     states: SourceStates,
     plan: PatchingPlan,
-    scorer: _PairScorer,
+    scorer: PairScorer,
     on_batch: Callable[[int], object],
 ) -> list[pl.DataFrame]:
     """Rows of `tgt_unpatched` and of every patched setting of one target pair."""
@@ -233,7 +210,7 @@ def _targets(
 
 
 def _patched_rows(
-    setting: str, place: int, run: PatchedRun, split: int, plan: PatchingPlan, scorer: _PairScorer
+    setting: str, place: int, run: PatchedRun, split: int, plan: PatchingPlan, scorer: PairScorer
 ) -> list[pl.DataFrame]:
     """Rows of one patched setting, one frame a start layer."""
     frames = []
@@ -253,84 +230,3 @@ def _patched_rows(
             )
         )
     return frames
-
-
-@dataclass(frozen=True)
-class _PairScorer:
-    """Turns what a run generated for one target pair into rows of `PATCHING_SCHEMA`."""
-
-    pair: LanguagePair
-    targets: pl.DataFrame
-    words: AnswerWords
-    answer: Callable[[Sequence[int]], str]
-    plan: PatchingPlan
-
-    def rows(
-        self,
-        setting: str,
-        start_layer: int | None,
-        generated: Tensor | None,
-        *,
-        expects_source: bool,
-        log_p_source: Tensor,
-        log_p_target: Tensor | None,
-    ) -> pl.DataFrame:
-        """Rows of all items at one setting and start layer.
-
-        `generated` is `[item, token]` or None where no answer was generated; log-probabilities are
-        `[item]`.
-        """
-        sources = self.targets["source_concept"].to_list()
-        targets = self.targets["concept"].to_list()
-        expected = sources if expects_source else targets
-        answers: list[str | None] = [None] * len(targets)
-        outcomes: list[str | None] = [None] * len(targets)
-        if generated is not None:
-            tokens: list[list[int]] = generated.tolist()
-            answers = [self.answer(row) for row in tokens]
-            outcomes = [
-                self._outcome(self.answer(row), setting, source, target)
-                for row, source, target in zip(tokens, sources, targets, strict=True)
-            ]
-        log_p_expected = log_p_source if expects_source else log_p_target
-        columns = {
-            "item": self.targets["item"],
-            "setting": [setting] * len(targets),
-            "input_language": [self.pair[0]] * len(targets),
-            "output_language": [self.pair[1]] * len(targets),
-            "start_layer": [start_layer] * len(targets),
-            "source_concept": sources,
-            "target_concept": targets,
-            "expected_concept": expected,
-            "answer": answers,
-            "correct": [None if kind is None else kind in ("correct", "synonym") for kind in outcomes],
-            "outcome": outcomes,
-            "copyable": [self.words.copyable(concept, self.pair) for concept in expected],
-            "log_p_source": _numbers(log_p_source, len(targets)),
-            "log_p_target": _numbers(log_p_target, len(targets)),
-            "log_p_expected": _numbers(log_p_expected, len(targets)),
-        }
-        return pl.DataFrame(columns, schema=PATCHING_SCHEMA)
-
-    def _outcome(self, answer: str, setting: str, source: str, target: str) -> str:
-        """Class of one answer; which words count as copied or kept depends on the setting."""
-        input_language, output_language = self.pair
-        expected = target if setting in ("tgt_unpatched", "self") else source
-        is_patched_in = setting not in ("tgt_unpatched", "src_unpatched", "self")
-        shown = target if setting != "src_unpatched" else source
-        copied = [self.words.of(shown, input_language, main_only=True)]
-        if is_patched_in:
-            copied.append(self.words.of(source, input_language, main_only=True))
-        return classify_outcome(
-            answer,
-            expected=self.words.of(expected, output_language),
-            copied=copied,
-            kept=self.words.of(target, output_language) if is_patched_in else None,
-            other_languages=[
-                self.words.of(expected, code) for code in self.words.spaced if code != output_language
-            ],
-        )
-
-
-def _numbers(values: Tensor | None, count: int) -> list[float | None]:
-    return [None] * count if values is None else values.float().tolist()

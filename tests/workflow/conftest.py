@@ -1,0 +1,25 @@
+"""A small study, run once for all tests of the workflow's behaviour."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from working_tree import WorkingTree, copy_of_repository
+
+
+@pytest.fixture(scope="session")
+def finished_study(tmp_path_factory: pytest.TempPathFactory) -> WorkingTree:
+    """The small study, run to its end; tests read it and change only copies."""
+    tree = copy_of_repository(tmp_path_factory.mktemp("finished") / "tree")
+    tree.snakemake("--cores", "2", "--show-failed-logs")
+    return tree
+
+
+@pytest.fixture
+def tree(finished_study: WorkingTree, tmp_path: Path) -> Iterator[WorkingTree]:
+    """A copy of the finished study that a test may change."""
+    copy = tmp_path / "tree"
+    shutil.copytree(finished_study.root, copy)
+    yield WorkingTree(copy)
+    shutil.rmtree(copy)

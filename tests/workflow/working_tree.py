@@ -1,0 +1,104 @@
+"""A copy of the repository with a small study in it, and how tests run Snakemake there."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+COPIED = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "resources", "envs", "slurm")
+
+SMALL_STUDY = """\
+study: small
+checkpoints: small.tsv
+lexicon: {path: resources/demo/lexicon.tsv, limit: 40}
+languages:
+  en: {endonym: English, script: Latin, group: pivot, share: {1: 0.4, 2: 0.25}}
+  es: {endonym: Español, script: Latin, group: seen, share: {1: 0.2, 2: 0.25}}
+  ru: {endonym: Русский, script: Cyrillic, group: seen, share: {1: 0.2, 2: 0.25}}
+  fi: {endonym: Suomi, script: Latin, group: seen, share: {1: 0.2, 2: 0.25}}
+models:
+  tiny: {batch_size: 64, gpus: 0, threads: 1}
+pretrain:
+  tiny:
+    text: {kind: demo, phases: {1: {pairs: pivot}, 2: {pairs: all}}}
+    steps: {1: 4, 2: 4}
+    saved_steps: [0, 4, 6, 8]
+    model: {vocabulary: 400, hidden: 16, layers: 2, heads: 2, feed_forward: 32}
+    batch: 4
+    context: 64
+    tokenizer_characters: 20000
+concepts:
+  items: 6
+  few_shot: 2
+  space_variants: false
+  target_pairs: [[es, en], [en, ru]]
+  unpatched_pairs: [[en, en]]
+"""
+
+SMALL_SHEET = """\
+model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder
+tiny\tfirst\t0\t0\t1\tpretrain:tiny\t\t
+tiny\tmiddle\t4\t1024\t1\tpretrain:tiny\t\t
+tiny\tlast\t8\t2048\t2\tpretrain:tiny\t\t
+"""
+
+ADDED_ROW = "tiny\tadded\t6\t1536\t2\tpretrain:tiny\t\t\n"
+
+
+@dataclass(frozen=True)
+class WorkingTree:
+    """A copy of the repository with the small study in it."""
+
+    root: Path
+
+    def snakemake(self, *arguments: str, check: bool = True) -> str:
+        """Run Snakemake on the small study; return what it printed."""
+        environment = {
+            **os.environ,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.root / "workflow_scripts"),
+        }
+        command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml", *arguments]
+        done = subprocess.run(
+            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False
+        )
+        printed = done.stdout + done.stderr
+        assert not check or done.returncode == 0, printed
+        return printed
+
+    def planned(self, *arguments: str) -> dict[str, int]:
+        """Return the jobs that a dry run plans, by rule, without the target rule."""
+        printed = self.snakemake("--dry-run", *arguments)
+        if "Nothing to be done" in printed:
+            return {}
+        table = printed.partition("Job stats:")[2].partition("total")[0]
+        jobs = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.M)}
+        jobs.pop("all", None)
+        return jobs
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace a text that stands in a file."""
+        file = self.root / path
+        content = file.read_text(encoding="utf-8")
+        assert old in content, f"{old!r} is not in {path}"
+        file.write_text(content.replace(old, new, 1), encoding="utf-8")
+
+
+def copy_of_repository(root: Path) -> WorkingTree:
+    """Copy the working tree's sources and write the small study into it."""
+    root.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(
+                source, root / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            )
+        else:
+            shutil.copy2(source, root / name)
+    (root / "small.yaml").write_text(SMALL_STUDY, encoding="utf-8")
+    (root / "small.tsv").write_text(SMALL_SHEET, encoding="utf-8")
+    return WorkingTree(root)
