@@ -15,7 +15,8 @@ STEPS:
 
 rule pretrain_model:
     input:
-        unpack(pretraining_inputs),
+        lexicon=pretraining_lexicon,
+        text=pretraining_text,
     output:
         manifest="<results>/pretraining/{pretraining}/manifest.json",
         training="<results>/pretraining/{pretraining}/training.parquet",
@@ -32,6 +33,7 @@ rule pretrain_model:
         runtime=runtime_of("pretraining", "pretraining"),
         disk_mb=disk_of("pretraining", "pretraining"),
         study=study.name,
+        device=pretraining_device,
     params:
         script=program("pretrain_model"),
         code=code_digest("pretrain_model"),
@@ -44,6 +46,7 @@ rule pretrain_model:
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --lexicon {input.lexicon:q} --resume-dir {params.resume_dir:q} --threads {threads}"
+        " --device {resources.device}"
         " --output {output.manifest:q} --training {output.training:q} > {log:q} 2>&1"
 
 
@@ -74,5 +77,5 @@ rule fetch_checkpoint:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --model {wildcards.model:q} --checkpoint {wildcards.checkpoint:q} {params.pretraining}"
-        " --output {output.manifest:q} > {log:q} 2>&1"
+        " --model {wildcards.model:q} --checkpoint {wildcards.checkpoint:q}"
+        " --pretraining {input.pretraining:q} --output {output.manifest:q} > {log:q} 2>&1"

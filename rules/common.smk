@@ -100,13 +100,23 @@ def checkpoint_manifest(wildcards):
     )
 
 
-def pretraining_inputs(wildcards):
-    """Return the lexicon and any text files that a pretraining reads."""
+def pretraining_lexicon(wildcards):
+    """Return the lexicon where a pretraining's text is made from it, or nothing."""
+    text = study.settings.pretrain[wildcards.pretraining].text
+    return [] if text.paths else [study.lexicon_path]
+
+
+def pretraining_text(wildcards):
+    """Return the text files that a pretraining reads, if any."""
     written = study.settings.pretrain[wildcards.pretraining].text.paths
-    return {
-        "lexicon": study.lexicon_path,
-        "text": [study.path(path) for path in written],
-    }
+    return [study.path(path) for path in written]
+
+
+def pretraining_device(wildcards):
+    """Return where a pretraining runs: on a GPU where it asks a cluster for one."""
+    return (
+        "auto" if costs.pretraining_cost(study, wildcards.pretraining).gpus else "cpu"
+    )
 
 
 def checkpoint_inputs(wildcards):

@@ -21,7 +21,7 @@ def main() -> None:
         __doc__,
         model={"type": str},
         checkpoint={"type": str},
-        pretraining={"default": None, "help": "manifest of the pretraining that saved it"},
+        pretraining={"nargs": "?", "default": None, "help": "manifest of what pretrained it"},
         output={},
     )
     provenance = provenance_of(arguments, "checkpoint", {}, model=arguments.model)

@@ -19,11 +19,12 @@ from glossogenesis.program import run_program
 
 def main() -> None:
     """Read the accuracy table of one model, draw one start layer, and save figure and numbers."""
-    keys = "model, languages (code: {group, seen}), pivot, start_layer (a number or best)"
+    keys = "model, languages (code: {group, seen}), pivot, start_layer (or best), target_pairs"
     arguments = figure_parser(str(__doc__), "concepts_accuracy", keys).parse_args()
     settings = json.loads(arguments.settings)
     accuracy = rows_of_model(arguments.table, settings["model"])
-    data = patched_frame(accuracy, start_layer_of(settings, accuracy))
+    pairs = [(given, asked) for given, asked in settings["target_pairs"]]
+    data = patched_frame(accuracy, start_layer_of(settings, accuracy), pairs)
     save_figure(
         plot_patched_accuracy(data, languages_of(settings)), stem_of(arguments.output), data
     )

@@ -17,7 +17,7 @@ def main() -> None:
     """Train the model and write its manifest, checkpoints and log."""
     arguments = program_arguments(
         __doc__,
-        lexicon={"help": "words that the demo text is made of"},
+        lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
         resume_dir={"help": "folder for the state of an unfinished run"},
         threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},

@@ -13,7 +13,9 @@ from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, code_digest, file_digest
 
 
-def program_arguments(description: str | None, **arguments: Mapping[str, Any]) -> argparse.Namespace:
+def program_arguments(
+    description: str | None, **arguments: Mapping[str, Any]
+) -> argparse.Namespace:
     """Parse a program's command line.
 
     Every program takes `--settings`, its slice of the study as JSON, and `--study`, the study's

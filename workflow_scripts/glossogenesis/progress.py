@@ -46,4 +46,5 @@ def progress(
             "ascii": True,
             "ncols": 100,
         }
-    return tqdm(iterable, **options)
+    bar: tqdm[Item] = tqdm(iterable, **options)
+    return bar

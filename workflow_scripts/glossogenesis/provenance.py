@@ -73,7 +73,7 @@ def library_versions() -> dict[str, str]:
 
 def file_digest(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes in hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -83,22 +83,21 @@ def settings_digest(settings: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-@cache
-def code_digest(script: str) -> str:
+def code_digest(script: str, scripts: Path = SCRIPTS) -> str:
     """Return a digest of what a script computes with, for use as a rule's param.
 
-    It covers the script and the library modules that it imports, transitively, as syntax trees
-    without comments and docstrings: editing prose or touching files changes nothing, editing an
-    expression does. Rooms named in `NOT_COMPUTING` are left out.
+    It covers the script in the folder `scripts` and the library modules beside it that it imports,
+    transitively, as syntax trees without comments and docstrings: editing prose or touching files
+    changes nothing, editing an expression does. Rooms named in `NOT_COMPUTING` are left out.
     """
     digest = hashlib.sha256(str(SCHEMA_VERSION).encode())
-    for path in sorted(_reachable(SCRIPTS / f"{script}.py")):
-        digest.update(path.relative_to(SCRIPTS).as_posix().encode())
-        digest.update(_code_without_prose(path).encode())
+    for path in sorted(_reachable(scripts / f"{script}.py", scripts)):
+        digest.update(path.relative_to(scripts).as_posix().encode())
+        digest.update(_code_without_prose(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 
 
-def _reachable(script: Path) -> set[Path]:
+def _reachable(script: Path, scripts: Path) -> set[Path]:
     """Return the script and every computing library module that its imports lead to."""
     found: set[Path] = set()
     waiting = [script]
@@ -106,44 +105,46 @@ def _reachable(script: Path) -> set[Path]:
         path = waiting.pop()
         if path not in found:
             found.add(path)
-            waiting.extend(_imported_modules(_tree(path)))
+            for module in _imported_modules(path.read_text(encoding="utf-8")):
+                waiting.extend(_files_of(module, scripts))
     return found
 
 
-def _imported_modules(tree: ast.Module) -> Iterator[Path]:
-    """Yield the library files that a module imports, packages' `__init__.py` included."""
-    for node in ast.walk(tree):
+@cache
+def _imported_modules(code: str) -> tuple[str, ...]:
+    """Return the names of modules that some code imports, or may import names from."""
+    found: list[str] = []
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names: Iterable[str] = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        for name in names:
-            yield from _files_of(name)
+        found.extend(names)
+    return tuple(found)
 
 
-def _files_of(module: str) -> Iterator[Path]:
-    """Yield the file of a library module and of the packages that it lies in."""
+def _files_of(module: str, scripts: Path) -> Iterator[Path]:
+    """Yield the file of a library module and of the rooms that it lies in.
+
+    The library's own `__init__.py` is left out: it holds the version, and a release alone must not
+    recompute anything.
+    """
     parts = module.split(".")
     if parts[0] != LIBRARY.name or (len(parts) > 1 and parts[1] in NOT_COMPUTING):
         return
-    for end in range(1, len(parts) + 1):
-        stem = SCRIPTS.joinpath(*parts[:end])
+    for end in range(2, len(parts) + 1):
+        stem = scripts.joinpath(*parts[:end])
         for path in (stem / "__init__.py", stem.with_suffix(".py")):
             if path.is_file():
                 yield path
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _code_without_prose(path: Path) -> str:
+def _code_without_prose(code: str) -> str:
     """Return a module's code with comments and docstrings removed and formatting normalised."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(code)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.scoring import OUTCOMES
 from glossogenesis.patching.tables import (

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
-
 from glossogenesis.statistics.intervals import (
     Bootstrap,
     bootstrap_ratios,
@@ -15,6 +11,9 @@ from glossogenesis.statistics.intervals import (
     paired_difference,
     wilson_interval,
 )
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 
 @pytest.mark.parametrize(

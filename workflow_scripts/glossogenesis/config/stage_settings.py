@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from glossogenesis.config.pretrain import DemoText, FileText, PretrainSettings
 from glossogenesis.config.source_pairs import pair_name, source_pairs
 from glossogenesis.config.study import Study
 
@@ -38,15 +39,29 @@ def pretrain_settings(study: Study, name: str) -> Settings:
         for code, language in study.settings.languages.items()
         if any(language.share.values())
     }
-    return {
-        "training": study.settings.pretrain[name].model_dump(mode="json"),
-        "lexicon": {**lexicon_settings(study), "languages": list(seen)},
-        "endonyms": {code: language.endonym for code, language in seen.items()},
+    pretraining = study.settings.pretrain[name]
+    settings = {
+        "training": _with_resolved_files(study, pretraining),
         "shares": {
             code: {str(phase): share for phase, share in language.share.items()}
             for code, language in seen.items()
         },
     }
+    if isinstance(pretraining.text, DemoText):
+        settings["lexicon"] = {**lexicon_settings(study), "languages": list(seen)}
+        settings["endonyms"] = {code: language.endonym for code, language in seen.items()}
+    return settings
+
+
+def _with_resolved_files(study: Study, pretraining: PretrainSettings) -> Settings:
+    """A pretraining section whose text files count from the working directory."""
+    settings = pretraining.model_dump(mode="json")
+    if isinstance(pretraining.text, FileText):
+        settings["text"]["files"] = {
+            code: {str(phase): [study.path(path) for path in paths] for phase, paths in by.items()}
+            for code, by in pretraining.text.files.items()
+        }
+    return settings
 
 
 def checkpoint_settings(study: Study, model: str, checkpoint: str) -> Settings:

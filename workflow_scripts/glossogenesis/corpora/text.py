@@ -47,9 +47,7 @@ def _decoded(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise StudyError(
-            f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
-        ) from None
+        raise StudyError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
 def _plain_text(path: Path) -> Iterator[str]:

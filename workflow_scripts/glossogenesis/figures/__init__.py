@@ -1,1 +1,1 @@
-"""One style and one module a figure family: a figure function takes a polars frame, returns a Figure."""
+"""Figures of a study: one style, one module a figure family, a frame in and a Figure out."""

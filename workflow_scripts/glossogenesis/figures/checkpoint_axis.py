@@ -1,4 +1,4 @@
-"""The axis of training: tokens or steps on a scale of decades that shows step 0, with the phases of training."""
+"""The axis of training: tokens or steps in decades, step 0 included, with the phases."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 class TrainingAxis:
     """Where each checkpoint stands and what the axis is called.
 
-    `values` and `phases` are in order of training; `boundaries` are (position, earlier phase, later phase), halfway
-    between the checkpoints of two phases since the checkpoints do not say where exactly one ended.
+    `values` are in order of training; `boundaries` are (position, earlier phase, later phase),
+    halfway between the checkpoints of two phases, since the checkpoints do not say where exactly
+    one ended.
     """
 
     column: str
@@ -34,11 +35,7 @@ class TrainingAxis:
 
 
 def training_axis(data: pl.DataFrame) -> TrainingAxis:
-    """Tokens where every checkpoint states them, else steps.
-
-    Args:
-        data: at least `CHECKPOINT_COLUMNS`.
-    """
+    """Tokens where every checkpoint states them, else steps; `data` has `CHECKPOINT_COLUMNS`."""
     column = "step" if data["tokens"].null_count() else "tokens"
     stops = data.select(column, "phase").unique().sort(column, "phase")
     values = tuple(float(value) for value in stops[column])
@@ -53,7 +50,7 @@ def training_axis(data: pl.DataFrame) -> TrainingAxis:
 
 
 def short_number(value: float) -> str:
-    """`value` in full below ten thousand, else in three digits and a unit: 0, 1152, 65.5k, 1.5M, 48B, 3T."""
+    """`value` in full below ten thousand, else in three digits and a unit: 1152, 65.5k, 48B, 3T."""
     for size, unit in _UNITS:
         if value >= max(size, 10_000):
             return f"{value / size:.3g}{unit}"
@@ -63,7 +60,8 @@ def short_number(value: float) -> str:
 def positions(rows: pl.DataFrame, training: TrainingAxis, place: int, number: int) -> list[float]:
     """Where on the x axis the checkpoints of series `place` of `number` stand.
 
-    At a single checkpoint the series stand side by side, since there is nothing else to tell them apart.
+    At a single checkpoint the series stand side by side, since there is nothing else to tell them
+    apart.
     """
     if len(training.values) > 1:
         return [float(value) for value in rows[training.column]]
@@ -92,7 +90,7 @@ def draw_training_axis(axes: Axes, training: TrainingAxis) -> None:
 
 
 def draw_phases(axes: Axes, training: TrainingAxis, *, label: bool) -> None:
-    """Mark each change of phase by a vertical line, if asked with its label at the top of the axes."""
+    """Mark each change of phase by a vertical line, with its label at the top if asked."""
     for position, earlier, later in training.boundaries:
         axes.axvline(position, color=FAINT, linewidth=0.8, linestyle=(0, (2, 2)), zorder=0.5)
         if not label:
@@ -123,7 +121,7 @@ def even_places(number: int, most: int) -> list[int]:
 
 
 def _margin(positive: Sequence[float]) -> float:
-    """Factor of white space on either side: 3 % of the decades shown, and a third of one at least where there is one."""
+    """Factor of white space at either end: 3 % of the decades, more where there is hardly one."""
     decades = math.log10(positive[-1] / positive[0])
     return 10 ** max(0.03 * (decades + _ZERO_STRETCH), 0.1 if decades < 1 else 0.05)
 

@@ -1,8 +1,11 @@
-"""The numbers behind the figures of the concepts study: rows of its tables, chosen and pooled over language pairs.
+"""The numbers behind the figures of the concepts study: rows of its tables, chosen and pooled.
 
-Pooling weighs pairs by their answers. The pooled interval is the mean of the pairs' lower and upper ends: pairs ask
-about the same concepts, so their errors go together, and a standard error of a mean is never above the mean of the
-standard errors. The pooled band is therefore on the wide side.
+Pooling over language pairs weighs them by their answers. The pooled interval is the mean of the
+pairs' lower and upper ends: pairs ask about the same concepts, so their errors go together, and a
+standard error of a mean is never above the mean of the standard errors. The pooled band is
+therefore on the wide side.
+
+Every function raises a StudyError where the table has no rows for its figure.
 """
 
 from __future__ import annotations
@@ -26,8 +29,8 @@ PATCHED = ("seen", "tgt", "en_en", "copy", "self")
 class Languages:
     """What figures know of the languages of a study, in its order.
 
-    `groups` maps each code to the label of its group; `unseen` are the codes that pretraining never saw; `pivot` is the
-    language whose pairs are shown apart.
+    `groups` maps each code to the label of its group; `unseen` are the codes that pretraining never
+    saw; `pivot` is the language whose pairs are shown apart.
     """
 
     groups: Mapping[str, str]
@@ -44,17 +47,12 @@ class Languages:
 def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFrame:
     """Accuracy of the unpatched target prompts per checkpoint, kind of pair and output language.
 
-    Kinds, in this order: `copying` (one language twice), `pivot` (pairs with the pivot language), `no_pivot`, and
-    `unseen` (a language of the pair was not in pretraining).
+    Kinds, in this order: `copying` (one language twice), `pivot` (pairs with the pivot language),
+    `no_pivot`, and `unseen` (a language of the pair was not in pretraining). `accuracy` is the
+    table `concepts_accuracy` of one model.
 
-    Args:
-        accuracy: the table `concepts_accuracy` of one model.
-
-    Returns:
-        Columns kind, output_language, group, checkpoint, step, tokens, phase, pairs, n, value, low, high.
-
-    Raises:
-        StudyError: the table has no unpatched rows, or a language that `languages` lacks.
+    Columns: kind, output_language, group, checkpoint, step, tokens, phase, pairs, n, value, low,
+    high.
     """
     rows = accuracy.filter(setting="tgt_unpatched", subset="all")
     if rows.is_empty():
@@ -97,10 +95,8 @@ def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFram
 def best_start_layer(accuracy: pl.DataFrame) -> int:
     """The start layer with the highest accuracy, pooled over target pairs, at the last checkpoint.
 
-    It is chosen by the first patched setting that was run, in the order seen, tgt, en_en, copy; the lowest of equals.
-
-    Raises:
-        StudyError: no patched answers in the table.
+    It is chosen by the first patched setting that was run, in the order seen, tgt, en_en, copy; the
+    lowest of equals.
     """
     rows = _translations(accuracy).filter(subset="all")
     for setting in PATCHED[:-1]:
@@ -115,29 +111,30 @@ def best_start_layer(accuracy: pl.DataFrame) -> int:
     )
 
 
-def patched_frame(accuracy: pl.DataFrame, start_layer: int) -> pl.DataFrame:
-    """Accuracy per target pair, setting and checkpoint, patched from `start_layer`, beside the unpatched settings.
+def patched_frame(
+    accuracy: pl.DataFrame, start_layer: int, pairs: Sequence[tuple[str, str]] = ()
+) -> pl.DataFrame:
+    """Accuracy per target pair, setting and checkpoint, patched from `start_layer` or not at all.
 
-    Only pairs that were patched; `self` is a control that must equal `tgt_unpatched`, and is left out.
+    Only pairs that were patched; `self` is a control that must equal `tgt_unpatched`, and is left
+    out.
 
-    Returns:
-        Columns input_language, output_language, setting, start_layer (null where unpatched), checkpoint, step, tokens,
-        phase, n, value, low, high, in the order of the table's pairs, then of settings.
-
-    Raises:
-        StudyError: nothing was patched from this layer.
+    Columns: input_language, output_language, setting, start_layer (null where unpatched),
+    checkpoint, step, tokens, phase, n, value, low, high; in the order of `pairs`, then of settings.
+    Pairs that `pairs` does not name come last, sorted.
     """
     rows = accuracy.filter(pl.col("subset") == "all", pl.col("setting") != "self")
     at_layer = rows.filter(start_layer=start_layer)
     if at_layer.is_empty():
         raise _no_layer(start_layer, rows)
-    pairs = at_layer.select("input_language", "output_language").unique(maintain_order=True)
+    patched = at_layer.select("input_language", "output_language").unique()
     unpatched = rows.filter(pl.col("setting").is_in(UNPATCHED)).join(
-        pairs, on=["input_language", "output_language"], how="semi"
+        patched, on=["input_language", "output_language"], how="semi"
     )
     return (
         pl.concat([at_layer, unpatched])
         .sort(
+            _pair_rank(pairs),
             "input_language",
             "output_language",
             _rank("setting", (*UNPATCHED, *PATCHED)),
@@ -161,14 +158,13 @@ def patched_frame(accuracy: pl.DataFrame, start_layer: int) -> pl.DataFrame:
 def start_layer_frame(
     accuracy: pl.DataFrame, by: PanelBy = "setting", setting: str = "seen"
 ) -> pl.DataFrame:
-    """Accuracy per start layer and checkpoint, and per setting (pooled over pairs) or per pair (of one setting).
+    """Accuracy per start layer and checkpoint, a panel a setting or, of one `setting`, a pair.
 
-    Returns:
-        Columns panel (a setting, or `es→en`), setting, start_layer, checkpoint, step, tokens, phase, pairs, n, value,
-        low, high. Rows of `src_unpatched` (start_layer null) say what the same concepts reach without a patch.
+    Panels of settings pool the pairs of two different languages. Rows of `src_unpatched`
+    (start_layer null) say what the same concepts reach without a patch.
 
-    Raises:
-        StudyError: no patched answers.
+    Columns: panel (a setting, or `es→en`), setting, start_layer, checkpoint, step, tokens, phase,
+    pairs, n, value, low, high.
     """
     rows = _translations(accuracy).filter(subset="all")
     patched = rows.filter(pl.col("start_layer").is_not_null(), pl.col("setting") != "self")
@@ -198,17 +194,14 @@ def start_layer_frame(
 def outcome_frame(
     outcomes: pl.DataFrame, start_layer: int | None, by: PanelBy = "setting", setting: str = "seen"
 ) -> pl.DataFrame:
-    """Share of each outcome per checkpoint, and per setting (pooled over pairs) or per pair (of one setting).
+    """Share of each outcome per checkpoint, a panel a setting or, of one `setting`, a pair.
 
-    Args:
-        outcomes: the table `concepts_outcomes` of one model.
-        start_layer: of the patched settings; None where only unpatched ones are wanted.
+    Panels of settings pool the pairs of two different languages. `outcomes` is the table
+    `concepts_outcomes` of one model; `start_layer` is that of the patched settings, None where only
+    unpatched ones are wanted.
 
-    Returns:
-        Columns panel, outcome, checkpoint, step, tokens, phase, pairs, n (answers of the panel), value, low, high.
-
-    Raises:
-        StudyError: no rows, or nothing was patched from this layer.
+    Columns: panel, outcome, checkpoint, step, tokens, phase, pairs, n (answers of the panel),
+    value, low, high.
     """
     rows = _translations(outcomes).filter(pl.col("setting") != "self")
     wanted = pl.col("setting").is_in(UNPATCHED)
@@ -234,12 +227,12 @@ def outcome_frame(
 
 
 def _translations(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose target pair is two languages: copying is another task and would blur a pooled share."""
+    """Rows of two different languages: copying is another task and would blur a pooled share."""
     return table.filter(pl.col("input_language") != pl.col("output_language"))
 
 
 def _pool(rows: pl.DataFrame, keys: Sequence[str], hits: str) -> pl.DataFrame:
-    """Pool over the language pairs of each checkpoint and combination of `keys`, in order of training.
+    """Pool over the language pairs of each checkpoint and combination of `keys`.
 
     An end is null where a pair has none.
     """
@@ -265,6 +258,13 @@ def _rank(column: str, order: Sequence[str]) -> pl.Expr:
     """The place of `column` in `order`, to sort by."""
     places = {name: place for place, name in enumerate(order)}
     return pl.col(column).replace_strict(places, default=len(places), return_dtype=pl.Int32)
+
+
+def _pair_rank(pairs: Sequence[tuple[str, str]]) -> pl.Expr:
+    """The place of a row's language pair in `pairs`, to sort by."""
+    written = pl.concat_str("input_language", pl.lit("→"), "output_language")
+    places = {f"{given}→{asked}": place for place, (given, asked) in enumerate(pairs)}
+    return written.replace_strict(places, default=len(places), return_dtype=pl.Int32)
 
 
 def _no_layer(start_layer: int, rows: pl.DataFrame) -> StudyError:

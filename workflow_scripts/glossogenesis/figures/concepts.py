@@ -1,4 +1,4 @@
-"""The figures of the concepts study: each function takes a frame of `concept_frames` and returns a Figure.
+"""The figures of the concepts study: each takes a frame of `concept_frames`, returns a Figure.
 
 Bands are 95 % intervals as the frame gives them; points without an interval have no band.
 """
@@ -63,10 +63,9 @@ OUTCOME_NAMES = {
 
 
 def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
-    """Accuracy of unpatched prompts over training: a panel a kind of pair, a line an output language.
+    """Accuracy of unpatched prompts over training: a panel a kind of pair, a line a language.
 
-    Args:
-        data: `unpatched_frame`.
+    `data` is an `unpatched_frame`; lines are output languages.
     """
     titles = {
         "copying": "copying: one\nlanguage twice",
@@ -103,17 +102,16 @@ def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
             handles=handles,
             title="output language",
             alignment="left",
-            loc="outside center right",
+            loc="outside right center",
             handlelength=2.6,
         )
     return figure
 
 
 def plot_patched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
-    """Accuracy of patched and unpatched prompts over training: a panel a target pair, a line a setting.
+    """Accuracy of patched prompts over training: a panel a target pair, a line a setting.
 
-    Args:
-        data: `patched_frame`.
+    `data` is a `patched_frame`.
     """
     pairs = data.select("input_language", "output_language").unique(maintain_order=True).rows()
     names = setting_names(languages.pivot)
@@ -142,10 +140,8 @@ def plot_patched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
 def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
     """Accuracy over the start layer of the patch: a panel a setting or pair, a line a checkpoint.
 
-    The last checkpoint of every phase carries a band; with bands on all, none could be seen.
-
-    Args:
-        data: `start_layer_frame`.
+    The last checkpoint of every phase carries a band; with bands on all, none could be seen. `data`
+    is a `start_layer_frame`.
     """
     names = setting_names(languages.pivot)
     stops = data.select(CHECKPOINT_COLUMNS).unique().sort("step")
@@ -185,16 +181,14 @@ def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
 def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
     """Shares of outcomes over training, stacked: a panel a setting or pair, a bar a checkpoint.
 
-    The whisker is the interval of the lowest part, `correct`; those of the others stand in the frame.
-
-    Args:
-        data: `outcome_frame`.
+    The whisker is the interval of the lowest part, `correct`; those of the others stand in the
+    frame. `data` is an `outcome_frame`.
     """
     names = setting_names(languages.pivot)
     panel_names = data["panel"].unique(maintain_order=True).to_list()
     stops = data.select(CHECKPOINT_COLUMNS).unique().sort("step")
     happened = [name for name in OUTCOMES if data.filter(outcome=name)["value"].max() != 0]
-    looks = {name: OUTCOME_LOOKS[name] for name in happened}
+    looks: dict[str, tuple[str, str]] = {name: OUTCOME_LOOKS[name] for name in happened}
     with paper_style():
         figure, panels = grid_of_panels(
             len(panel_names), columns=3, panel_height=1.5, legend_entries=len(looks)
@@ -232,7 +226,7 @@ def setting_names(pivot: str) -> dict[str, str]:
 
 
 def _setting_look(setting: str) -> tuple[Look, Any]:
-    """Unpatched settings are grey or black, hollow and broken; patched ones coloured, filled and solid."""
+    """Unpatched settings are hollow, broken, without colour; patched ones filled and coloured."""
     return {
         "tgt_unpatched": (Look(FAINT, "o", filled=False), LINE_STYLES[1]),
         "src_unpatched": (Look("#000000", "s", filled=False), LINE_STYLES[2]),

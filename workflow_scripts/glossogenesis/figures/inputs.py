@@ -17,9 +17,8 @@ from glossogenesis.storage.tables import read_table
 def figure_parser(description: str, table: str, settings: str) -> argparse.ArgumentParser:
     """A command line with --settings, --table and --output.
 
-    Args:
-        table: name of the table that is drawn, such as `concepts_accuracy`.
-        settings: the keys of the settings.
+    `table` is the name of the table that is drawn, such as `concepts_accuracy`; `settings` names
+    the keys of the settings.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", required=True, help=f"JSON: {settings}")
@@ -67,6 +66,6 @@ def languages_of(settings: Mapping[str, Any]) -> Languages:
 
 
 def start_layer_of(settings: Mapping[str, Any], accuracy: pl.DataFrame) -> int:
-    """The start layer to show: the one that `start_layer` names, or the best where it says `best`."""
+    """The start layer to show: `start_layer` of the settings, or the best where it says `best`."""
     wanted = settings["start_layer"]
     return best_start_layer(accuracy) if wanted == "best" else int(wanted)

@@ -1,9 +1,9 @@
-"""Parts that figures share: grids of panels, lines with bands, stacked bars over checkpoints, colour bars, legends."""
+"""Parts that figures share: panels, lines with bands, stacked bars, colour bars, legends."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ _LEGEND_COLUMN = 2.3
 _BAND = 0.24
 """Opacity of a single band; many that overlap are fainter, so that the lines stay visible."""
 _LABELS_ON_BAR = 9
-_HEADROOM = 1.14
+_HEADROOM = 1.19
 """Top of a share's axis under a phase label, which needs room above 1."""
 
 
@@ -39,8 +39,8 @@ def grid_of_panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of page width with `number` panels that share both axes; heights in inches.
 
-    Panels keep their width when there are fewer than `columns`, down to half a page. The height leaves room for
-    `legend_below` of so many entries.
+    Panels keep their width when there are fewer than `columns`, down to half a page. The height
+    leaves room for `legend_below` of so many entries.
     """
     across = min(columns, number)
     down = math.ceil(number / across)
@@ -66,8 +66,9 @@ def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
 
 
 def label_outer(panels: Sequence[Axes], label: str) -> None:
-    """Name the y axis on the left panels only, and the x axis and its ticks on those with none below."""
-    columns = panels[0].get_gridspec().ncols
+    """Name the y axis on the left panels only, and the x axis where no panel is below."""
+    grid = panels[0].get_gridspec()
+    columns = grid.ncols if grid is not None else 1
     for place, axes in enumerate(panels):
         axes.set_ylabel(label if place % columns == 0 else "")
         lowest = place + columns >= len(panels)
@@ -79,10 +80,9 @@ def label_outer(panels: Sequence[Axes], label: str) -> None:
 def draw_line(
     axes: Axes, x: Sequence[float], rows: pl.DataFrame, look: Look, line: Any, *, bands: int
 ) -> None:
-    """A line of `rows.value` over `x` with its band, one of `bands`; a lone point has a bar instead.
+    """A line of `rows.value` over `x` with its band, one of `bands` in the panel.
 
-    Args:
-        rows: value, low, high; an end that is null has no band.
+    `rows` has value, low and high; an end that is null has no band.
     """
     axes.plot(x, rows["value"], linestyle=line, clip_on=False, zorder=3, **look.marker_options())
     draw_band(axes, x, rows, look.colour, bands=bands)
@@ -92,7 +92,7 @@ def draw_band(
     axes: Axes, x: Sequence[float], rows: pl.DataFrame, colour: Any, *, bands: int
 ) -> None:
     """The band between `low` and `high` over `x`; a bar where there is only one point."""
-    low, high = (rows[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high"))
+    low, high = _ends(rows)
     if rows.height == 1:
         axes.vlines(x, low, high, color=colour, linewidth=0.9)
     else:
@@ -102,7 +102,7 @@ def draw_band(
 
 
 def finish_training_panel(axes: Axes, data: pl.DataFrame, *, label_phases: bool) -> None:
-    """Axes of a share over training: scale, limits and phases, the same in every panel of `data`."""
+    """Axes of a share over training, the same in every panel of `data`: scale, limits, phases."""
     training = training_axis(data)
     axes.set_ylim(-0.03, _HEADROOM if training.boundaries else 1.03)
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
@@ -121,7 +121,7 @@ def heading(label: str) -> Line2D:
 
 
 def checkpoint_colours(number: int) -> list[tuple[float, float, float]]:
-    """From light (early) to dark (late), also in grey; the lightest tones, hardly seen on white, are left out."""
+    """From light (early) to dark (late), also in grey; never so light that white swallows it."""
     return [tuple(colour) for colour in seaborn.color_palette("flare", number)]
 
 
@@ -143,7 +143,7 @@ def draw_checkpoint_bar(
     bar.set_ticks(shown, labels=labels)
     bar.ax.minorticks_off()
     bar.set_label(training.label)
-    bar.outline.set_linewidth(0.5)  # type: ignore[operator]  # stubs take the outline for a method
+    bar.outline.set_linewidth(0.5)
     phases = checkpoints["phase"].to_list()
     for place in range(1, number):
         if phases[place] != phases[place - 1]:
@@ -151,14 +151,13 @@ def draw_checkpoint_bar(
 
 
 def draw_stack(
-    axes: Axes, rows: pl.DataFrame, stops: pl.DataFrame, looks: dict[str, tuple[str, str]]
+    axes: Axes, rows: pl.DataFrame, stops: pl.DataFrame, looks: Mapping[str, tuple[str, str]]
 ) -> None:
     """Stacked bars of shares, one bar a checkpoint, evenly spaced; a whisker on the lowest part.
 
-    Args:
-        rows: checkpoint, outcome, value, low, high.
-        stops: the checkpoints of the axis in order; those without rows keep their place empty.
-        looks: colour and hatch of each outcome, from the bottom up.
+    `rows` has checkpoint, outcome, value, low and high. `stops` are the checkpoints of the axis in
+    order; those without rows keep their place empty. `looks` gives colour and hatch of each
+    outcome, from the bottom up.
     """
     bottom = np.zeros(stops.height)
     for place, (outcome, (fill, hatch)) in enumerate(looks.items()):
@@ -177,14 +176,16 @@ def draw_stack(
             linewidth=0.3,
         )
         if place == 0:
-            ends = [part[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high")]
+            low, high = _ends(part)
             for colour, width in (("white", 1.8), (INK, 0.8)):
-                axes.vlines(np.arange(stops.height), *ends, color=colour, linewidth=width, zorder=4)
+                axes.vlines(
+                    np.arange(stops.height), low, high, color=colour, linewidth=width, zorder=4
+                )
         bottom = bottom + shares
 
 
 def draw_checkpoint_ticks(axes: Axes, stops: pl.DataFrame, most: int) -> None:
-    """Ticks of an axis with one place a checkpoint, at most `most` of them named, with the phases."""
+    """Ticks of an axis with one place a checkpoint, at most `most` of them named, and phases."""
     training = training_axis(stops)
     shown = even_places(stops.height, most)
     labels = [short_number(stops[training.column][place]) for place in shown]
@@ -215,6 +216,12 @@ def draw_reference(axes: Axes, rows: pl.DataFrame, line: Any) -> None:
     if not rows.is_empty():
         last = rows.sort("step").row(-1, named=True)
         axes.axhline(last["value"], color=FAINT, linestyle=line, linewidth=0.9, zorder=1)
+
+
+def _ends(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """Lower and upper ends of intervals, NaN where there are none."""
+    low, high = (rows[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high"))
+    return low, high
 
 
 def _legend_columns(width: float) -> int:

@@ -1,8 +1,8 @@
 """The one style of all figures, and how they are saved.
 
-Widths are those of a printed page; no text is smaller than 7 pt at that size. Colours are told apart by colour-blind
-readers (Okabe and Ito 2008, then Tol's muted scheme) and never carry a meaning alone: markers, line styles or hatches
-repeat it, so that a figure reads in grey.
+Widths are those of a printed page; no text is smaller than 7 pt at that size. Colours are told
+apart by colour-blind readers (Okabe and Ito 2008, then Tol's muted scheme) and never carry a
+meaning alone: markers, line styles or hatches repeat it, so that a figure reads in grey.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ PALETTE = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 LINE_STYLES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
-# The font ships with matplotlib, so that the layout is the same everywhere; it has no East Asian glyphs, which is why
-# languages are labelled by their codes.
+# The font ships with matplotlib, so that the layout is the same everywhere; it has no East Asian
+# glyphs, which is why languages are labelled by their codes.
 _FONT = "DejaVu Sans"
 
 
@@ -82,7 +82,7 @@ def look_of(place: int) -> Look:
 @contextmanager
 def paper_style() -> Iterator[None]:
     """Apply the style within the block; nothing of it remains outside."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         **seaborn.axes_style("ticks"),
         "font.family": "sans-serif",
         "font.sans-serif": [_FONT],

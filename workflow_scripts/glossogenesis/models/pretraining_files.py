@@ -33,8 +33,7 @@ class SavedStep:
         """Tell whether every file is still there with its digest."""
         paths = {run / self.folder / name: facts for name, facts in self.files.items()}
         return all(
-            path.is_file() and file_digest(path) == facts["sha256"]
-            for path, facts in paths.items()
+            path.is_file() and file_digest(path) == facts["sha256"] for path, facts in paths.items()
         )
 
 

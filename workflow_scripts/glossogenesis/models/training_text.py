@@ -101,9 +101,7 @@ def _endless(documents: Sequence[Document], rng: random.Random) -> Iterator[Docu
         yield from order
 
 
-def tokenizer_from_text(
-    source: TextSource, settings: PretrainSettings
-) -> PreTrainedTokenizerFast:
+def tokenizer_from_text(source: TextSource, settings: PretrainSettings) -> PreTrainedTokenizerFast:
     """Train the tokenizer on documents of all phases in turn, up to `tokenizer_characters`."""
     return train_tokenizer(
         _texts_of_all_phases(source, settings),
@@ -150,9 +148,7 @@ def token_batches(
                 yield torch.tensor(of_step).view(-1, settings.context_at(step))
 
 
-def _token_ids(
-    documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast
-) -> Iterator[int]:
+def _token_ids(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast) -> Iterator[int]:
     end = tokenizer.convert_tokens_to_ids(END_OF_DOCUMENT)
     while True:
         texts = [document.text for document in islice(documents, DOCUMENTS_AT_ONCE)]

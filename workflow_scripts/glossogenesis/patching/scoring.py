@@ -1,9 +1,10 @@
 """What a generated translation is: correct or not, and if not, what else it is.
 
-The paper's rule (Körner et al. 2026): an answer counts if it equals a listed word or begins with one as a whole word, so
-"absence of desire" counts for "absence" and "organizer" does not count for "organ". The boundary is any character that
-is not a letter, mark, digit, joiner or underscore. Japanese and Chinese put no space between words, so a longer answer
-there could be another word: only an equal answer counts. Words are compared after Unicode NFKC and case folding.
+The paper's rule (Körner et al. 2026): an answer counts if it equals a listed word or begins with
+one as a whole word, so "absence of desire" counts for "absence" and "organizer" does not count for
+"organ". The boundary is any character that is not a letter, mark, digit, joiner or underscore.
+Japanese and Chinese put no space between words, so a longer answer there could be another word:
+only an equal answer counts. Words are compared after Unicode NFKC and case folding.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ class Words:
 
 
 def answer_of(generated_text: str) -> str:
-    """The answer in what a model generated after the open quote: up to the first closing quote, stripped."""
+    """The answer that follows the open quote: up to the first closing quote, stripped."""
     return generated_text.partition(CLOSING_QUOTE)[0].strip()
 
 
 def is_correct(answer: str, accepted: Sequence[str], spaced_script: bool) -> bool:
-    """Whether `answer` equals an accepted word or, in a spaced script, begins with one as a whole word.
+    """Whether `answer` equals an accepted word or begins with one as a whole word.
 
-    Raises:
-        ValueError: an accepted word is empty; it would begin every answer.
+    The latter only in a spaced script. ValueError where an accepted word is empty: it would begin
+    every answer.
     """
     given = _comparable(answer)
     for word in accepted:
@@ -73,24 +74,22 @@ def classify_outcome(
 ) -> Outcome:
     """The one class of an answer; the first that holds, in this order, wins.
 
-    1. `correct`: the main word of the expected concept in the output language.
-    2. `synonym`: another accepted word of it. `correct` or `synonym` is exactly `is_correct` on all its words.
-    3. `copied_input`: the input-language word of the query, see `copied`.
-    4. `kept_target`: the target concept's word in the output language although another concept was patched in.
-    5. `source_other_language`: the expected concept in a language that is not the output language.
+    1. `correct`: the main word of `expected`, the expected concept in the output language. It is
+       the source concept of a patched run, else the query's.
+    2. `synonym`: another accepted word of it. These two together are exactly `is_correct`.
+    3. `copied_input`: one of `copied`, the words that copying the input would give: the query word
+       as the prompt shows it and, of a patched run, the source concept's main word in the input
+       language of the target pair.
+    4. `kept_target`: one of `kept`, the target concept in the output language, although another
+       concept was patched in; None where there is no such.
+    5. `source_other_language`: one of `other_languages`, the expected concept in every language of
+       the study but the output language.
     6. `other`: anything else, an empty answer among it.
 
-    A cognate or homograph fits several classes and counts for the first: Spanish "animal" answered for English "animal"
-    is `correct`, not `copied_input`; a query word that is also the target's translation is `copied_input`, not
-    `kept_target`. The later classes are therefore lower bounds; `copyable` pairs are reported apart for this reason.
-
-    Args:
-        answer: as `answer_of` gives it.
-        expected: the expected concept in the output language: of a patched run the source concept, else the query's.
-        copied: words that copying the input would give: the query word as the prompt shows it and, of a patched run,
-            the source concept's main word in the input language of the target pair.
-        kept: the target concept in the output language in a run that patches another concept in; else None.
-        other_languages: the expected concept in every language of the study but the output language.
+    A cognate or homograph fits several classes and counts for the first: Spanish "animal" answered
+    for English "animal" is `correct`, not `copied_input`; a query word that is also the target's
+    translation is `copied_input`, not `kept_target`. The later classes are therefore lower bounds;
+    `copyable` pairs are reported apart for this reason.
     """
     if Words(expected.forms[:1], expected.spaced_script).match(answer):
         return "correct"
@@ -108,7 +107,8 @@ def classify_outcome(
 def _comparable(text: str) -> str:
     """`text` with compatibility forms, case and outer space made equal.
 
-    NFKC stands on both sides of the case folding because each can undo the other's work (Unicode 16, definition D145).
+    NFKC stands on both sides of the case folding because each can undo the other's work (Unicode
+    16, definition D145).
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return unicodedata.normalize("NFKC", folded).strip()

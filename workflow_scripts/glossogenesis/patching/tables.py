@@ -1,46 +1,25 @@
-"""Tables of the concepts study: accuracy, outcomes and first-token probabilities, each point with its interval.
+"""Tables of the concepts study: accuracy, outcomes, probabilities, each with its interval.
 
-The rows come from `patching.parquet` files (`PATCHING_SCHEMA`), one row per item, setting and start layer, joined with the
-facts of their checkpoint (`CHECKPOINT_FACTS`). Every table is a sum per checkpoint, so that a study with many checkpoints
-can be tabulated file by file and stacked in sheet order.
+The rows come from `patching.parquet` files (`rows.PATCHING_SCHEMA`), joined with the facts of their
+checkpoint (`CHECKPOINT_FACTS`). Every table is a sum per checkpoint, so that a study with many
+checkpoints can be tabulated file by file and stacked in sheet order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.patching.rows import PATCHING_SCHEMA as PATCHING_SCHEMA
+from glossogenesis.patching.rows import check_rows as check_rows
 from glossogenesis.patching.scoring import OUTCOMES
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, wilson_interval
 
-Setting = Literal["tgt_unpatched", "src_unpatched", "seen", "tgt", "en_en", "copy", "self"]
-SETTINGS: tuple[Setting, ...] = get_args(Setting)
-SUBSETS = ("all", "copyable", "not_copyable")
 IntervalMethod = Literal["wilson", "bootstrap"]
 
-PATCHING_SCHEMA = pl.Schema(
-    {
-        "item": pl.Int32,
-        "setting": pl.String,
-        "input_language": pl.String,
-        "output_language": pl.String,
-        "start_layer": pl.Int32,  # null for the unpatched settings
-        "source_concept": pl.String,
-        "target_concept": pl.String,
-        "expected_concept": pl.String,
-        "answer": pl.String,  # null where nothing was generated at this start layer
-        "correct": pl.Boolean,
-        "outcome": pl.String,
-        "copyable": pl.Boolean,  # the expected main word is one string in both languages
-        "log_p_source": pl.Float32,  # natural log of the summed first-token probability
-        "log_p_target": pl.Float32,
-        "log_p_expected": pl.Float32,
-    }
-)
 CHECKPOINT_FACTS = pl.Schema(
     {
         "model": pl.String,
@@ -60,48 +39,17 @@ _KEYS = (
 )
 _ORDER = "checkpoint_order"
 
-# Probabilities are summed as whole numbers of this unit: a sum of whole numbers does not depend on the order of the
-# addends, so equal runs give equal bytes on any number of threads. The unit is finer than the float32 of the rows, and
-# sums over up to two million rows stay exact in float64.
+# Probabilities are summed as whole numbers of this unit: a sum of whole numbers does not depend on
+# the order of the addends, so equal runs give equal bytes on any number of threads. The unit is
+# finer than the float32 of the rows, and sums over up to two million rows stay exact in float64.
 _PROBABILITY_UNIT = 2.0**-32
-
-
-def check_rows(rows: pl.DataFrame, source: str) -> None:
-    """Refuse rows that are not of `PATCHING_SCHEMA` or hold a setting, outcome or number that cannot be.
-
-    Args:
-        source: the file that the rows came from, for the message.
-
-    Raises:
-        StudyError: names the file, the column and the mend.
-    """
-    mend = f"remove {source} and run again"
-    for column, dtype in PATCHING_SCHEMA.items():
-        if rows.schema.get(column) != dtype:
-            found = rows.schema.get(column, "no such column")
-            raise StudyError(f"{source}: column {column} should be {dtype}, is {found}; {mend}")
-    for column, known in (("setting", SETTINGS), ("outcome", OUTCOMES)):
-        strange = sorted(set(rows[column].drop_nulls().unique()) - set(known))
-        if strange:
-            raise StudyError(f"{source}: unknown {column} {strange[0]!r}; {mend}")
-    if rows["answer"].is_null().ne(rows["correct"].is_null()).any():
-        raise StudyError(f"{source}: rows with an answer but no score, or the reverse; {mend}")
-    for column in ("log_p_source", "log_p_target", "log_p_expected"):
-        broken = int(rows[column].is_nan().sum())
-        if broken:
-            raise StudyError(
-                f"{source}: {column} is not a number in {broken} rows, the model overflowed; "
-                "set its dtype to float32 or bfloat16 and run again"
-            )
 
 
 def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows."""
     if facts.height != 1:
         raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
-    return (
-        facts.cast(dict(CHECKPOINT_FACTS)).select(CHECKPOINT_FACTS.names()).join(rows, how="cross")
-    )
+    return facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names()).join(rows, how="cross")
 
 
 def accuracy_table(
@@ -110,16 +58,13 @@ def accuracy_table(
     """Accuracy per checkpoint, setting, language pair, start layer and subset, with its interval.
 
     Rows without an answer at their start layer do not count; a group without any answer has no row.
+    Checkpoints keep the order in which they first appear in `rows`. The interval `wilson` takes
+    answers as independent; `bootstrap` resamples expected concepts, and its ends are null where a
+    group has a single one. `bootstrap` gives resamples, seed and confidence level, which `wilson`
+    uses too.
 
-    Args:
-        rows: `PATCHING_SCHEMA` with `CHECKPOINT_FACTS`; checkpoints keep the order in which they first appear.
-        interval: `wilson` takes answers as independent; `bootstrap` resamples expected concepts (both ends are null where
-            a group has a single concept).
-        bootstrap: resamples, seed and confidence level, which `wilson` uses too; the defaults when left out.
-
-    Returns:
-        Columns model, checkpoint, step, tokens, phase, setting, input_language, output_language, start_layer, subset,
-        n, correct, accuracy, low, high.
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, subset (all, copyable, not_copyable), n, correct, accuracy, low, high.
     """
     scored = _ordered(rows).filter(pl.col("correct").is_not_null())
     by_subset = pl.concat(
@@ -139,14 +84,13 @@ def accuracy_table(
 def outcomes_table(
     rows: pl.DataFrame, *, interval: IntervalMethod = "wilson", bootstrap: Bootstrap | None = None
 ) -> pl.DataFrame:
-    """Share of each outcome per checkpoint, setting, language pair and start layer, with its interval.
+    """Share of each outcome per checkpoint, setting, language pair and start layer.
 
-    Every group has a row for each of `OUTCOMES`, in that order, also for those that never happened; the shares of a group
-    add up to 1. Arguments as in `accuracy_table`.
+    Every group has a row for each of `OUTCOMES`, also for those that never happened; the shares of
+    a group add up to 1. Arguments as in `accuracy_table`.
 
-    Returns:
-        Columns model, checkpoint, step, tokens, phase, setting, input_language, output_language, start_layer, outcome,
-        n (answers of the group), count, share, low, high.
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, outcome, n (answers of the group), count, share, low, high.
     """
     scored = _ordered(rows).filter(pl.col("outcome").is_not_null())
     kinds = pl.DataFrame({"outcome": OUTCOMES}, schema={"outcome": pl.Enum(OUTCOMES)})
@@ -166,14 +110,14 @@ def outcomes_table(
 
 
 def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None) -> pl.DataFrame:
-    """Mean first-token probability of the source, target and expected concept, with a bootstrap interval.
+    """Mean first-token probability of the source, target and expected concept.
 
-    A concept's probability is the sum over the first tokens of its words in the output language (Dumas et al. 2025); the
-    interval resamples expected concepts. Rows without a probability do not count.
+    A concept's probability is the sum over the first tokens of its words in the output language
+    (Dumas et al. 2025); the interval resamples expected concepts and is null where there is a
+    single one. Rows without a probability do not count.
 
-    Returns:
-        Columns model, checkpoint, step, tokens, phase, setting, input_language, output_language, start_layer, concept
-        (expected, source, target), n, mean, low, high.
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, concept (expected, source, target), n, mean, low, high.
     """
     resampling = bootstrap or Bootstrap()
     kinds = ("expected", "source", "target")
@@ -212,7 +156,7 @@ def _ordered(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _per_group(rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr) -> pl.DataFrame:
-    """Sums per group: n, total, and the lists `sums` and `counts` with one entry a concept, concepts sorted."""
+    """Per group: n, total, and the lists `sums` and `counts`, an entry a concept, concepts sorted."""
     groups = [_ORDER, *keys]
     return (
         rows.group_by(*groups, "expected_concept")
@@ -230,7 +174,7 @@ def _share(
     interval: IntervalMethod,
     bootstrap: Bootstrap,
 ) -> pl.DataFrame:
-    """`keys`, n, hits, share, low and high of each group, in the order of checkpoints and then of the other keys."""
+    """`keys`, n, hits, share, low, high of each group, by checkpoint and then by the other keys."""
     groups = _per_group(rows, keys, hit)
     if interval == "bootstrap":
         low, high = _resampled(groups, bootstrap)

@@ -1,10 +1,12 @@
 """Confidence intervals of shares, means and paired differences.
 
-Answers about one concept resemble each other (the same word, asked in several language pairs and prompts), so the
-bootstrap here resamples concepts, not answers: a cluster bootstrap of the ratio `sum of values / number of values`
-(Davison and Hinkley 1997, Bootstrap Methods and their Application, section 3.8). A cluster is drawn as a whole, which
-makes a resample a vector of counts per cluster, and all rows of a table share the same resamples: one matrix product
-serves thousands of intervals, and two points of a figure are compared under the same draws.
+Answers about one concept resemble each other (the same word, asked in several language pairs and
+prompts), so the bootstrap here resamples concepts, not answers: a cluster bootstrap of the ratio
+`sum of values / number of values` (Davison and Hinkley 1997, Bootstrap Methods and their
+Application, section 3.8). A cluster is drawn as a whole, which makes a resample a vector of counts
+per cluster, and all rows of a table share the same resamples: one matrix product serves thousands
+of intervals, and two points of a figure are compared under the same draws. scipy.stats.bootstrap
+gives the same intervals, one at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _ROWS_AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How a bootstrap interval is made: number of resamples, seed and confidence level (0.95 for 95 %)."""
+    """How a bootstrap interval is made; `confidence` is 0.95 for 95 %."""
 
     resamples: int = 2000
     seed: int = 0
@@ -38,7 +40,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; `low` and `high` are NaN where the data cannot give one (a single cluster)."""
+    """A value with its interval; NaN ends where the data cannot give one (a single cluster)."""
 
     value: float
     low: float
@@ -48,19 +50,11 @@ class Estimate:
 def wilson_interval(
     correct: ArrayLike, n: ArrayLike, *, confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """Wilson score interval of `correct` successes out of `n`, elementwise.
+    """Wilson score interval of `correct` successes out of `n`, elementwise, any shape.
 
-    Wilson 1927, by statsmodels; it keeps its coverage at shares near 0 and 1 and never leaves [0, 1].
-
-    Args:
-        correct: successes, any shape.
-        n: trials, the same shape, each at least 1.
-
-    Returns:
-        Lower and upper ends, float64, the shape of `correct`.
-
-    Raises:
-        ValueError: a count is below 0, above n, or n is below 1.
+    Wilson 1927, by statsmodels; it keeps its coverage at shares near 0 and 1 and never leaves [0,
+    1]. Returns lower and upper ends, float64. ValueError where a count is below 0 or above `n`, or
+    `n` is below 1.
     """
     _check_confidence(confidence)
     successes = np.asarray(correct, dtype=np.float64)
@@ -74,15 +68,10 @@ def wilson_interval(
 def cluster_bootstrap(
     values: ArrayLike, clusters: Sequence[object], bootstrap: Bootstrap | None = None
 ) -> Estimate:
-    """Mean of `values` with a percentile interval over resampled clusters.
+    """Mean of `values` [n] with a percentile interval over resampled clusters.
 
-    Args:
-        values: [n] numbers, for example 0 and 1 for wrong and correct.
-        clusters: [n] the cluster of each value, for example its expected concept.
-        bootstrap: how to resample; the defaults of `Bootstrap` when left out.
-
-    Raises:
-        ValueError: no values, or lengths that differ.
+    `clusters` [n] names the cluster of each value, for example its expected concept. ValueError
+    where there are no values, or the lengths differ.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or numbers.size == 0 or numbers.size != len(clusters):
@@ -102,15 +91,9 @@ def paired_difference(
 ) -> Estimate:
     """Mean of `second - first` over the same items, with an interval over resampled clusters.
 
-    For two settings, or two checkpoints, that answered the same prompts: what the items share cancels, so the interval
-    is narrower than that of two separate samples.
-
-    Args:
-        first, second: [n] values of the two sides, item by item.
-        clusters: [n] the cluster of each item.
-
-    Raises:
-        ValueError: lengths that differ, or no items.
+    For two settings, or two checkpoints, that answered the same prompts: what the items share
+    cancels, so the interval is narrower than that of two separate samples. All arguments are [n],
+    item by item; ValueError where the lengths differ or there are no items.
     """
     left = np.asarray(first, dtype=np.float64)
     right = np.asarray(second, dtype=np.float64)
@@ -122,17 +105,12 @@ def paired_difference(
 def bootstrap_ratios(
     sums: ArrayLike, counts: ArrayLike, bootstrap: Bootstrap
 ) -> tuple[Floats, Floats]:
-    """Percentile intervals of `sum(sums) / sum(counts)` over resampled clusters, for many rows at once.
+    """Percentile intervals of `sum(sums) / sum(counts)` over clusters, for many rows at once.
 
-    With one cluster nothing can be resampled and both ends are NaN. Where every value is equal the interval has zero
-    width; `wilson_interval` does not collapse there.
-
-    Args:
-        sums: [rows, clusters] sum of the values of each cluster.
-        counts: [rows, clusters] number of values of each cluster, each at least 1.
-
-    Returns:
-        Lower and upper ends, float64 [rows].
+    Both arguments are [rows, clusters]: sum and number of the values of each cluster, the number at
+    least 1. Returns lower and upper ends, float64 [rows]. With one cluster nothing can be resampled
+    and both ends are NaN. Where every value is equal the interval has zero width; `wilson_interval`
+    does not collapse there.
     """
     numerators = np.asarray(sums, dtype=np.float64)
     denominators = np.asarray(counts, dtype=np.float64)

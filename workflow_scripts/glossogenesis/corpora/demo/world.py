@@ -103,8 +103,6 @@ def draw_pair(rng: random.Random, mixture: PhaseMixture) -> tuple[str, str]:
     return pair if rng.random() < 0.5 else pair[::-1]
 
 
-def _draw_language(
-    rng: random.Random, mixture: PhaseMixture, languages: tuple[str, ...]
-) -> str:
+def _draw_language(rng: random.Random, mixture: PhaseMixture, languages: tuple[str, ...]) -> str:
     weights = [mixture.shares[code] for code in languages]
     return rng.choices(languages, weights)[0]

@@ -1,0 +1,33 @@
+"""Section `models`: how each model of the checkpoint sheet is loaded and run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from glossogenesis.config.section import Section
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class ModelSettings(Section):
+    """One model; its checkpoints stand in the sheet."""
+
+    label: str | None = None
+    """The name that figures print; the model's key where absent."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The number format of weights and activations."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes a GPU where there is one."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Prompts in one forward pass."""
+    parameters: Annotated[float, Field(gt=0)] | None = None
+    """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
+    unless the model is pretrained by the workflow."""
+    add_special_tokens: bool = True
+    """Whether the tokenizer's own special tokens (such as a start token) open a prompt."""
+    gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs that a job of this model asks a cluster for."""
+    threads: Annotated[int, Field(ge=1)] = 4
+    """Processor threads of a job of this model."""

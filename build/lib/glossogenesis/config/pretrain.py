@@ -1,0 +1,241 @@
+"""Section `pretrain`: a small model that the workflow trains itself, in phases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from glossogenesis.config.section import LanguageCode, Section
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Phase = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class DemoPhase(Section):
+    """What the demo world writes in one phase."""
+
+    pairs: Literal["pivot", "all"]
+    """Language pairs of translation documents: those with the pivot language, or all."""
+    monolingual: Share = 0.1
+    """Share of documents that are running text in one language."""
+    copying: Share = 0.2
+    """Share of the other documents whose two languages are the same."""
+    copying_languages: Literal["pivot", "all"] = "all"
+    """Whether copying documents are in the pivot language alone or in every language."""
+
+
+class DemoText(Section):
+    """Text generated from the lexicon: running text and few-shot translation documents."""
+
+    kind: Literal["demo"] = "demo"
+    pivot: LanguageCode = "en"
+    """The language that phases with `pairs: pivot` translate from and into."""
+    phases: Annotated[dict[Phase, DemoPhase], Field(min_length=1)]
+    """The mixture of each phase, by its number."""
+    lines: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (6, 6)
+    """Fewest and most lines of a translation document."""
+    synonyms: Share = 0.15
+    """How often a word that has synonyms is replaced by one of them."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Text files that are read: none."""
+        return ()
+
+    @field_validator("lines")
+    @classmethod
+    def _fewest_before_most(cls, lines: tuple[int, int]) -> tuple[int, int]:
+        if lines[0] > lines[1]:
+            raise ValueError(f"{lines[0]} lines at least and {lines[1]} at most; swap them")
+        return lines
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Files that the text is read from: none."""
+        return ()
+
+
+class FileText(Section):
+    """Text from the user's own files."""
+
+    kind: Literal["files"] = "files"
+    files: Annotated[
+        dict[LanguageCode, dict[Phase, Annotated[tuple[str, ...], Field(min_length=1)]]],
+        Field(min_length=1),
+    ]
+    """Files by language and phase: plain text (documents separated by empty lines), `.jsonl` or
+    Parquet with a column `text`. Languages are mixed by `languages.<code>.share`. A relative path
+    counts from the study file's folder."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every text file, as written in the study."""
+        return tuple(
+            path for phases in self.files.values() for paths in phases.values() for path in paths
+        )
+
+
+class ModelSize(Section):
+    """Sizes of a Llama-architecture model."""
+
+    vocabulary: Annotated[int, Field(ge=258)] = 1200
+    """Tokens, of which 256 are bytes and one ends documents."""
+    hidden: Positive = 128
+    """Width of the residual stream."""
+    layers: Positive = 6
+    """Decoder blocks."""
+    heads: Positive = 4
+    """Attention heads."""
+    key_value_heads: Positive | None = None
+    """Heads of keys and values; as many as `heads` where absent."""
+    feed_forward: Positive = 384
+    """Inner width of the MLP."""
+    positions: Positive = 512
+    """Longest text that the saved configuration declares."""
+    rope_base: Annotated[float, Field(gt=1)] = 10_000.0
+    """Base of the rotary positions' wavelengths; a smaller one suits short contexts."""
+    tied_embeddings: bool = True
+    """Whether the output head is the embedding matrix."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> ModelSize:
+        if self.hidden % self.heads:
+            raise ValueError(
+                f"hidden {self.hidden} is not a multiple of heads {self.heads}; change one"
+            )
+        if self.hidden // self.heads % 2:
+            raise ValueError(
+                f"hidden {self.hidden} over heads {self.heads} is odd, and rotary positions need "
+                "an even head; change one"
+            )
+        if self.key_value_heads is not None and self.heads % self.key_value_heads:
+            raise ValueError(
+                f"heads {self.heads} is not a multiple of key_value_heads "
+                f"{self.key_value_heads}; change one"
+            )
+        return self
+
+
+class OptimizerSettings(Section):
+    """How weights are updated."""
+
+    name: Literal["adamw", "muon"] = "adamw"
+    """`muon` updates the blocks' matrices by Muon and everything else by AdamW."""
+    rate: Annotated[float, Field(gt=0)] = 3e-3
+    """Peak learning rate of AdamW."""
+    matrix_rate: Annotated[float, Field(gt=0)] = 0.02
+    """Peak learning rate of Muon."""
+    betas: tuple[Share, Share] = (0.9, 0.95)
+    """AdamW's decay of the first and the second moment."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    """Decay of the blocks' matrices; embeddings and norms have none."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 50
+    """Steps over which the rate rises linearly."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """How the rate falls after the warm-up, over all phases together."""
+    final_share: Share = 0.1
+    """The last rate as a share of the peak; without effect on a constant schedule."""
+    clip: Annotated[float, Field(gt=0)] = 1.0
+    """Largest norm of the gradient; a longer one is shortened to it."""
+
+
+class ShortContext(Section):
+    """Steps at the beginning that are trained on shorter sequences."""
+
+    context: Annotated[int, Field(ge=8)]
+    """Tokens of a sequence."""
+    steps: Positive
+    """For how many steps."""
+
+
+class PretrainSettings(Section):
+    """A pretraining run: text, sizes, training, and the steps that are saved."""
+
+    text: Annotated[DemoText | FileText, Field(discriminator="kind")]
+    """Where the text comes from: `kind: demo` or `kind: files`."""
+    steps: Annotated[dict[Phase, Positive], Field(min_length=1)]
+    """Training steps of each phase, by its number."""
+    saved_steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    """Steps after which a checkpoint is saved, counted over all phases; 0 is the random start."""
+    model: ModelSize = ModelSize()
+    context: Annotated[int, Field(ge=8)] = 128
+    """Tokens of a training sequence."""
+    batch: Positive = 32
+    """Sequences of a step."""
+    short_contexts: tuple[ShortContext, ...] = ()
+    """Training begins with shorter sequences, as many more of them in a step, and lengthens them;
+    attention learns where to look sooner."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the blocks' arithmetic; weights are kept and saved in float32."""
+    seed: int = 0
+    """Draws the text, the first weights and the order of documents."""
+    tokenizer_characters: Positive = 2_000_000
+    """Characters of text that the tokenizer is trained on."""
+
+    @field_validator("saved_steps")
+    @classmethod
+    def _rising(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
+        for before, after in zip(steps, steps[1:], strict=False):
+            if after <= before:
+                raise ValueError(f"step {after} stands after {before}; list rising steps")
+        return steps
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> PretrainSettings:
+        expected = list(range(1, len(self.steps) + 1))
+        if sorted(self.steps) != expected:
+            raise ValueError(f"`steps` has phases {sorted(self.steps)}; number them {expected}")
+        if self.saved_steps[-1] > self.total_steps:
+            raise ValueError(
+                f"`saved_steps` names step {self.saved_steps[-1]}, but training ends at "
+                f"{self.total_steps}; remove it or raise `steps`"
+            )
+        if self.context > self.model.positions:
+            raise ValueError(
+                f"`context` {self.context} is longer than `model.positions` "
+                f"{self.model.positions}; raise the latter"
+            )
+        for short in self.short_contexts:
+            if self.tokens_per_step % short.context:
+                raise ValueError(
+                    f"`short_contexts` has context {short.context}, which does not divide the "
+                    f"{self.tokens_per_step} tokens of a step; change it, `context` or `batch`"
+                )
+        if isinstance(self.text, DemoText) and sorted(self.text.phases) != expected:
+            raise ValueError(
+                f"`text.phases` describes phases {sorted(self.text.phases)}, but `steps` has "
+                f"{expected}; describe each phase"
+            )
+        return self
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of all phases together."""
+        return sum(self.steps.values())
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens that a step is trained on."""
+        return self.batch * self.context
+
+    def context_at(self, step: int) -> int:
+        """Tokens of a sequence in a step, counting steps from 1."""
+        end = 0
+        for short in self.short_contexts:
+            end += short.steps
+            if step <= end:
+                return short.context
+        return self.context
+
+    def phase_of(self, step: int) -> int:
+        """The phase in which a step is trained, counting steps from 1; step 0 is of phase 1."""
+        end = 0
+        for phase in sorted(self.steps):
+            end += self.steps[phase]
+            if step <= end:
+                return phase
+        raise ValueError(f"step {step} is beyond the last, {end}")

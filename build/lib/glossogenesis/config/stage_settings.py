@@ -1,0 +1,146 @@
+"""The slice of a study that each stage computes with: one plain dict, recorded as a rule's param.
+
+A stage's dict holds only what changes its results: a checkpoint added to the sheet is in the slices
+of aggregates alone, and speed settings such as batch sizes are in none.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from glossogenesis.config.source_pairs import pair_name, source_pairs
+from glossogenesis.config.study import Study
+
+Settings = dict[str, Any]
+
+
+def lexicon_settings(study: Study) -> Settings:
+    """How the lexicon is read, as keyword arguments of `read_lexicon`."""
+    lexicon = study.settings.lexicon
+    return {
+        "format": lexicon.format,
+        "languages": list(study.settings.languages),
+        "pos": list(lexicon.pos),
+        "limit": lexicon.limit,
+        "columns": dict(lexicon.columns),
+    }
+
+
+def endonyms(study: Study) -> dict[str, str]:
+    """Each language's name in itself."""
+    return {code: language.endonym for code, language in study.settings.languages.items()}
+
+
+def pretrain_settings(study: Study, name: str) -> Settings:
+    """What a pretraining run depends on: of the languages, only those that it sees."""
+    seen = {
+        code: language
+        for code, language in study.settings.languages.items()
+        if any(language.share.values())
+    }
+    return {
+        "training": study.settings.pretrain[name].model_dump(mode="json"),
+        "lexicon": {**lexicon_settings(study), "languages": list(seen)},
+        "endonyms": {code: language.endonym for code, language in seen.items()},
+        "shares": {
+            code: {str(phase): share for phase, share in language.share.items()}
+            for code, language in seen.items()
+        },
+    }
+
+
+def checkpoint_settings(study: Study, model: str, checkpoint: str) -> Settings:
+    """Where one checkpoint comes from."""
+    row = study.checkpoint(model, checkpoint)
+    source = row.source
+    if row.pretrained_by is None and is_local(source):
+        source = study.path(source)
+    return {
+        "source": source,
+        "revision": row.revision,
+        "subfolder": row.subfolder,
+        "step": row.step,
+    }
+
+
+def is_local(source: str) -> bool:
+    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
+    return source.startswith((".", "/", "~"))
+
+
+def prompts_settings(study: Study, model: str) -> Settings:
+    """What a model's prompts depend on."""
+    concepts = study.concepts
+    return {
+        "lexicon": lexicon_settings(study),
+        "endonyms": endonyms(study),
+        "items": concepts.items,
+        "few_shot": concepts.few_shot,
+        "seed": concepts.seed,
+        "measured_pairs": [list(pair) for pair in concepts.measured_pairs],
+        "source_pairs": _all_source_pairs(study),
+        "space_variants": concepts.space_variants,
+        "add_special_tokens": study.settings.models[model].add_special_tokens,
+    }
+
+
+def states_settings(study: Study, model: str) -> Settings:
+    """What source states depend on beside the prompts and the checkpoint."""
+    return {"dtype": study.settings.models[model].dtype}
+
+
+def patching_settings(study: Study, model: str) -> Settings:
+    """What patched runs depend on beside prompts, states and the checkpoint."""
+    concepts = study.concepts
+    return {
+        "dtype": study.settings.models[model].dtype,
+        "lexicon": lexicon_settings(study),
+        "spaced": {code: language.spaced for code, language in study.settings.languages.items()},
+        "measured_pairs": [list(pair) for pair in concepts.measured_pairs],
+        "settings": list(concepts.settings),
+        "source_pairs": {
+            target: {setting: [list(pair) for pair in pairs] for setting, pairs in by.items()}
+            for target, by in source_pairs(study).items()
+        },
+        "start_layers": _layers(concepts.start_layers),
+        "generate_at": _layers(concepts.generate_at),
+        "max_new_tokens": concepts.max_new_tokens,
+        "mode": concepts.mode,
+    }
+
+
+def table_settings(study: Study) -> Settings:
+    """What the aggregated tables depend on beside the sheet and the rows of each checkpoint."""
+    concepts = study.concepts
+    return {
+        "interval": concepts.interval,
+        "resamples": concepts.resamples,
+        "seed": concepts.seed,
+    }
+
+
+def figure_settings(study: Study, model: str) -> Settings:
+    """What a model's figures depend on beside the tables."""
+    concepts = study.concepts
+    return {
+        "model": model,
+        "label": study.settings.models[model].label or model,
+        "languages": {
+            code: {"group": language.group, "script": language.script, "seen": language.is_seen}
+            for code, language in study.settings.languages.items()
+        },
+        "pivot": concepts.pivot,
+        "target_pairs": [list(pair) for pair in concepts.target_pairs],
+        "start_layer": concepts.figure_start_layer,
+    }
+
+
+def _all_source_pairs(study: Study) -> list[list[str]]:
+    """Every language pair that some setting reads source states from, and the target pairs."""
+    pairs = {pair for by in source_pairs(study).values() for group in by.values() for pair in group}
+    pairs |= set(study.concepts.target_pairs)
+    return [list(pair) for pair in sorted(pairs, key=pair_name)]
+
+
+def _layers(written: str | tuple[int, ...]) -> str | list[int]:
+    return written if isinstance(written, str) else list(written)

@@ -1,0 +1,1 @@
+"""Words, prompts and text: what models read."""

@@ -1,0 +1,1 @@
+"""The demo world: a small multilingual corpus with known contents."""

@@ -1,0 +1,239 @@
+"""Lexicons: concepts and their words in each language, from three formats."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from glossogenesis.errors import StudyError
+
+FACT_COLUMNS = ("concept", "pos", "category", "hypernym")
+MARK_COLUMNS = ("homographs", "polysemous")
+
+MULTISIMLEX_PREFIXES = {
+    "ar": "ARA", "cy": "CYM", "en": "ENG", "es": "SPA", "et": "EST", "fi": "FIN", "fr": "FRA",
+    "he": "HEB", "pl": "POL", "ru": "RUS", "sw": "SWA", "yue": "YUE", "zh": "CMN",
+}  # fmt: skip
+CONCEPTICON_COLUMNS = {
+    "ar": "ARABIC", "ca": "CATALAN", "cs": "CZECH", "cy": "WELSH", "da": "DANISH", "de": "GERMAN",
+    "el": "GREEK", "en": "ENGLISH", "es": "SPANISH", "et": "ESTONIAN", "fi": "FINNISH",
+    "fr": "FRENCH", "ga": "IRISH", "he": "HEBREW", "hu": "HUNGARIAN", "is": "ICELANDIC",
+    "it": "ITALIAN", "ja": "JAPANESE", "lb": "LUXEMBOURGISH", "lt": "LITHUANIAN", "nl": "DUTCH",
+    "no": "NORWEGIAN", "pl": "POLISH", "pt": "PORTUGUESE", "ru": "RUSSIAN", "sk": "SLOVAK",
+    "sr": "SERBIAN", "sv": "SWEDISH", "sw": "SWAHILI", "tr": "TURKISH", "yue": "CANTONESE",
+    "zh": "CHINESE",
+}  # fmt: skip
+
+ANNOTATION = re.compile(r"\s*(\([^)]*\)|\[[^\]]*\])")
+FORBIDDEN = re.compile(r'["\t\n]')
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A concept and, for each language, its words, the usual one first."""
+
+    name: str
+    pos: str
+    category: str
+    hypernym: str
+    words: Mapping[str, tuple[str, ...]]
+
+    def word(self, language: str) -> str:
+        """The usual word in a language."""
+        return self.words[language][0]
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Concepts with a word in every asked language, and how many lacked one."""
+
+    concepts: tuple[Concept, ...]
+    left_out: int
+
+    def __getitem__(self, name: str) -> Concept:
+        """The concept of that name; KeyError where there is none."""
+        for concept in self.concepts:
+            if concept.name == name:
+                return concept
+        raise KeyError(name)
+
+
+def read_lexicon(
+    path: Path | str,
+    *,
+    format: str,
+    languages: Sequence[str],
+    pos: Sequence[str] = ("noun",),
+    limit: int | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Lexicon:
+    """Read the concepts of the given parts of speech, with their words in the given languages.
+
+    `format` is `tsv`, `multisimlex` or `concepticon`. In the project's own format an empty cell is
+    an error; in the other two, concepts that lack a word in a language are left out and counted.
+    StudyError names the file, the line and the mend.
+    """
+    header, rows = _read_rows(Path(path), "," if format == "multisimlex" else "\t")
+    readers: dict[str, Callable[..., tuple[list[Concept], int]]] = {
+        "tsv": _read_own,
+        "multisimlex": _read_multisimlex,
+        "concepticon": _read_concepticon,
+    }
+    concepts, left_out = readers[format](Path(path), header, rows, languages, columns or {})
+    wanted = [concept for concept in concepts if concept.pos in pos]
+    if not wanted:
+        raise StudyError(
+            f"{path}: no concept with part of speech {' or '.join(pos)} and a word in each of "
+            f"{', '.join(languages)}; see `lexicon.pos` and `languages` in the study"
+        )
+    return Lexicon(tuple(wanted[:limit]), left_out)
+
+
+def _read_rows(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return the header and the rows with their line numbers."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such lexicon; see `lexicon.path` in the study") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8 text; save the lexicon as UTF-8") from None
+    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
+    reader = csv.reader(text.splitlines(), delimiter=delimiter, quoting=quoting)
+    header = [cell.strip() for cell in next(reader, [])]
+    rows = []
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            if len(cells) > len(header):
+                raise StudyError(
+                    f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns"
+                )
+            padded = [*cells, *[""] * (len(header) - len(cells))]
+            rows.append((reader.line_num, dict(zip(header, padded, strict=True))))
+    return header, rows
+
+
+def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str]) -> None:
+    """StudyError where the header lacks a column; `needed` maps columns to what they are for."""
+    for column, purpose in needed.items():
+        if column not in header:
+            raise StudyError(
+                f"{path}: no column {column!r} for {purpose}; add it, or name another under "
+                "`lexicon.columns`, or take the language out of the study"
+            )
+
+
+def _words(cell: str, separator: str) -> tuple[str, ...]:
+    """Split a cell into words, without annotations in brackets and repeats."""
+    words = (ANNOTATION.sub("", word).strip() for word in cell.split(separator))
+    return tuple(dict.fromkeys(word for word in words if word and word != "-"))
+
+
+def _read_own(
+    path: Path,
+    header: list[str],
+    rows: list[tuple[int, dict[str, str]]],
+    languages: Sequence[str],
+    columns: Mapping[str, str],
+) -> tuple[list[Concept], int]:
+    """Read `concept pos category hypernym` and a column a language, `word|synonym`."""
+    column_of = {code: columns.get(code, code) for code in languages}
+    needed = {column: "each concept" for column in FACT_COLUMNS}
+    needed |= {column: f"language {code!r}" for code, column in column_of.items()}
+    _require_columns(path, header, needed)
+    concepts: list[Concept] = []
+    names: set[str] = set()
+    for line, row in rows:
+        name = row["concept"].strip()
+        if not name or name in names:
+            problem = "empty" if not name else f"a second {name!r}"
+            raise StudyError(f"{path}, line {line}: column 'concept' is {problem}; give it a name")
+        names.add(name)
+        words = {code: _words(row[column], "|") for code, column in column_of.items()}
+        for code, cell in words.items():
+            if not cell:
+                raise StudyError(
+                    f"{path}, line {line}: concept {name!r} has no word in column "
+                    f"{column_of[code]!r}; fill the cell or remove the row"
+                )
+            if any(FORBIDDEN.search(word) for word in cell):
+                raise StudyError(
+                    f"{path}, line {line}: concept {name!r} has a double quote in column "
+                    f"{column_of[code]!r}; prompts delimit words by quotes, so remove it"
+                )
+        facts = (row["pos"].strip(), row["category"].strip(), row["hypernym"].strip())
+        concepts.append(Concept(name, *facts, words))
+    return concepts, 0
+
+
+def _read_multisimlex(
+    path: Path,
+    header: list[str],
+    rows: list[tuple[int, dict[str, str]]],
+    languages: Sequence[str],
+    columns: Mapping[str, str],
+) -> tuple[list[Concept], int]:
+    """Read Multi-SimLex's translation.csv: pairs of words whose repeats become synonyms.
+
+    A concept is an English word; one with two parts of speech is left out, as in Körner et al.
+    """
+    prefix_of = {code: columns.get(code, MULTISIMLEX_PREFIXES.get(code, code)) for code in languages}
+    english = MULTISIMLEX_PREFIXES["en"]
+    needed = {"PoS": "parts of speech", f"{english} 1": "concepts", f"{english} 2": "concepts"}
+    for code, prefix in prefix_of.items():
+        needed |= {f"{prefix} {side}": f"language {code!r}" for side in (1, 2)}
+    _require_columns(path, header, needed)
+    found: dict[str, dict[str, list[str]]] = {}
+    parts: dict[str, set[str]] = {}
+    for _, row in rows:
+        for side in (1, 2):
+            name = row[f"{english} {side}"].strip()
+            parts.setdefault(name, set()).add(row["PoS"].strip().removesuffix("s"))
+            words = found.setdefault(name, {code: [] for code in languages})
+            for code, prefix in prefix_of.items():
+                words[code].extend(_words(row[f"{prefix} {side}"], "|"))
+    return _complete(
+        (name, next(iter(parts[name])) if len(parts[name]) == 1 else None, words)
+        for name, words in found.items()
+    )
+
+
+def _read_concepticon(
+    path: Path,
+    header: list[str],
+    rows: list[tuple[int, dict[str, str]]],
+    languages: Sequence[str],
+    columns: Mapping[str, str],
+) -> tuple[list[Concept], int]:
+    """Read a Concepticon list: a column a language in capitals, `-` where a word is missing."""
+    column_of = {code: columns.get(code, CONCEPTICON_COLUMNS.get(code, code)) for code in languages}
+    name_column = next(
+        (name for name in ("CONCEPTICON_GLOSS", "ENGLISH", "GLOSS", "ID") if name in header), "ID"
+    )
+    needed = {name_column: "names of concepts"}
+    needed |= {column: f"language {code!r}" for code, column in column_of.items()}
+    _require_columns(path, header, needed)
+    found: dict[str, dict[str, list[str]]] = {}
+    for _, row in rows:
+        words = found.setdefault(row[name_column].strip(), {code: [] for code in languages})
+        for code, column in column_of.items():
+            words[code].extend(_words(row[column].replace("/", ",").replace(";", ","), ","))
+    return _complete((name, "noun", words) for name, words in found.items())
+
+
+def _complete(
+    found: Iterable[tuple[str, str | None, dict[str, list[str]]]],
+) -> tuple[list[Concept], int]:
+    """Keep concepts with one part of speech and a word in every language; count the others."""
+    concepts: list[Concept] = []
+    left_out = 0
+    for name, pos, words in found:
+        usable = name and name != "-" and pos is not None and all(words.values())
+        if usable and pos is not None:
+            unique = {code: tuple(dict.fromkeys(cell)) for code, cell in words.items()}
+            concepts.append(Concept(name, pos, "", "", unique))
+        else:
+            left_out += 1
+    return concepts, left_out

@@ -1,0 +1,221 @@
+"""Parts that figures share: grids of panels, lines with bands, stacked bars over checkpoints, colour bars, legends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from glossogenesis.figures.checkpoint_axis import (
+    draw_phases,
+    draw_training_axis,
+    even_places,
+    short_number,
+    training_axis,
+)
+from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure
+
+_LEGEND_COLUMN = 2.3
+"""Inches that the longest legend entry takes."""
+_BAND = 0.24
+"""Opacity of a single band; many that overlap are fainter, so that the lines stay visible."""
+_LABELS_ON_BAR = 9
+_HEADROOM = 1.14
+"""Top of a share's axis under a phase label, which needs room above 1."""
+
+
+def grid_of_panels(
+    number: int, *, columns: int, panel_height: float, legend_entries: int
+) -> tuple[Figure, list[Axes]]:
+    """A figure of page width with `number` panels that share both axes; heights in inches.
+
+    Panels keep their width when there are fewer than `columns`, down to half a page. The height
+    leaves room for `legend_below` of so many entries.
+    """
+    across = min(columns, number)
+    down = math.ceil(number / across)
+    width = PAGE_WIDTH * max(0.5, across / columns)
+    legend_rows = math.ceil(legend_entries / _legend_columns(width))
+    figure = new_figure(width, panel_height * down + 0.35 + 0.16 * legend_rows)
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for spare in panels.flat[number:]:
+        spare.remove()
+    used: list[Axes] = list(panels.flat[:number])
+    return figure, used
+
+
+def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
+    """A legend under the panels, in as many columns as fit."""
+    columns = _legend_columns(figure.get_figwidth())
+    figure.legend(
+        handles=list(handles),
+        loc="outside lower center",
+        ncols=min(columns, len(handles)),
+        handlelength=2.6,
+    )
+
+
+def label_outer(panels: Sequence[Axes], label: str) -> None:
+    """Name the y axis on the left panels only, and the x axis and its ticks on those with none below."""
+    columns = panels[0].get_gridspec().ncols
+    for place, axes in enumerate(panels):
+        axes.set_ylabel(label if place % columns == 0 else "")
+        lowest = place + columns >= len(panels)
+        axes.tick_params(labelbottom=lowest)
+        if not lowest:
+            axes.set_xlabel("")
+
+
+def draw_line(
+    axes: Axes, x: Sequence[float], rows: pl.DataFrame, look: Look, line: Any, *, bands: int
+) -> None:
+    """A line of `rows.value` over `x` with its band, one of `bands`; a lone point has a bar instead.
+
+    Args:
+        rows: value, low, high; an end that is null has no band.
+    """
+    axes.plot(x, rows["value"], linestyle=line, clip_on=False, zorder=3, **look.marker_options())
+    draw_band(axes, x, rows, look.colour, bands=bands)
+
+
+def draw_band(
+    axes: Axes, x: Sequence[float], rows: pl.DataFrame, colour: Any, *, bands: int
+) -> None:
+    """The band between `low` and `high` over `x`; a bar where there is only one point."""
+    low, high = (rows[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high"))
+    if rows.height == 1:
+        axes.vlines(x, low, high, color=colour, linewidth=0.9)
+    else:
+        axes.fill_between(
+            x, low, high, color=colour, alpha=_BAND / bands**0.5, linewidth=0, zorder=1
+        )
+
+
+def finish_training_panel(axes: Axes, data: pl.DataFrame, *, label_phases: bool) -> None:
+    """Axes of a share over training: scale, limits and phases, the same in every panel of `data`."""
+    training = training_axis(data)
+    axes.set_ylim(-0.03, _HEADROOM if training.boundaries else 1.03)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+    draw_training_axis(axes, training)
+    draw_phases(axes, training, label=label_phases)
+
+
+def handle(label: str, look: Look, line: Any) -> Line2D:
+    """The legend entry of a line."""
+    return Line2D([], [], linestyle=line, label=label, **look.marker_options())
+
+
+def heading(label: str) -> Line2D:
+    """A legend entry that is only a text, above the entries of its group."""
+    return Line2D([], [], linestyle="none", label=f"{label}:")
+
+
+def checkpoint_colours(number: int) -> list[tuple[float, float, float]]:
+    """From light (early) to dark (late), also in grey; the lightest tones, hardly seen on white, are left out."""
+    return [tuple(colour) for colour in seaborn.color_palette("flare", number)]
+
+
+def draw_checkpoint_bar(
+    figure: Figure,
+    panels: Sequence[Axes],
+    checkpoints: pl.DataFrame,
+    colours: Sequence[tuple[float, float, float]],
+) -> None:
+    """A colour bar with one field a checkpoint, the latest on top, named by tokens or steps."""
+    number = checkpoints.height
+    training = training_axis(checkpoints)
+    mapped = ScalarMappable(
+        BoundaryNorm(np.arange(number + 1) - 0.5, number), ListedColormap(list(colours))
+    )
+    bar = figure.colorbar(mapped, ax=list(panels), aspect=28, pad=0.015, fraction=0.06)
+    shown = even_places(number, _LABELS_ON_BAR)
+    labels = [short_number(checkpoints[training.column][place]) for place in shown]
+    bar.set_ticks(shown, labels=labels)
+    bar.ax.minorticks_off()
+    bar.set_label(training.label)
+    bar.outline.set_linewidth(0.5)  # type: ignore[operator]  # stubs take the outline for a method
+    phases = checkpoints["phase"].to_list()
+    for place in range(1, number):
+        if phases[place] != phases[place - 1]:
+            bar.ax.axhline(place - 0.5, color="white", linewidth=1.6)
+
+
+def draw_stack(
+    axes: Axes, rows: pl.DataFrame, stops: pl.DataFrame, looks: dict[str, tuple[str, str]]
+) -> None:
+    """Stacked bars of shares, one bar a checkpoint, evenly spaced; a whisker on the lowest part.
+
+    Args:
+        rows: checkpoint, outcome, value, low, high.
+        stops: the checkpoints of the axis in order; those without rows keep their place empty.
+        looks: colour and hatch of each outcome, from the bottom up.
+    """
+    bottom = np.zeros(stops.height)
+    for place, (outcome, (fill, hatch)) in enumerate(looks.items()):
+        part = stops.join(
+            rows.filter(outcome=outcome), on="checkpoint", how="left", maintain_order="left"
+        )
+        shares = part["value"].fill_null(0.0).to_numpy()
+        axes.bar(
+            np.arange(stops.height),
+            shares,
+            bottom=bottom,
+            width=0.86,
+            color=fill,
+            hatch=hatch,
+            edgecolor=INK,
+            linewidth=0.3,
+        )
+        if place == 0:
+            ends = [part[end].cast(pl.Float64).fill_null(float("nan")) for end in ("low", "high")]
+            for colour, width in (("white", 1.8), (INK, 0.8)):
+                axes.vlines(np.arange(stops.height), *ends, color=colour, linewidth=width, zorder=4)
+        bottom = bottom + shares
+
+
+def draw_checkpoint_ticks(axes: Axes, stops: pl.DataFrame, most: int) -> None:
+    """Ticks of an axis with one place a checkpoint, at most `most` of them named, with the phases."""
+    training = training_axis(stops)
+    shown = even_places(stops.height, most)
+    labels = [short_number(stops[training.column][place]) for place in shown]
+    axes.set_xticks(shown, labels)
+    axes.set_xlim(-0.6, stops.height - 0.4)
+    axes.set_xlabel(training.label)
+    phases = stops["phase"].to_list()
+    for place in range(1, stops.height):
+        if phases[place] != phases[place - 1]:
+            axes.vlines(
+                place - 0.5, 0, 1, color=INK, linewidth=1.0, linestyle=(0, (2, 1.5)), zorder=5
+            )
+            axes.annotate(
+                f"phase {phases[place - 1]} | {phases[place]}",
+                xy=(place - 0.5, 1.0),
+                xytext=(0, 1.5),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                annotation_clip=False,
+            )
+    axes.set_ylim(0, _HEADROOM if len(set(phases)) > 1 else 1.0)
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+
+
+def draw_reference(axes: Axes, rows: pl.DataFrame, line: Any) -> None:
+    """A level line at the value of the last checkpoint of `rows`, if there is one."""
+    if not rows.is_empty():
+        last = rows.sort("step").row(-1, named=True)
+        axes.axhline(last["value"], color=FAINT, linestyle=line, linewidth=0.9, zorder=1)
+
+
+def _legend_columns(width: float) -> int:
+    return max(1, int(width / _LEGEND_COLUMN))

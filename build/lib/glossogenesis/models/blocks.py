@@ -1,0 +1,196 @@
+"""Run a model's own decoder blocks one at a time, with the product of queries and keys replaced.
+
+transformers looks its attention function up by name for every call. Under a name registered here,
+that function hands queries, keys and values (projected, normalised and rotated by the model's own
+modules) to the caller, who decides what each query attends to. So a block can run on a few tokens
+over keys and values that are kept elsewhere, with no code for single architectures. Only BLOOM,
+which does not use that lookup, has an adapter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+
+from glossogenesis.models.anatomy import Anatomy
+
+_ATTENTION_NAME = "glossogenesis_blocks"
+
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """What one block's attention is given for some rows of tokens."""
+
+    query: Tensor
+    """`[row, head, token, head_dim]`, not yet scaled."""
+    key: Tensor
+    """`[row, kv_head, token, head_dim]` of the same tokens."""
+    value: Tensor
+    """`[row, kv_head, token, head_dim]`"""
+    scaling: float
+    softcap: float | None
+    """Scores become `softcap * tanh(score / softcap)`."""
+    window: int | None
+    """A query sees only keys less than this many positions before it."""
+    slopes: Tensor | None
+    """`[head]`, float32: ALiBi adds slope times key position to a score."""
+
+
+Attend = Callable[[AttentionCall], Tensor]
+"""From a call to the attended values, `[row, head, token, head_dim]`."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Token positions of some rows, with the rotary tables that blocks want."""
+
+    ids: Tensor
+    """`[row, token]`, int64"""
+    rotary: dict[str, tuple[Tensor, Tensor]]
+    """Kind of layer to cosines and sines `[row, token, rotary_dim]`."""
+
+    def rows(self, rows: slice | Tensor) -> Positions:
+        """The positions of some of the rows."""
+        tables = {kind: (cos[rows], sin[rows]) for kind, (cos, sin) in self.rotary.items()}
+        return Positions(self.ids[rows], tables)
+
+
+class BlockRunner:
+    """Runs single blocks of one model; use within `with runner.attending():`."""
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self._slopes = _alibi_slopes(anatomy) if anatomy.architecture == "bloom" else None
+
+    @contextmanager
+    def attending(self) -> Iterator[None]:
+        """Within the context, the model's blocks use the attention that `run` is given."""
+        AttentionInterface.register(_ATTENTION_NAME, _hand_over)
+        config = self.anatomy.config
+        before = config._attn_implementation
+        config._attn_implementation = _ATTENTION_NAME
+        try:
+            yield
+        finally:
+            config._attn_implementation = before
+
+    def positions(self, ids: Tensor) -> Positions:
+        """Rotary tables for position ids `[row, token]`; none for ALiBi or learned positions."""
+        rotary_of = getattr(self.anatomy.base, "rotary_emb", None)
+        if rotary_of is None:
+            return Positions(ids, {})
+        like = torch.empty(0, dtype=self.anatomy.dtype, device=ids.device)
+        if self.anatomy.architecture == "gemma3_text":
+            kinds = set(self.anatomy.config.layer_types)
+            return Positions(ids, {kind: rotary_of(like, ids, kind) for kind in kinds})
+        return Positions(ids, {"": rotary_of(like, position_ids=ids)})
+
+    def embed(self, token_ids: Tensor, positions: Positions) -> Tensor:
+        """What enters the first block, `[row, token, d_model]`."""
+        base: Any = self.anatomy.base
+        hidden: Tensor = self.anatomy.embedding(token_ids)
+        if self.anatomy.architecture == "gpt2":
+            return hidden + base.wpe(positions.ids)
+        if self.anatomy.architecture == "bloom":
+            normed: Tensor = base.word_embeddings_layernorm(hidden)
+            return normed
+        return hidden
+
+    def run(self, layer: int, hidden: Tensor, positions: Positions, attend: Attend) -> Tensor:
+        """Output `[row, token, d_model]` of block `layer` for `hidden` of the same shape."""
+        block: Any = self.anatomy.blocks[layer]
+        if self._slopes is not None:
+            return _run_bloom_block(block, hidden, self._slopes, attend)
+        inputs: dict[str, Any] = {"attention_mask": None, "attend": attend}
+        if positions.rotary:
+            kind = "" if "" in positions.rotary else self.anatomy.config.layer_types[layer]
+            inputs["position_embeddings"] = positions.rotary[kind]
+        output = block(hidden, **inputs)
+        tensor: Tensor = output if isinstance(output, Tensor) else output[0]
+        return tensor
+
+    def project(self, layer: int, hidden: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
+        """Keys and values `[row, kv_head, token, head_dim]` of block `layer`; nothing after them runs."""
+        try:
+            self.run(layer, hidden, positions, _stop_at_projections)
+        except _Projected as projected:
+            return projected.key, projected.value
+        raise RuntimeError(f"block {layer} ended without calling its attention")
+
+
+class _Projected(Exception):
+    """Leaves a block as soon as its keys and values are there."""
+
+    def __init__(self, key: Tensor, value: Tensor) -> None:
+        super().__init__()
+        self.key = key
+        self.value = value
+
+
+def _stop_at_projections(call: AttentionCall) -> Tensor:
+    raise _Projected(call.key, call.value)
+
+
+def _hand_over(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    attend: Attend,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls; see `AttentionInterface`."""
+    call = AttentionCall(
+        query=query,
+        key=key,
+        value=value,
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        softcap=softcap,
+        window=sliding_window,
+        slopes=None,
+    )
+    return attend(call).transpose(1, 2), None
+
+
+def _alibi_slopes(anatomy: Anatomy) -> Tensor:
+    """ALiBi slopes `[head]`: what BLOOM adds at position 1."""
+    base: Any = anatomy.base
+    two_tokens = torch.ones(1, 2, device=anatomy.device)
+    slopes: Tensor = base.build_alibi_tensor(two_tokens, anatomy.n_heads, torch.float32)[:, 0, 1]
+    return slopes
+
+
+def _run_bloom_block(block: Any, hidden: Tensor, slopes: Tensor, attend: Attend) -> Tensor:
+    """A BLOOM block by its own modules: fused projection, ALiBi attention, residual inside modules."""
+    attention = block.self_attention
+    normed = block.input_layernorm(hidden)
+    fused = attention.query_key_value(normed).unflatten(
+        -1, (attention.num_heads, 3, attention.head_dim)
+    )
+    query, key, value = fused.transpose(1, 2).unbind(dim=3)
+    call = AttentionCall(
+        query=query,
+        key=key,
+        value=value,
+        scaling=attention.inv_norm_factor,
+        softcap=None,
+        window=None,
+        slopes=slopes,
+    )
+    attended = attention.dense(attend(call).transpose(1, 2).flatten(2))
+    after_norm = block.apply_residual_connection_post_layernorm
+    middle = attended + (normed if after_norm else hidden)
+    normed = block.post_attention_layernorm(middle)
+    output: Tensor = block.mlp(normed, normed if after_norm else middle)
+    return output

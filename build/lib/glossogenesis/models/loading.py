@@ -1,0 +1,130 @@
+"""Load a checkpoint's model and tokenizer, from safetensors only and without foreign code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy, require_supported
+from glossogenesis.models.files import (
+    CheckpointLocation,
+    LocalCheckpoint,
+    check_weights,
+    local_files,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model in evaluation mode, without gradients, and what it was loaded from."""
+
+    model: nn.Module
+    anatomy: Anatomy
+    files: LocalCheckpoint
+
+
+def resolve_device(device: str) -> str:
+    """`auto` becomes `cuda` where there is a GPU, else `cpu`; anything else stays.
+
+    Raises:
+        StudyError: `cuda` is asked for and there is no GPU.
+    """
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise StudyError("device 'cuda' is asked for, but no GPU is visible; write `auto` or `cpu`")
+    return device
+
+
+def load_model(
+    location: CheckpointLocation,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    head: Literal["causal", "classifier"] = "causal",
+) -> LoadedModel:
+    """Load a causal language model or, with `head="classifier"`, a sequence classifier.
+
+    Args:
+        location: a folder or a Hub id with revision and subfolder.
+        dtype: `float32`, `bfloat16` or `float16`, for weights and activations.
+        device: `auto`, `cpu` or `cuda`.
+        head: `causal` or `classifier`.
+
+    Raises:
+        StudyError: the architecture is unsupported or needs foreign code, or weights are pickles,
+            missing, truncated, or do not cover the model.
+    """
+    files = local_files(location)
+    config = read_config(files.folder)
+    require_supported(str(config.get("model_type")))
+    check_weights(files.folder)
+    model = _from_files(files, dtype=dtype, classifier=head == "classifier")
+    model = model.to(resolve_device(device)).eval().requires_grad_(False)
+    return LoadedModel(model, Anatomy.of(model), files)
+
+
+def load_tokenizer(location: CheckpointLocation) -> PreTrainedTokenizerBase:
+    """Load the tokenizer from the same revision as the weights, without foreign code.
+
+    It comes from the subfolder, or from the root of the checkpoint where the subfolder has none.
+
+    Raises:
+        StudyError: there is no tokenizer, or it cannot be read.
+    """
+    from transformers import AutoTokenizer
+
+    folder = local_files(location, weights=False).tokenizer_folder
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise StudyError(
+            f"{folder}: no loadable tokenizer ({_first_line(error)}); save the tokenizer beside the "
+            "weights"
+        ) from None
+    return tokenizer
+
+
+def _from_files(files: LocalCheckpoint, *, dtype: str, classifier: bool) -> nn.Module:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if dtype not in _DTYPES:
+        raise StudyError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}; mend `models`")
+    loader: Any = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
+    try:
+        model, report = loader.from_pretrained(
+            files.folder,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise StudyError(f"{files.folder}: cannot be loaded ({_first_line(error)})") from None
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise StudyError(
+            f"{files.folder}: the weight files lack {len(missing)} weights of the model "
+            f"({', '.join(missing[:3])}); they would be random. Save the checkpoint whole"
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

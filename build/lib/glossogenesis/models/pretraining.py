@@ -1,0 +1,266 @@
+"""Pretrain a Llama-architecture model from nothing, in phases, and save it on the way."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import polars as pl
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import AdamW, Optimizer
+from tqdm import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from glossogenesis.config.pretrain import OptimizerSettings, PretrainSettings
+from glossogenesis.models.muon import Muon
+from glossogenesis.models.pretraining_files import SavedStep, save_step, write_manifest
+from glossogenesis.models.pretraining_state import ResumeState
+from glossogenesis.models.training_text import TextSource, token_batches, tokenizer_from_text
+from glossogenesis.progress import progress
+from glossogenesis.provenance import Provenance, settings_digest
+from glossogenesis.storage.tables import write_table
+
+
+@dataclass(frozen=True)
+class TrainedStep:
+    """One row of the training log."""
+
+    step: int
+    phase: int
+    context: int
+    loss: float
+    """Mean over the step's tokens, in nats."""
+    rate: float
+    """The AdamW rate."""
+    tokens: int
+    """Seen so far."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a run writes: its manifest, with a folder a saved step beside it, and its log."""
+
+    manifest: Path
+    training: Path
+    resume_folder: Path
+
+    @property
+    def run(self) -> Path:
+        """The folder that holds the checkpoints."""
+        return self.manifest.parent
+
+
+def pretrain(
+    settings: PretrainSettings,
+    source: TextSource,
+    files: RunFiles,
+    provenance: Provenance,
+    *,
+    device: str = "cpu",
+    seconds_between_states: float = 30.0,
+) -> None:
+    """Train the tokenizer and the model, and write checkpoints, log and, last, the manifest.
+
+    Equal settings, text, versions, device and number of threads give equal bytes, also when the run
+    was interrupted: it goes on from a state that `provenance` identifies. StudyError where the text
+    cannot carry the vocabulary.
+    """
+    tokenizer = tokenizer_from_text(source, settings)
+    run = _Run(settings, tokenizer, files, replace(provenance, seed=settings.seed), device)
+    run.train(source, seconds_between_states)
+
+
+class _Run:
+    """A run in progress: model, optimizers, log and saved steps."""
+
+    def __init__(
+        self,
+        settings: PretrainSettings,
+        tokenizer: PreTrainedTokenizerFast,
+        files: RunFiles,
+        provenance: Provenance,
+        device: str,
+    ) -> None:
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.files = files
+        self.provenance = replace(provenance, dtype=settings.dtype, device=device)
+        self.device = torch.device(device)
+        self.model = initial_model(settings, tokenizer).to(self.device)
+        self.optimizers = make_optimizers(self.model, settings.optimizer)
+        self.log: list[TrainedStep] = []
+        self.saved: list[SavedStep] = []
+        self.state = ResumeState(files.resume_folder, settings_digest(asdict(self.provenance)))
+
+    def train(self, source: TextSource, seconds_between_states: float) -> None:
+        """Run every step that is still to do, then write log and manifest."""
+        self._resume()
+        if not self.log:
+            self._save_if_asked()
+        total = self.settings.total_steps
+        batches = token_batches(source, self.tokenizer, self.settings, len(self.log) + 1)
+        bar = progress(total=total * self.settings.tokens_per_step, label="pretraining", unit="tok")
+        bar.update(len(self.log) * self.settings.tokens_per_step)
+        kept_at = time.monotonic()
+        for batch in batches:
+            self._step(batch)
+            self._save_if_asked()
+            _show(bar, self.log, batch.numel())
+            if time.monotonic() - kept_at > seconds_between_states and len(self.log) < total:
+                self._keep_state()
+                kept_at = time.monotonic()
+        bar.close()
+        write_table(self.files.training, pl.DataFrame(self.log), self.provenance)
+        last = self.log[-math.ceil(total / 10) :]
+        write_manifest(self.files.manifest, self.saved, _mean_loss(last), self.provenance)
+        self.state.remove()
+
+    def _step(self, batch: Tensor) -> None:
+        step = len(self.log) + 1
+        factor = rate_factor(step, self.settings)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        loss = mean_loss(self.model, batch.to(self.device), self.settings.dtype)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        self.log.append(
+            TrainedStep(
+                step=step,
+                phase=self.settings.phase_of(step),
+                context=batch.shape[1],
+                loss=loss.item(),
+                rate=self.settings.optimizer.rate * factor,
+                tokens=step * self.settings.tokens_per_step,
+            )
+        )
+
+    def _save_if_asked(self) -> None:
+        step = len(self.log)
+        if step not in self.settings.saved_steps:
+            return
+        since = self.log[self.saved[-1].step if self.saved else 0 :]
+        self.saved.append(
+            save_step(
+                self.files.run,
+                self.model,
+                self.tokenizer,
+                replace(self.provenance, checkpoint=str(step)),
+                step=step,
+                tokens=step * self.settings.tokens_per_step,
+                phase=self.settings.phase_of(step),
+                loss=_mean_loss(since) if since else None,
+            )
+        )
+
+    def _keep_state(self) -> None:
+        self.state.save(
+            self.model,
+            self.optimizers,
+            {"log": [asdict(row) for row in self.log], "saved": [asdict(s) for s in self.saved]},
+        )
+
+    def _resume(self) -> None:
+        """Go on from a kept state, unless checkpoints that it counts on are no longer there."""
+        weights = [parameter.detach().clone() for parameter in self.model.parameters()]
+        found = self.state.restore(self.model, self.optimizers)
+        if found is None:
+            return
+        saved = [SavedStep(**row) for row in found["saved"]]
+        if all(step.is_whole(self.files.run) for step in saved):
+            self.log = [TrainedStep(**row) for row in found["log"]]
+            self.saved = saved
+            return
+        with torch.no_grad():
+            for parameter, weight in zip(self.model.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        self.optimizers = make_optimizers(self.model, self.settings.optimizer)
+
+
+def initial_model(
+    settings: PretrainSettings, tokenizer: PreTrainedTokenizerFast
+) -> LlamaForCausalLM:
+    """Return the untrained model; its weights are drawn by the seed alone."""
+    size = settings.model
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden,
+        intermediate_size=size.feed_forward,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.key_value_heads or size.heads,
+        max_position_embeddings=size.positions,
+        rope_parameters={"rope_type": "default", "rope_theta": size.rope_base},
+        tie_word_embeddings=size.tied_embeddings,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+        dtype="float32",
+        attn_implementation="sdpa",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        return LlamaForCausalLM(config)
+
+
+def make_optimizers(model: LlamaForCausalLM, settings: OptimizerSettings) -> list[Optimizer]:
+    """Return the optimizers; each group's `peak` is the rate that the schedule scales.
+
+    Weight decay holds for the blocks' matrices, not for embeddings, head and norms.
+    """
+    matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
+    chosen = {id(weight) for weight in matrices}
+    others = [weight for weight in model.parameters() if id(weight) not in chosen]
+    groups = [{"params": others, "weight_decay": 0.0}]
+    optimizers: list[Optimizer] = []
+    if settings.name == "muon":
+        optimizers.append(
+            Muon(matrices, lr=settings.matrix_rate, weight_decay=settings.weight_decay)
+        )
+    else:
+        groups.append({"params": matrices, "weight_decay": settings.weight_decay})
+    optimizers.append(AdamW(groups, lr=settings.rate, betas=settings.betas))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["peak"] = group["lr"]
+    return optimizers
+
+
+def rate_factor(step: int, settings: PretrainSettings) -> float:
+    """Return the rate of a step, counted from 1, as a share of the peak."""
+    schedule = settings.optimizer
+    if step <= schedule.warmup_steps:
+        return step / schedule.warmup_steps
+    done = (step - schedule.warmup_steps) / (settings.total_steps - schedule.warmup_steps)
+    left = {
+        "constant": 1.0,
+        "linear": 1.0 - done,
+        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
+    }[schedule.schedule]
+    return schedule.final_share + (1.0 - schedule.final_share) * left
+
+
+def mean_loss(model: LlamaForCausalLM, batch: Tensor, dtype: str) -> Tensor:
+    """Return the mean cross-entropy of next tokens, in nats, of `batch` [sequence, position]."""
+    with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+        states = model.model(input_ids=batch, use_cache=False).last_hidden_state
+        logits = model.lm_head(states[:, :-1].flatten(0, 1))
+    return functional.cross_entropy(logits.float(), batch[:, 1:].flatten())
+
+
+def _mean_loss(rows: Sequence[TrainedStep]) -> float:
+    return math.fsum(row.loss for row in rows) / len(rows)
+
+
+def _show(bar: tqdm[None], log: Sequence[TrainedStep], tokens: int) -> None:
+    bar.set_postfix(loss=f"{log[-1].loss:.3f}", phase=log[-1].phase, refresh=False)
+    bar.update(tokens)

@@ -1,0 +1,91 @@
+"""What a pretraining run writes: a folder a saved step, and a manifest of them all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from glossogenesis.models.saved_steps import folder_of_step
+from glossogenesis.provenance import Provenance, file_digest
+from glossogenesis.storage.atomic import atomic_path, write_json
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A checkpoint that was saved: where it stands in training, and its files."""
+
+    step: int
+    tokens: int
+    phase: int
+    loss: float | None
+    """Mean loss of the steps since the last saved one, in nats a token; None at step 0."""
+    folder: str
+    files: dict[str, dict[str, Any]]
+    """Size in bytes and SHA-256 of each file, by name."""
+
+    def is_whole(self, run: Path) -> bool:
+        """Tell whether every file is still there with its digest."""
+        paths = {run / self.folder / name: facts for name, facts in self.files.items()}
+        return all(
+            path.is_file() and file_digest(path) == facts["sha256"]
+            for path, facts in paths.items()
+        )
+
+
+def save_step(
+    run: Path,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    provenance: Provenance,
+    *,
+    step: int,
+    tokens: int,
+    phase: int,
+    loss: float | None,
+) -> SavedStep:
+    """Write one checkpoint in the transformers format, each file under its name when complete."""
+    folder = folder_of_step(run, step)
+    if folder.exists():
+        shutil.rmtree(folder)
+    run.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=run) as draft:
+        model.config.save_pretrained(draft)
+        assert model.generation_config is not None
+        model.generation_config.save_pretrained(draft)
+        tokenizer.save_pretrained(draft)
+        for file in sorted(Path(draft).iterdir()):
+            with atomic_path(folder / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+    _save_weights(folder / "model.safetensors", model, provenance)
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted(folder.iterdir())
+    }
+    return SavedStep(step, tokens, phase, loss, folder.name, files)
+
+
+def _save_weights(path: Path, model: LlamaForCausalLM, provenance: Provenance) -> None:
+    """Write the weights in float32; a tied output head is left out, as transformers does."""
+    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del weights["lm_head.weight"]
+    with atomic_path(path) as temporary:
+        save_file(weights, temporary, metadata={"format": "pt", **provenance.to_metadata()})
+
+
+def write_manifest(path: Path, saved: list[SavedStep], loss: float, provenance: Provenance) -> None:
+    """Write the manifest of a finished run; `loss` is the mean over its last tenth of steps."""
+    write_json(
+        path,
+        {
+            "checkpoints": [asdict(step) for step in saved],
+            "final_loss": loss,
+            "provenance": asdict(provenance),
+        },
+    )

@@ -1,0 +1,1 @@
+"""Activation patching: overwrite parts of the residual stream and watch what the model answers."""

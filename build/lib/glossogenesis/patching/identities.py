@@ -1,0 +1,53 @@
+"""Identities that hold for any model; a run that breaks one reports nothing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.patching.engine import PatchedRun, PatchRequest
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""Largest difference of log-probabilities that rounding explains, by number format."""
+
+
+def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, where: str) -> None:
+    """Check a run whose last setting patches each prompt's own states.
+
+    - Patching a prompt's own states, from any start layer, changes nothing.
+    - Patching from the last layer changes nothing at the answer: no later block reads the position.
+
+    Log-probabilities agree within rounding; in float32, generated tokens are equal too.
+
+    Raises:
+        RuntimeError: an identity fails, which is a fault of the program or the model's code.
+
+    """
+    unpatched = run.unpatched_log_probabilities
+    tolerance = TOLERANCE[anatomy.dtype]
+    _check_close(run.log_probabilities[-1], unpatched[:, None], tolerance, f"{where}: `self`")
+    last = anatomy.n_layers - 1
+    if last in request.start_layers:
+        at_last = run.log_probabilities[:, :, request.start_layers.index(last)]
+        _check_close(at_last, unpatched[None], tolerance, f"{where}: patching from the last layer")
+    if request.generate_at and anatomy.dtype == torch.float32:
+        own = run.generated[-1]
+        differs = (own != run.unpatched_generated[:, None]).any(dim=-1)
+        if differs.any():
+            prompt, place = differs.nonzero()[0].tolist()
+            raise RuntimeError(
+                f"{where}: patching prompt {prompt}'s own states from layer "
+                f"{request.generate_at[place]} changed its answer; patched runs cannot be trusted"
+            )
+
+
+def _check_close(patched: Tensor, unpatched: Tensor, tolerance: float, what: str) -> None:
+    asked = torch.isfinite(unpatched).expand_as(patched)
+    difference = (patched - unpatched)[asked].abs()
+    largest = float(difference.max()) if difference.numel() else 0.0
+    if not largest <= tolerance:
+        raise RuntimeError(
+            f"{what} differs from unpatched by {largest:.2g} in log-probability, where equal "
+            "numbers must come; patched runs cannot be trusted"
+        )

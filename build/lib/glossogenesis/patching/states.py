@@ -1,0 +1,68 @@
+"""Source states: what a model holds of a concept at its word, in each language pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from glossogenesis.errors import StudyError
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.progress import progress
+from glossogenesis.provenance import Provenance
+
+Capture = Callable[[Sequence[Sequence[int]], Sequence[int]], Tensor]
+"""Token ids and positions of prompts to their residual stream `[prompt, layer, d_model]`."""
+
+
+@dataclass(frozen=True)
+class SourceStates:
+    """States of the source concepts in each source language pair."""
+
+    concepts: list[str]
+    """The order of the tensors' first axis."""
+    by_pair: dict[str, Tensor]
+    """`es-ru` to `[concept, layer, d_model]` in the model's dtype."""
+
+    def mean_patch(self, pairs: Sequence[Sequence[str]], concepts: Sequence[str]) -> Tensor:
+        """Mean over language pairs of the states of given concepts.
+
+        Returns `[concept, layer, d_model]` in the states' dtype; the mean is taken in float32.
+        """
+        place = {concept: index for index, concept in enumerate(self.concepts)}
+        rows = torch.tensor([place[concept] for concept in concepts])
+        stacked = torch.stack([self.by_pair["-".join(pair)][rows] for pair in pairs])
+        return stacked.float().mean(dim=0).to(stacked.dtype)
+
+
+def extract_states(prompts: pl.DataFrame, capture: Capture) -> SourceStates:
+    """Capture the states of all source prompts of a prompt table, one language pair at a time."""
+    sources = prompts.filter(pl.col("role") == "source")
+    groups = sources.partition_by(["input_language", "output_language"], maintain_order=True)
+    concepts = groups[0]["concept"].to_list()
+    by_pair: dict[str, Tensor] = {}
+    for group in progress(groups, label="source states", unit="pair"):
+        if group["concept"].to_list() != concepts:
+            raise StudyError("the prompt table's source pairs differ in concepts; remake it")
+        name = f"{group['input_language'][0]}-{group['output_language'][0]}"
+        by_pair[name] = capture(group["token_ids"].to_list(), group["position"].to_list())
+    return SourceStates(concepts, by_pair)
+
+
+def states_from_file(tensors: Mapping[str, Tensor], provenance: Provenance) -> SourceStates:
+    """Put together what `extract_states.py` wrote."""
+    return SourceStates(list(provenance.facts["concepts"]), dict(tensors))
+
+
+def check_tokenizer(manifest: CheckpointManifest, prompts: Provenance, path: Path) -> None:
+    """StudyError where a checkpoint's tokenizer is not the one that the prompts were made with."""
+    if manifest.tokenizer_digest != prompts.facts["tokenizer_digest"]:
+        raise StudyError(
+            f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the first "
+            f"checkpoint of model {manifest.model!r}, with which its prompts were made; give it "
+            "another model name in the sheet"
+        )

@@ -1,0 +1,232 @@
+"""Cross-lingual patching of word translation (CLAP): from prompts and states to scored answers.
+
+For each target language pair, the source concept's states overwrite those of the query word in the
+target concept's prompt; the answer shows which concept and which language the model then speaks of
+(Dumas et al. 2025, arXiv:2411.08745; Körner et al. 2026, arXiv:2601.22851).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest, pad_token_ids
+from glossogenesis.patching.identities import check_identities
+from glossogenesis.patching.pair_scorer import AnswerWords, LanguagePair, PairScorer
+from glossogenesis.patching.run import Mode, run_patching
+from glossogenesis.patching.scoring import answer_of
+from glossogenesis.patching.states import SourceStates
+from glossogenesis.progress import progress
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True)
+class PatchingPlan:
+    """What is patched and generated for every target pair."""
+
+    settings: tuple[str, ...]
+    source_pairs: Mapping[str, Mapping[str, Sequence[Sequence[str]]]]
+    """Target pair (`es-en`) to setting to the language pairs that its patch is the mean of."""
+    start_layers: tuple[int, ...]
+    generate_at: tuple[int, ...]
+    max_new_tokens: int
+    stop_ids: frozenset[int]
+    mode: Mode
+    batch_size: int
+
+
+def layers_of(written: str | Sequence[int], n_layers: int, key: str) -> tuple[int, ...]:
+    """Return the start layers that a study asks for; StudyError where one is beyond the last."""
+    if isinstance(written, str):
+        return tuple(range(n_layers))
+    beyond = [layer for layer in written if layer >= n_layers]
+    if beyond:
+        raise StudyError(
+            f"`concepts.{key}`: layer {beyond[0]} is beyond the model's last, {n_layers - 1}; "
+            "layers are counted from 0"
+        )
+    return tuple(sorted(set(written)))
+
+
+def quote_tokens(vocabulary_size: int, decode: Decode) -> frozenset[int]:
+    """Return the tokens whose text contains a double quote: an answer ends with one."""
+    return frozenset(token for token in range(vocabulary_size) if '"' in decode([token]))
+
+
+def patch_translations(
+    anatomy: Anatomy,
+    prompts: pl.DataFrame,
+    states: SourceStates,
+    words: AnswerWords,
+    decode: Decode,
+    plan: PatchingPlan,
+) -> pl.DataFrame:
+    """Run and score every setting of every measured pair of a prompt table.
+
+    Pairs without patched settings are measured unpatched. Returns rows of `PATCHING_SCHEMA`, in the
+    order of the prompt table's pairs. Raises RuntimeError where an identity that must hold on any
+    model fails (see `check_identities`).
+    """
+    decoded: dict[tuple[int, ...], str] = {}
+
+    def answer(tokens: Sequence[int]) -> str:
+        key = tuple(token for token in tokens if token >= 0)
+        if key not in decoded:
+            decoded[key] = answer_of(decode(key))
+        return decoded[key]
+
+    targets = prompts.filter(pl.col("role") == "target")
+    groups = targets.partition_by(["input_language", "output_language"], maintain_order=True)
+    frames = []
+    with progress(total=2 * targets.height, label="patched prompts", unit="prompt") as bar:
+        for group in groups:
+            pair = (group["input_language"][0], group["output_language"][0])
+            sources = _source_rows(prompts, pair, group)
+            scorer = PairScorer(pair, group, words, answer)
+            frames.append(_unpatched_sources(anatomy, sources, plan, scorer, bar.update))
+            frames.extend(_targets(anatomy, group, sources, states, plan, scorer, bar.update))
+    return pl.concat(frames)
+
+
+def _source_rows(prompts: pl.DataFrame, pair: LanguagePair, group: pl.DataFrame) -> pl.DataFrame:
+    """The source prompts of a pair, one for each item of the pair's target prompts, in its order."""
+    sources = prompts.filter(
+        (pl.col("role") == "source")
+        & (pl.col("input_language") == pair[0])
+        & (pl.col("output_language") == pair[1])
+    ).drop("item", "source_concept")
+    return group.select("item", concept="source_concept").join(
+        sources, on="concept", how="left", maintain_order="left"
+    )
+
+
+def _request(
+    rows: pl.DataFrame, patches: Tensor, interest: Tensor, plan: PatchingPlan, **layers: Any
+) -> PatchRequest:
+    """A request for some prompts, with the plan's layers unless others are given."""
+    prompts = tuple(
+        PatchPrompt(tuple(ids), position)
+        for ids, position in zip(rows["token_ids"].to_list(), rows["position"], strict=True)
+    )
+    return PatchRequest(
+        prompts=prompts,
+        patches=patches,
+        token_ids_of_interest=interest,
+        max_new_tokens=plan.max_new_tokens,
+        stop_ids=plan.stop_ids,
+        **{"start_layers": plan.start_layers, "generate_at": plan.generate_at, **layers},
+    )
+
+
+def _unpatched_request(
+    anatomy: Anatomy, rows: pl.DataFrame, interest: Tensor, plan: PatchingPlan
+) -> PatchRequest:
+    """A request for prompts that are not patched: their own states, at the last layer only."""
+    nothing = torch.empty(0, rows.height, anatomy.n_layers, anatomy.d_model, dtype=anatomy.dtype)
+    last = (anatomy.n_layers - 1,)
+    return _request(
+        rows, nothing, interest, plan, start_layers=last, generate_at=last, include_self=True
+    )
+
+
+def _unpatched_sources(
+    anatomy: Anatomy,
+    sources: pl.DataFrame,
+    plan: PatchingPlan,
+    scorer: PairScorer,
+    on_batch: Callable[[int], object],
+) -> pl.DataFrame:
+    """Rows of `src_unpatched`: the source concept's own prompts in the target pair."""
+    interest = pad_token_ids(sources["answer_tokens"].to_list())
+    request = _unpatched_request(anatomy, sources, interest, plan)
+    run = run_patching(
+        anatomy, request, mode=plan.mode, batch_size=plan.batch_size, on_batch=on_batch
+    )
+    check_identities(run, request, anatomy, "src_unpatched")
+    log_p = run.unpatched_log_probabilities.logsumexp(dim=1)
+    return scorer.rows(
+        "src_unpatched",
+        None,
+        run.unpatched_generated,
+        expects_source=True,
+        log_p_source=log_p,
+        log_p_target=None,
+    )
+
+
+def _targets(
+    anatomy: Anatomy,
+    group: pl.DataFrame,
+    sources: pl.DataFrame,
+    states: SourceStates,
+    plan: PatchingPlan,
+    scorer: PairScorer,
+    on_batch: Callable[[int], object],
+) -> list[pl.DataFrame]:
+    """Rows of `tgt_unpatched` and of every patched setting of one target pair."""
+    source_tokens = pad_token_ids(sources["answer_tokens"].to_list())
+    target_tokens = pad_token_ids(group["answer_tokens"].to_list())
+    interest = torch.cat([source_tokens, target_tokens], dim=1)
+    split = source_tokens.shape[1]
+    pairs_of = plan.source_pairs.get("-".join(scorer.pair))
+    if pairs_of is None:
+        request = _unpatched_request(anatomy, group, interest, plan)
+    else:
+        source_concepts = group["source_concept"].to_list()
+        patches = [states.mean_patch(pairs, source_concepts) for pairs in pairs_of.values()]
+        # The identities are checked on every run, so the prompt's own states are always included.
+        shape = (0, group.height, anatomy.n_layers, anatomy.d_model)
+        stacked = torch.stack(patches) if patches else torch.empty(shape, dtype=anatomy.dtype)
+        request = _request(group, stacked, interest, plan, include_self=True)
+    run = run_patching(
+        anatomy, request, mode=plan.mode, batch_size=plan.batch_size, on_batch=on_batch
+    )
+    check_identities(run, request, anatomy, "-".join(scorer.pair))
+    unpatched = run.unpatched_log_probabilities
+    frames = [
+        scorer.rows(
+            "tgt_unpatched",
+            None,
+            run.unpatched_generated,
+            expects_source=False,
+            log_p_source=unpatched[:, :split].logsumexp(dim=1),
+            log_p_target=unpatched[:, split:].logsumexp(dim=1),
+        )
+    ]
+    if pairs_of is None:
+        return frames
+    computed = [*pairs_of, "self"]
+    for setting in plan.settings:
+        frames.extend(_patched_rows(setting, computed.index(setting), run, split, plan, scorer))
+    return frames
+
+
+def _patched_rows(
+    setting: str, place: int, run: PatchedRun, split: int, plan: PatchingPlan, scorer: PairScorer
+) -> list[pl.DataFrame]:
+    """Rows of one patched setting, one frame a start layer."""
+    frames = []
+    for index, layer in enumerate(plan.start_layers):
+        log_p = run.log_probabilities[place, :, index]
+        generated = None
+        if layer in plan.generate_at:
+            generated = run.generated[place, :, plan.generate_at.index(layer)]
+        frames.append(
+            scorer.rows(
+                setting,
+                layer,
+                generated,
+                expects_source=setting != "self",
+                log_p_source=log_p[:, :split].logsumexp(dim=1),
+                log_p_target=log_p[:, split:].logsumexp(dim=1),
+            )
+        )
+    return frames

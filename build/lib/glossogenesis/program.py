@@ -1,0 +1,58 @@
+"""What the workflow's command-line programs share: arguments, errors and provenance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from glossogenesis.errors import StudyError
+from glossogenesis.provenance import Provenance, code_digest, file_digest
+
+
+def program_arguments(description: str | None, **arguments: Mapping[str, Any]) -> argparse.Namespace:
+    """Parse a program's command line.
+
+    Every program takes `--settings`, its slice of the study as JSON, and `--study`, the study's
+    name; `arguments` adds options by their names (underscores become dashes) with the keywords of
+    `ArgumentParser.add_argument`. Options are required unless they have a default.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON of the stage")
+    parser.add_argument("--study", required=True, help="name of the study, recorded in artifacts")
+    for name, keywords in arguments.items():
+        options = {"required": "default" not in keywords, "type": Path, **keywords}
+        parser.add_argument(f"--{name.replace('_', '-')}", **options)
+    return parser.parse_args()
+
+
+def run_program(main: Callable[[], None]) -> None:
+    """Run a program's main function; print a `StudyError` as one line and exit with status 1."""
+    try:
+        main()
+    except StudyError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def provenance_of(
+    arguments: argparse.Namespace, kind: str, inputs: Mapping[str, Path], **facts: Any
+) -> Provenance:
+    """Return the provenance of an artifact that a program writes.
+
+    `kind` is the artifact's and `inputs` names the files it was made from; `facts` are further
+    fields of `Provenance`, such as the model.
+    """
+    return Provenance(
+        kind=kind,
+        study=arguments.study,
+        settings=arguments.settings,
+        inputs={name: file_digest(path) for name, path in inputs.items()},
+        code=code_digest(Path(sys.argv[0]).stem),
+        **facts,
+    )

@@ -1,0 +1,49 @@
+"""Progress bars that read well on a terminal and in a log file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+
+SECONDS_BETWEEN_LOG_LINES = 10.0
+
+
+class _LogLines:
+    """A text stream on which every refresh of a bar becomes a line of its own."""
+
+    def write(self, text: str) -> None:
+        line = text.replace("\r", "").strip()
+        if line:
+            sys.stderr.write(line + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(
+    iterable: Iterable[Item] | None = None,
+    *,
+    total: int | None = None,
+    label: str,
+    unit: str = "it",
+) -> tqdm[Item]:
+    """Return a progress bar with the estimated time left.
+
+    On a terminal the bar redraws itself; in a log file it prints a line every ten seconds, and one
+    at the end, since carriage returns make a log unreadable.
+    """
+    options: dict[str, Any] = {"desc": label, "total": total, "unit": unit, "unit_scale": True}
+    if not sys.stderr.isatty():
+        options |= {
+            "file": _LogLines(),
+            "mininterval": SECONDS_BETWEEN_LOG_LINES,
+            "miniters": 1,
+            "ascii": True,
+            "ncols": 100,
+        }
+    return tqdm(iterable, **options)

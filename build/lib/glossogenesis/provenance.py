@@ -1,0 +1,160 @@
+"""What made an artifact: settings used, digests of inputs and code, versions, seed."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+SCHEMA_VERSION = 1
+"""Raised when the format of an artifact changes; part of every code digest."""
+
+METADATA_KEY = "glossogenesis"
+
+LIBRARY = Path(__file__).parent
+SCRIPTS = LIBRARY.parent
+
+NOT_COMPUTING = ("cli", "config", "errors", "program", "progress", "provenance", "storage")
+"""Rooms that must not change what is computed, so that editing them recomputes nothing."""
+
+RECORDED_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "numpy")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origin of one artifact.
+
+    It holds nothing that differs between two equal runs (no date, host or duration), so that equal
+    computations give equal bytes.
+    """
+
+    kind: str
+    study: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    code: str
+    model: str | None = None
+    checkpoint: str | None = None
+    revision: str | None = None
+    layer: int | None = None
+    seed: int | None = None
+    dtype: str | None = None
+    device: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
+    schema_version: int = SCHEMA_VERSION
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the string-to-string mapping that Parquet and safetensors files can carry."""
+        return {METADATA_KEY: json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)}
+
+    @classmethod
+    def from_metadata(cls, entries: Mapping[str, str]) -> Provenance:
+        """Read back what `to_metadata` wrote; KeyError where a file carries none."""
+        return cls(**json.loads(entries[METADATA_KEY]))
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of the libraries that shape results, of those installed."""
+    versions = {}
+    for name in RECORDED_LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def file_digest(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return a digest of JSON-like settings that does not depend on the order of keys."""
+    text = json.dumps(settings, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_digest(script: str) -> str:
+    """Return a digest of what a script computes with, for use as a rule's param.
+
+    It covers the script and the library modules that it imports, transitively, as syntax trees
+    without comments and docstrings: editing prose or touching files changes nothing, editing an
+    expression does. Rooms named in `NOT_COMPUTING` are left out.
+    """
+    digest = hashlib.sha256(str(SCHEMA_VERSION).encode())
+    for path in sorted(_reachable(SCRIPTS / f"{script}.py")):
+        digest.update(path.relative_to(SCRIPTS).as_posix().encode())
+        digest.update(_code_without_prose(path).encode())
+    return digest.hexdigest()[:16]
+
+
+def _reachable(script: Path) -> set[Path]:
+    """Return the script and every computing library module that its imports lead to."""
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting.extend(_imported_modules(_tree(path)))
+    return found
+
+
+def _imported_modules(tree: ast.Module) -> Iterator[Path]:
+    """Yield the library files that a module imports, packages' `__init__.py` included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names: Iterable[str] = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            yield from _files_of(name)
+
+
+def _files_of(module: str) -> Iterator[Path]:
+    """Yield the file of a library module and of the packages that it lies in."""
+    parts = module.split(".")
+    if parts[0] != LIBRARY.name or (len(parts) > 1 and parts[1] in NOT_COMPUTING):
+        return
+    for end in range(1, len(parts) + 1):
+        stem = SCRIPTS.joinpath(*parts[:end])
+        for path in (stem / "__init__.py", stem.with_suffix(".py")):
+            if path.is_file():
+                yield path
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _code_without_prose(path: Path) -> str:
+    """Return a module's code with comments and docstrings removed and formatting normalised."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [item for item in body if not _is_prose(item)] or [ast.Pass()]  # type: ignore[attr-defined]  # ast.AST declares no body
+    return ast.unparse(tree)
+
+
+def _is_prose(node: ast.AST) -> bool:
+    """Tell whether a statement is a bare string: a docstring, or one that documents a constant."""
+    return (
+        isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    )

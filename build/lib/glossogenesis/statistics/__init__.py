@@ -1,0 +1,1 @@
+"""Intervals and tests over the tables that a study writes."""

@@ -1,0 +1,1 @@
+"""Artifacts on disk: atomic writes, and provenance in each file's own metadata."""

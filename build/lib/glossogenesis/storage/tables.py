@@ -1,0 +1,44 @@
+"""Parquet tables that carry their provenance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from glossogenesis.errors import StudyError
+from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.storage.atomic import atomic_path
+
+
+def write_table(path: Path | str, table: pl.DataFrame, provenance: Provenance) -> None:
+    """Write a Parquet file atomically, with provenance in its key-value metadata."""
+    with atomic_path(path) as temporary:
+        table.write_parquet(temporary, compression="zstd", metadata=provenance.to_metadata())
+
+
+def write_csv(path: Path | str, table: pl.DataFrame) -> None:
+    """Write a CSV file atomically; floats keep all their digits."""
+    with atomic_path(path) as temporary:
+        table.write_csv(temporary)
+
+
+def read_table(path: Path | str) -> pl.DataFrame:
+    """Read a Parquet file; StudyError where it is missing or damaged."""
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; run the workflow to make it") from None
+    except pl.exceptions.PolarsError as error:
+        first_line = str(error).splitlines()[0]
+        raise StudyError(
+            f"{path}: damaged Parquet file ({first_line}); delete it and rerun"
+        ) from None
+
+
+def read_provenance(path: Path | str) -> Provenance:
+    """Read a Parquet file's provenance; StudyError where it has none."""
+    entries = pl.read_parquet_metadata(path)
+    if METADATA_KEY not in entries:
+        raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
+    return Provenance.from_metadata(entries)

@@ -1,0 +1,47 @@
+"""safetensors files that carry their provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from glossogenesis.errors import StudyError
+from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.storage.atomic import atomic_path
+
+
+def write_tensors(
+    path: Path | str, tensors: Mapping[str, torch.Tensor], provenance: Provenance
+) -> None:
+    """Write named tensors atomically, with provenance in the header."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(contiguous, temporary, metadata=provenance.to_metadata())
+
+
+def read_tensors(path: Path | str, names: list[str] | None = None) -> dict[str, torch.Tensor]:
+    """Read the named tensors, or all; StudyError where the file or a tensor is missing."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            held = set(file.keys())
+            wanted = sorted(held) if names is None else names
+            if missing := [name for name in wanted if name not in held]:
+                raise StudyError(f"{path}: holds no tensor {missing[0]!r}; delete it and rerun")
+            return {name: file.get_tensor(name) for name in wanted}
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; run the workflow to make it") from None
+    except SafetensorError as error:
+        raise StudyError(f"{path}: damaged safetensors file ({error}); delete and rerun") from None
+
+
+def read_provenance(path: Path | str) -> Provenance:
+    """Read a safetensors file's provenance; StudyError where it has none."""
+    with safe_open(str(path), framework="pt") as file:
+        entries = file.metadata() or {}
+    if METADATA_KEY not in entries:
+        raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
+    return Provenance.from_metadata(entries)

@@ -1,0 +1,93 @@
+"""The environments of --sdm conda hold the versions of the lock file and what the jobs import."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
+NAMES_OF_MODULES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+
+
+def normalised(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def locked_versions() -> dict[str, str]:
+    lines = (REPOSITORY / "envs" / "requirements.lock").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if "==" in line)
+    return {normalised(name): version for name, version in pairs}
+
+
+def environment_versions(path: Path) -> dict[str, str]:
+    packages = yaml.safe_load(path.read_text())["dependencies"][-1]["pip"]
+    return {normalised(name): version for name, version in (p.split("==") for p in packages)}
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_versions_are_those_of_the_lock_file(path: Path):
+    locked = locked_versions()
+    for name, version in environment_versions(path).items():
+        assert version == locked[name], f"{path.name}: write {name}=={locked[name]}"
+
+
+def test_torch_is_the_version_that_the_project_pins():
+    assert locked_versions()["torch"] == "2.13.0"
+
+
+def conda_environment_of_programs() -> dict[str, str]:
+    """Programs by name and the environment that their rule names."""
+    rules = "\n".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
+    blocks = re.split(r"^(?:use )?rule ", rules, flags=re.M)[1:]
+    found: dict[str, str] = {}
+    for block in blocks:
+        name = re.search(r'program\("(\w+)"\)', block)
+        environment = re.search(r'"\.\./envs/(\w+)\.yaml"', block)
+        # A rule that inherits from another is in its environment: that of the figures.
+        assert name is not None
+        found[name[1]] = environment[1] if environment else "figures"
+    return found
+
+
+@pytest.mark.parametrize(("program", "environment"), conda_environment_of_programs().items())
+def test_environment_has_what_the_program_imports(program: str, environment: str):
+    code = (
+        f"import runpy, sys; sys.argv[0] = {program!r}\n"
+        f"runpy.run_path('workflow_scripts/{program}.py', run_name='imported')\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env={"PYTHONPATH": "workflow_scripts", "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {normalised(NAMES_OF_MODULES.get(name, name)) for name in done.stdout.split()}
+    direct = imported & DIRECT_DEPENDENCIES
+    missing = direct - set(environment_versions(REPOSITORY / "envs" / f"{environment}.yaml"))
+    assert not missing, f"envs/{environment}.yaml lacks {sorted(missing)}"
+
+
+DIRECT_DEPENDENCIES = {
+    "huggingface-hub",
+    "matplotlib",
+    "numpy",
+    "polars",
+    "pyarrow",
+    "pydantic",
+    "pyyaml",
+    "safetensors",
+    "scipy",
+    "seaborn",
+    "statsmodels",
+    "tokenizers",
+    "torch",
+    "tqdm",
+    "transformers",
+}
