@@ -40,7 +40,7 @@ rule pretrain_model:
         settings=lambda wildcards: as_text(
             stage_settings.pretrain_settings(study, wildcards.pretraining)
         ),
-        resume_dir="<results>/resume/pretraining/{pretraining}",
+        resume_dir=resume_dir,
     message:
         "Pretraining {wildcards.pretraining}"
     shell:

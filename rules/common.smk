@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from glossogenesis import costs, preflight
 from glossogenesis.config import stage_settings
@@ -22,10 +23,21 @@ from glossogenesis.provenance import code_digest
 
 try:
     study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
+    results = Path(study.settings.pathvars.get("results", "results"))
     if workflow.is_main_process:
         preflight.check(study)
+        for line in preflight.absent(study, results):
+            logger.warning(f"Not in place yet: {line}")
 except StudyError as error:
     raise WorkflowError(str(error)) from None
+
+
+# A dry run starts nothing, so it plans a study before its lexicon and checkpoints are in place.
+onstart:
+    try:
+        preflight.check_files(study, results)
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
 
 
 wildcard_constraints:
@@ -100,10 +112,15 @@ def checkpoint_manifest(wildcards):
     )
 
 
+def lexicon_input(wildcards):
+    """Return the lexicon, or nothing where it is not in place yet; see `onstart`."""
+    return [study.lexicon_path] if os.path.exists(study.lexicon_path) else []
+
+
 def pretraining_lexicon(wildcards):
     """Return the lexicon where a pretraining's text is made from it, or nothing."""
     text = study.settings.pretrain[wildcards.pretraining].text
-    return [] if text.paths else [study.lexicon_path]
+    return [] if text.paths else lexicon_input(wildcards)
 
 
 def pretraining_text(wildcards):
@@ -116,6 +133,16 @@ def pretraining_device(wildcards):
     """Return where a pretraining runs: on a GPU where it asks a cluster for one."""
     return (
         "auto" if costs.pretraining_cost(study, wildcards.pretraining).gpus else "cpu"
+    )
+
+
+def resume_dir(wildcards, output):
+    """Return where an unfinished pretraining keeps its state: outputs are deleted before a rerun."""
+    manifest = Path(output.manifest)
+    return (
+        manifest.parents[2]
+        / "resume"
+        / manifest.parent.relative_to(manifest.parents[2])
     )
 
 

@@ -52,7 +52,7 @@ rule patch_translations:
         checkpoint=checkpoint_manifest,
         prompts="<results>/prompts/{model}/translation.parquet",
         states="<results>/concepts/{model}/{checkpoint}/states.safetensors",
-        lexicon=study.lexicon_path,
+        lexicon=lexicon_input,
     output:
         patching="<results>/concepts/{model}/{checkpoint}/patching.parquet",
     log:

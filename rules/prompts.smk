@@ -13,7 +13,7 @@ STEPS:
 
 rule write_prompts:
     input:
-        lexicon=study.lexicon_path,
+        lexicon=lexicon_input,
         checkpoint=first_checkpoint_manifest,
     output:
         prompts="<results>/prompts/{model}/translation.parquet",

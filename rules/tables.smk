@@ -40,8 +40,8 @@ rule tabulate_concepts:
         script=program("tabulate_concepts"),
         code=code_digest("tabulate_concepts"),
         settings=as_text(stage_settings.table_settings(study)),
-        patching="<results>/concepts",
-        folder="<results>/tables",
+        patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
+        folder=lambda wildcards, output: Path(output[0]).parent,
     message:
         "Tabulating the concepts study"
     shell:

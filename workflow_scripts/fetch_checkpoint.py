@@ -24,13 +24,18 @@ def main() -> None:
         pretraining={"nargs": "?", "default": None, "help": "manifest of what pretrained it"},
         output={},
     )
-    provenance = provenance_of(arguments, "checkpoint", {}, model=arguments.model)
+    inputs = {"pretraining": arguments.pretraining} if arguments.pretraining else {}
+    provenance = provenance_of(
+        arguments, "checkpoint", inputs, model=arguments.model, checkpoint=arguments.checkpoint
+    )
+    tokenizer = arguments.settings["tokenizer"]
     manifest = describe_checkpoint(
         location(arguments.settings, arguments.pretraining),
         model=arguments.model,
         checkpoint=arguments.checkpoint,
         source=arguments.settings["source"],
         provenance=asdict(provenance),
+        tokenizer=CheckpointLocation(tokenizer) if tokenizer else None,
     )
     manifest.write(arguments.output)
 

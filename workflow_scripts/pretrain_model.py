@@ -4,6 +4,8 @@ Beside the manifest stands a folder a saved step, `step_000512/`, in the transfo
 the tokenizer. An interrupted run goes on where it last kept its state under `--resume-dir`.
 """
 
+from pathlib import Path
+
 import torch
 from glossogenesis.config.pretrain import FileText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
@@ -33,7 +35,7 @@ def main() -> None:
     }
     source: TextSource
     if isinstance(settings.text, FileText):
-        inputs = {path: path for path in settings.text.paths}
+        inputs = {path: Path(path) for path in settings.text.paths}
         source = file_source(settings.text, shares, sorted(settings.steps))
     else:
         inputs = {"lexicon": arguments.lexicon}

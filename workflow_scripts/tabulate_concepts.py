@@ -7,11 +7,10 @@ from typing import Any
 import polars as pl
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
+from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.tables import (
     CHECKPOINT_FACTS,
-    PATCHING_SCHEMA,
     accuracy_table,
-    check_rows,
     outcomes_table,
     probability_table,
     with_checkpoint,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from glossogenesis.models.anatomy import Anatomy
 from torch import nn
-from transformers import AutoModelForCausalLM, CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 VOCABULARY = 61
 D_MODEL = 32
@@ -59,7 +59,7 @@ def tiny_config(architecture: str, **overrides: Any) -> Any:
 
 
 def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> nn.Module:
-    """A tiny float32 model whose logits differ clearly, with no weight left at its initial value."""
+    """A tiny float32 model whose logits differ clearly; no weight keeps its initial value."""
     model: nn.Module = AutoModelForCausalLM.from_config(tiny_config(architecture, **overrides))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

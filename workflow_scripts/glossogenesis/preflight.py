@@ -1,31 +1,89 @@
 """Checks of a whole study before anything expensive starts.
 
-They read the lexicon and look at local folders, without loading a model or reaching the network.
+`check` looks for mistakes in the study itself and runs whenever the workflow is planned; a study may
+be planned before its lexicon and checkpoints are in place. `check_files` looks at those too and runs
+before the first job. Neither loads a model or reaches the network.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.stage_settings import is_local, lexicon_settings
 from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
+from glossogenesis.models.files import check_weights, read_config
 
-UNSAFE_WEIGHTS = (".bin", ".pt", ".pth", ".ckpt")
+LAYER_KEYS = ("num_hidden_layers", "n_layer")
+"""Names of the number of blocks in the `config.json` of the supported architectures."""
 
 
 def check(study: Study) -> None:
-    """Check a study against its lexicon and files; StudyError names the mend."""
-    lexicon = read_lexicon(study.lexicon_path, **lexicon_settings(study))
+    """Check a study against its lexicon, where that is in place; StudyError names the mend."""
     _check_text_files(study)
-    for row in study.sheet:
-        if row.pretrained_by is None and is_local(row.source):
-            _check_folder(study, Path(study.path(row.source)) / (row.subfolder or ""), row.checkpoint)
     if study.settings.concepts is not None and study.settings.concepts.enabled:
         source_pairs(study)
-        _check_concepts(study, lexicon)
+        for name in dict.fromkeys(row.pretrained_by for row in study.sheet):
+            if name is not None:
+                _check_layers(study, study.settings.pretrain[name].model.layers, name)
+    if Path(study.lexicon_path).exists():
+        lexicon = read_lexicon(study.lexicon_path, **lexicon_settings(study))
+        if study.settings.concepts is not None and study.settings.concepts.enabled:
+            _check_concepts(study, lexicon)
+
+
+def absent(study: Study, results: Path) -> list[str]:
+    """Return a line for every file that the study names and its user has yet to put in place.
+
+    Checkpoints whose manifest stands in the folder `results` are not asked for.
+    """
+    lines = []
+    if not Path(study.lexicon_path).exists():
+        lines.append(
+            f"{study.lexicon_path}: no such lexicon; put it there or correct `lexicon.path` in "
+            f"{study.file}"
+        )
+    sheet = study.path(study.settings.checkpoints)
+    for row, folder in _local_checkpoints(study, results):
+        if not folder.is_dir():
+            lines.append(
+                f"{folder}: no such folder, but {sheet} names it for checkpoint "
+                f"{row.checkpoint!r}; put the checkpoint there or correct `source`"
+            )
+    return lines
+
+
+def check_files(study: Study, results: Path) -> None:
+    """Check that a study's files are in place and whole; StudyError names the first and the mend."""
+    if missing := absent(study, results):
+        more = f" ({len(missing) - 1} more not in place)" if len(missing) > 1 else ""
+        raise StudyError(missing[0] + more)
+    for row, folder in _local_checkpoints(study, results):
+        check_weights(folder)
+        config = read_config(folder)
+        layers = next((config[key] for key in LAYER_KEYS if key in config), None)
+        if isinstance(layers, int) and study.settings.concepts is not None:
+            _check_layers(study, layers, row.model)
+
+
+def _local_checkpoints(study: Study, results: Path) -> Iterator[tuple[Checkpoint, Path]]:
+    """Yield the rows that are folders of the user's and not yet taken up, with these folders."""
+    sheet = study.path(study.settings.checkpoints)
+    for row in study.sheet:
+        if row.pretrained_by is not None or not is_local(row.source):
+            continue
+        if row.revision is not None:
+            raise StudyError(
+                f"{sheet}: checkpoint {row.checkpoint!r} is the folder {row.source!r} and has "
+                f"revision {row.revision!r}; a folder has none, so empty the cell"
+            )
+        manifest = results / "checkpoints" / row.model / row.checkpoint / "manifest.json"
+        if not manifest.exists():
+            yield row, Path(study.path(row.source)) / (row.subfolder or "")
 
 
 def _check_text_files(study: Study) -> None:
@@ -39,54 +97,33 @@ def _check_text_files(study: Study) -> None:
                 )
 
 
-def _check_folder(study: Study, folder: Path, checkpoint: str) -> None:
-    """A local checkpoint is a folder with safetensors weights."""
-    sheet = study.path(study.settings.checkpoints)
-    if not folder.is_dir():
-        raise StudyError(
-            f"{folder}: no such folder, but {sheet} names it for checkpoint {checkpoint!r}; correct "
-            "the column `source` or put the checkpoint there"
-        )
-    if any(folder.glob("*.safetensors")):
-        return
-    unsafe = [path.name for path in sorted(folder.iterdir()) if path.suffix in UNSAFE_WEIGHTS]
-    if unsafe:
-        raise StudyError(
-            f"{folder / unsafe[0]}: pickled weights can run code when they are opened and are not "
-            "read; convert the checkpoint to safetensors"
-        )
-    raise StudyError(f"{folder}: holds no *.safetensors weights; put the checkpoint's files there")
-
-
 def _check_concepts(study: Study, lexicon: Lexicon) -> None:
-    """The lexicon is large enough, and start layers lie within models of known depth."""
+    """The lexicon is large enough for the items that are asked for."""
     concepts = study.concepts
     needed = 2 + 2 * concepts.few_shot
-    if len(lexicon.concepts) < needed:
+    count = len(lexicon.concepts)
+    if count < needed:
         raise StudyError(
-            f"{study.lexicon_path}: {len(lexicon.concepts)} usable concepts, but an item needs "
-            f"{needed} (two and {concepts.few_shot} demonstrations on each side); use a larger "
-            "lexicon, raise `lexicon.limit` or lower `concepts.few_shot`"
+            f"{study.lexicon_path}: {count} usable concepts, but an item needs {needed} (two and "
+            f"{concepts.few_shot} demonstrations on each side); use a larger lexicon, raise "
+            "`lexicon.limit` or lower `concepts.few_shot`"
         )
-    most = len(lexicon.concepts) * (len(lexicon.concepts) - 1)
+    most = count * (count - 1)
     if concepts.items > most:
         raise StudyError(
-            f"{study.file}: `concepts.items` is {concepts.items}, but {len(lexicon.concepts)} "
-            f"concepts make only {most} ordered pairs; lower it or use a larger lexicon"
+            f"{study.file}: `concepts.items` is {concepts.items}, but {count} concepts make only "
+            f"{most} ordered pairs; lower it or use a larger lexicon"
         )
-    for row in study.sheet:
-        if row.pretrained_by is not None:
-            _check_layers(study, study.settings.pretrain[row.pretrained_by].model.layers)
 
 
-def _check_layers(study: Study, layers: int) -> None:
-    concepts = study.concepts
+def _check_layers(study: Study, layers: int, model: str) -> None:
+    """Layers that the concepts section names lie within a model of known depth."""
     for key in ("start_layers", "generate_at", "figure_start_layer"):
-        written = getattr(concepts, key)
+        written = getattr(study.concepts, key)
         asked = () if isinstance(written, str) else written
         for layer in (asked,) if isinstance(asked, int) else asked:
             if layer >= layers:
                 raise StudyError(
-                    f"{study.file}: `concepts.{key}` names layer {layer}, but the model's last is "
-                    f"{layers - 1}; layers are counted from 0"
+                    f"{study.file}: `concepts.{key}` names layer {layer}, but the last of model "
+                    f"{model!r} is {layers - 1}; layers are counted from 0"
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from tqdm import tqdm
 
@@ -25,13 +25,25 @@ class _LogLines:
         sys.stderr.flush()
 
 
+@overload
+def progress(
+    iterable: Iterable[Item], *, total: int | None = None, label: str, unit: str = "it"
+) -> tqdm[Item]: ...
+
+
+@overload
+def progress(
+    iterable: None = None, *, total: int | None = None, label: str, unit: str = "it"
+) -> tqdm[Any]: ...
+
+
 def progress(
     iterable: Iterable[Item] | None = None,
     *,
     total: int | None = None,
     label: str,
     unit: str = "it",
-) -> tqdm[Item]:
+) -> tqdm[Any]:
     """Return a progress bar with the estimated time left.
 
     On a terminal the bar redraws itself; in a log file it prints a line every ten seconds, and one
@@ -46,5 +58,4 @@ def progress(
             "ascii": True,
             "ncols": 100,
         }
-    bar: tqdm[Item] = tqdm(iterable, **options)
-    return bar
+    return tqdm(iterable, **options)

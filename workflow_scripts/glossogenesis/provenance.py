@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from glossogenesis.errors import StudyError
 
 SCHEMA_VERSION = 1
 """Raised when the format of an artifact changes; part of every code digest."""
@@ -58,6 +60,18 @@ class Provenance:
     def from_metadata(cls, entries: Mapping[str, str]) -> Provenance:
         """Read back what `to_metadata` wrote; KeyError where a file carries none."""
         return cls(**json.loads(entries[METADATA_KEY]))
+
+
+def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
+    """Read the provenance in a file's metadata; StudyError where it has none or another version's."""
+    if METADATA_KEY not in entries:
+        raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
+    try:
+        return Provenance.from_metadata(entries)
+    except (TypeError, ValueError):
+        raise StudyError(
+            f"{path}: its provenance is of another version; delete the file and rerun"
+        ) from None
 
 
 def library_versions() -> dict[str, str]:
@@ -116,12 +130,10 @@ def _imported_modules(code: str) -> tuple[str, ...]:
     found: list[str] = []
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            names: Iterable[str] = [alias.name for alias in node.names]
+            found.extend(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        found.extend(names)
+            found.append(node.module)
+            found.extend(f"{node.module}.{alias.name}" for alias in node.names)
     return tuple(found)
 
 

@@ -8,11 +8,9 @@ import pytest
 import torch
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import SUPPORTED_ARCHITECTURES, Anatomy
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy
+from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy, tiny_config
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, T5Config, T5Model
-
-from tiny_models import tiny_config
 
 
 def _record(modules: tuple[nn.Module, ...], into: list[Tensor]) -> list[Any]:
@@ -43,9 +41,7 @@ def test_layers_are_hidden_states(anatomy: Anatomy) -> None:
         torch.testing.assert_close(layers[layer], result.hidden_states[layer + 1])
     torch.testing.assert_close(anatomy.final_norm(layers[-1]), result.hidden_states[-1])
     torch.testing.assert_close(anatomy.logits(layers[-1]), result.logits)
-    torch.testing.assert_close(
-        anatomy.base(ids).last_hidden_state, anatomy.final_norm(layers[-1])
-    )
+    torch.testing.assert_close(anatomy.base(ids).last_hidden_state, anatomy.final_norm(layers[-1]))
 
 
 def test_block_adds_attention_and_mlp_outputs(anatomy: Anatomy) -> None:

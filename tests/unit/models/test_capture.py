@@ -48,9 +48,9 @@ def test_wanted_layers_only_and_stops_after_the_last(anatomy: Anatomy) -> None:
 
 def test_refuses_positions_and_layers_outside() -> None:
     anatomy = tiny_anatomy("llama")
-    with pytest.raises(ValueError, match="prompt 0: position 3 is not in 0..2"):
+    with pytest.raises(ValueError, match=r"prompt 0: position 3 is not in 0..2"):
         residual_at(anatomy, [[5, 6, 7]], [3], batch_size=1)
-    with pytest.raises(ValueError, match="layer 4 is not in 0..3"):
+    with pytest.raises(ValueError, match=r"layer 4 is not in 0..3"):
         residual_at(anatomy, [[5, 6, 7]], [2], batch_size=1, layers=[4])
     with pytest.raises(ValueError, match="1 prompts but 2 positions"):
         residual_at(anatomy, [[5, 6, 7]], [2, 1], batch_size=1)

@@ -82,24 +82,24 @@ def test_refuses_pickles(folder: Path) -> None:
 
 def test_names_missing_files(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(StudyError, match="no model.*safetensors; only safetensors"):
+    with pytest.raises(StudyError, match=r"no model.*safetensors; only safetensors"):
         _load(folder)
     (folder / "config.json").unlink()
-    with pytest.raises(StudyError, match="config.json: missing"):
+    with pytest.raises(StudyError, match=r"config.json: missing"):
         _load(folder)
 
 
 def test_names_a_truncated_file(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(StudyError, match="model.safetensors: truncated or damaged"):
+    with pytest.raises(StudyError, match=r"model.safetensors: truncated or damaged"):
         _load(folder)
 
 
 def test_names_a_missing_shard(folder: Path) -> None:
     index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(StudyError, match="model-00002-of-00002.safetensors: missing"):
+    with pytest.raises(StudyError, match=r"model-00002-of-00002.safetensors: missing"):
         check_weights(folder)
 
 
@@ -107,7 +107,7 @@ def test_refuses_incomplete_weights(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(StudyError, match="lack 1 weights.*layers.1.mlp.up_proj"):
+    with pytest.raises(StudyError, match=r"lack 1 weights.*layers.1.mlp.up_proj"):
         _load(folder)
 
 

@@ -72,7 +72,8 @@ class ConceptsSettings(Section):
             extra = set(self.generate_at) - set(self.start_layers)
             if extra:
                 raise ValueError(
-                    f"generate_at names layer {min(extra)}, which start_layers does not; add it there"
+                    f"generate_at names layer {min(extra)}, which start_layers does not; "
+                    "add it there"
                 )
         return self
 

@@ -26,8 +26,7 @@ class LanguageSettings(Section):
     group: str
     """A label by which figures group languages, for example `high-resource` or `unseen`."""
     share: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Share of the pretraining text by phase, for example `{1: 0.4, 2: 0.2}`; 0 or absent: unseen."""
-
+    """Share of the pretraining text by phase, for example `{1: 0.4, 2: 0.2}`; 0 or absent: none."""
     seen: bool | None = None
     """Whether pretraining saw the language; by default, whether some share is above 0."""
 

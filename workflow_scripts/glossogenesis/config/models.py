@@ -25,6 +25,9 @@ class ModelSettings(Section):
     parameters: Annotated[float, Field(gt=0)] | None = None
     """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
     unless the model is pretrained by the workflow."""
+    tokenizer: str | None = None
+    """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
+    begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""
     add_special_tokens: bool = True
     """Whether the tokenizer's own special tokens (such as a start token) open a prompt."""
     gpus: Annotated[int, Field(ge=0)] = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -52,11 +53,6 @@ class DemoText(Section):
             raise ValueError(f"{lines[0]} lines at least and {lines[1]} at most; swap them")
         return lines
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """Files that the text is read from: none."""
-        return ()
-
 
 class FileText(Section):
     """Text from the user's own files."""
@@ -72,9 +68,17 @@ class FileText(Section):
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every text file, as written in the study."""
-        return tuple(
-            path for phases in self.files.values() for paths in phases.values() for path in paths
+        """Every text file, each once, as written in the study."""
+        groups = (group for phases in self.files.values() for group in phases.values())
+        return tuple(dict.fromkeys(path for group in groups for path in group))
+
+    def resolved(self, resolve: Callable[[str], str]) -> FileText:
+        """Return the same text with every path passed through `resolve`."""
+        return FileText(
+            files={
+                language: {phase: tuple(map(resolve, group)) for phase, group in phases.items()}
+                for language, phases in self.files.items()
+            }
         )
 
 
@@ -179,7 +183,7 @@ class PretrainSettings(Section):
     @field_validator("saved_steps")
     @classmethod
     def _rising(cls, steps: tuple[int, ...]) -> tuple[int, ...]:
-        for before, after in zip(steps, steps[1:], strict=False):
+        for before, after in pairwise(steps):
             if after <= before:
                 raise ValueError(f"step {after} stands after {before}; list rising steps")
         return steps

@@ -20,4 +20,6 @@ LanguagePair = tuple[LanguageCode, LanguageCode]
 class Section(BaseModel):
     """A frozen part of a study whose unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )

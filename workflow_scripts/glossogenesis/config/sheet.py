@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from glossogenesis.config.messages import problem_of
 from glossogenesis.config.section import Name, Section
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.text import read_text
 
 COLUMNS = ("model", "checkpoint", "step", "tokens", "phase", "source", "revision", "subfolder")
 REQUIRED = ("model", "checkpoint", "step", "source")
@@ -44,16 +45,11 @@ class Checkpoint(Section):
 def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
     """Read a TSV of checkpoints in its own order.
 
-    StudyError names the line where a column is missing or unknown, a value is bad, or a model's
-    checkpoint or step stands twice.
+    StudyError names the line where a column is missing or unknown, a value is bad, or a model has
+    one checkpoint twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such checkpoint sheet; see `checkpoints` in the study") from None
-    except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8 text; save the sheet as UTF-8") from None
-    rows = list(csv.reader(text.splitlines(), delimiter="\t"))
+    text = read_text(path, "checkpoint sheet", "see `checkpoints` in the study")
+    rows = [line.split("\t") for line in text.splitlines()]
     if not rows:
         raise StudyError(f"{path}: empty; its first line names the columns {', '.join(COLUMNS)}")
     header = [cell.strip() for cell in rows[0]]
@@ -65,13 +61,16 @@ def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
     ]
     if not checkpoints:
         raise StudyError(f"{path}: holds no checkpoint; add a row")
-    return tuple(checkpoints_without_repeats(path, checkpoints))
+    _check_repeats(path, checkpoints)
+    return tuple(checkpoints)
 
 
 def _check_header(path: Path, header: list[str]) -> None:
     for column in REQUIRED:
         if column not in header:
-            raise StudyError(f"{path}: no column {column!r}; columns are separated by tabs")
+            raise StudyError(
+                f"{path}: no column {column!r}; the first line names the columns, separated by tabs"
+            )
     for column in header:
         if column not in COLUMNS:
             raise StudyError(f"{path}: unknown column {column!r}; columns are {', '.join(COLUMNS)}")
@@ -84,27 +83,33 @@ def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) ->
         raise StudyError(
             f"{path}, line {number}: {len(cells)} cells for {len(header)} columns; remove a tab"
         )
-    filled = {
-        name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()
-    }
+    filled = {name: cell.strip() for name, cell in zip(header, cells, strict=False) if cell.strip()}
     try:
         return Checkpoint.model_validate(filled)
     except ValidationError as error:
         first = error.errors()[0]
         column = ".".join(str(part) for part in first["loc"])
-        shown = f" ({filled[column]!r})" if column in filled else ""
-        raise StudyError(f"{path}, line {number}: column {column!r}{shown}: {first['msg']}") from None
+        shown = f"{filled[column]!r}: {problem_of(first)}" if column in filled else "fill the cell"
+        raise StudyError(f"{path}, line {number}: column {column!r}: {shown}") from None
 
 
-def checkpoints_without_repeats(path: Path, checkpoints: list[Checkpoint]) -> list[Checkpoint]:
-    """Return the rows; StudyError where a model has a checkpoint name twice."""
-    seen: set[tuple[str, str]] = set()
+def _check_repeats(path: Path, checkpoints: list[Checkpoint]) -> None:
+    """StudyError where a model has a name twice, or the same files under two names."""
+    names: set[tuple[str, str]] = set()
+    name_of: dict[tuple[object, ...], str] = {}
     for row in checkpoints:
-        key = (row.model, row.checkpoint)
-        if key in seen:
+        if (row.model, row.checkpoint) in names:
             raise StudyError(
                 f"{path}: model {row.model!r} has checkpoint {row.checkpoint!r} twice; "
                 "remove a row or rename it"
             )
-        seen.add(key)
-    return checkpoints
+        names.add((row.model, row.checkpoint))
+        step = row.step if row.pretrained_by else None
+        first = name_of.setdefault(
+            (row.model, row.source, row.revision, row.subfolder, step), row.checkpoint
+        )
+        if first != row.checkpoint:
+            raise StudyError(
+                f"{path}: checkpoints {first!r} and {row.checkpoint!r} of model {row.model!r} have "
+                "the same source, revision and subfolder; remove or correct a row"
+            )

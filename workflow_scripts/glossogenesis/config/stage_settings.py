@@ -67,15 +67,18 @@ def _with_resolved_files(study: Study, pretraining: PretrainSettings) -> Setting
 def checkpoint_settings(study: Study, model: str, checkpoint: str) -> Settings:
     """Where one checkpoint comes from."""
     row = study.checkpoint(model, checkpoint)
-    source = row.source
-    if row.pretrained_by is None and is_local(source):
-        source = study.path(source)
     return {
-        "source": source,
+        "source": _resolved(study, row.source),
         "revision": row.revision,
         "subfolder": row.subfolder,
+        "tokenizer": _resolved(study, study.settings.models[model].tokenizer),
         "step": row.step,
     }
+
+
+def _resolved(study: Study, source: str | None) -> str | None:
+    """Resolve a source that is a local path from the study file's folder; leave others."""
+    return study.path(source) if source is not None and is_local(source) else source
 
 
 def is_local(source: str) -> bool:

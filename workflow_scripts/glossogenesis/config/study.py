@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +14,13 @@ from pydantic import Field, ValidationError
 from glossogenesis.config.concepts import ConceptsSettings
 from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.config.lexicon import LexiconSettings
+from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
-from glossogenesis.config.pretrain import PretrainSettings
+from glossogenesis.config.pretrain import FileText, PretrainSettings
 from glossogenesis.config.section import LanguageCode, Name, Section
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.text import read_text
 
 
 class StudySettings(Section):
@@ -71,11 +72,12 @@ class Study:
         raise KeyError((model, checkpoint))
 
     def path(self, written: str) -> str:
-        """Resolve a path written in the study from its file's folder, relative to here if it can."""
-        resolved = self.file.parent / Path(written).expanduser()
-        if Path(written).expanduser().is_absolute():
-            return str(resolved)
-        return os.path.relpath(resolved)
+        """Resolve a path written in the study: from its file's folder, relative to here."""
+        # pathlib's own expansion raises where the home of a user is unknown.
+        expanded = Path(os.path.expanduser(written))  # noqa: PTH111  # see above
+        if expanded.is_absolute():
+            return str(expanded)
+        return os.path.relpath(self.file.parent / expanded)
 
     @property
     def lexicon_path(self) -> str:
@@ -93,17 +95,16 @@ class Study:
 def load_study(file: Path | str) -> Study:
     """Read and check a study file; StudyError names the file, the key and the mend."""
     file = Path(file)
+    text = read_text(file, "study file", "name another")
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{file}: no such study file") from None
-    except UnicodeDecodeError:
-        raise StudyError(f"{file}: not UTF-8 text; save the study as UTF-8") from None
-    except yaml.YAMLError as error:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "unreadable"
-        raise StudyError(f"{file}{place}: not valid YAML ({problem})") from None
+        problem = getattr(error, "problem", None) or str(error) or "unreadable"
+        raise StudyError(
+            f"{file}{place}: not valid YAML ({problem}); correct its indentation and brackets"
+        ) from None
     if not isinstance(content, dict):
         raise StudyError(f"{file}: a study is a mapping of keys; see config.yaml")
     return check_study(content, file)
@@ -114,49 +115,12 @@ def check_study(content: Mapping[str, Any], file: Path) -> Study:
     try:
         settings = StudySettings.model_validate(content)
     except ValidationError as error:
-        raise StudyError(_first_error_line(error, file)) from None
+        raise StudyError(f"{file}: {first_problem(error, content, StudySettings)}") from None
     study = Study(settings, file, ())
     study = Study(settings, file, read_sheet(Path(study.path(settings.checkpoints))))
     _check_models(study)
     _check_languages(study)
     return study
-
-
-def _first_error_line(error: ValidationError, file: Path) -> str:
-    """Say what is wrong first in one line: file, key, problem and mend."""
-    problems = error.errors()
-    first = problems[0]
-    key = ".".join(str(part) for part in first["loc"])
-    more = f" ({len(problems) - 1} more)" if len(problems) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{file}: unknown key `{key}`{_suggestion(first['loc'])}{more}"
-    if first["type"] == "missing":
-        return f"{file}: key `{key}` is missing; see config.yaml for its meaning{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    shown = f" (got {first['input']!r})" if isinstance(first["input"], str | int | float) else ""
-    return f"{file}: `{key}`: {message}{shown}{more}"
-
-
-def _suggestion(location: tuple[int | str, ...]) -> str:
-    """Name the known keys nearest to an unknown one."""
-    known = _known_keys(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f"; known keys are {', '.join(known)}" if known else "; remove it"
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at a location of the study file."""
-    sections: dict[str, type[Section]] = {
-        "lexicon": LexiconSettings,
-        "concepts": ConceptsSettings,
-        "languages": LanguageSettings,
-        "models": ModelSettings,
-        "pretrain": PretrainSettings,
-    }
-    section = sections.get(str(location[0]), None) if location else StudySettings
-    return sorted(section.model_fields) if section else []
 
 
 def _check_models(study: Study) -> None:
@@ -207,22 +171,36 @@ def _check_pretrained_facts(row: Checkpoint, pretraining: PretrainSettings, shee
 
 
 def _check_languages(study: Study) -> None:
-    """Every language that the concepts section names is described."""
-    concepts = study.settings.concepts
-    if concepts is None:
-        return
+    """Every language that some section names is described."""
     known = study.settings.languages
-    places = {
-        "concepts.target_pairs": {code for pair in concepts.target_pairs for code in pair},
-        "concepts.unpatched_pairs": {code for pair in concepts.unpatched_pairs for code in pair},
-        "concepts.exclude_related": set(concepts.exclude_related)
-        | {code for codes in concepts.exclude_related.values() for code in codes},
-        "concepts.pivot": {concepts.pivot} if "en_en" in concepts.settings else set(),
-    }
-    for key, codes in places.items():
+    for key, codes in _named_languages(study.settings).items():
         for code in sorted(codes):
             if code not in known:
                 raise StudyError(
                     f"{study.file}: `{key}` names language {code!r}, which `languages` does not "
                     f"describe; add `languages.{code}` (there: {', '.join(known)})"
                 )
+
+
+def _named_languages(settings: StudySettings) -> dict[str, set[str]]:
+    """Return the language codes that the study names outside `languages`, by key."""
+    places = {"lexicon.columns": set(settings.lexicon.columns)}
+    for name, pretraining in settings.pretrain.items():
+        text = pretraining.text
+        key = f"pretrain.{name}.text"
+        if isinstance(text, FileText):
+            places[f"{key}.files"] = set(text.files)
+        else:
+            places[f"{key}.pivot"] = {text.pivot}
+    concepts = settings.concepts
+    if concepts is not None:
+        related = concepts.exclude_related
+        places |= {
+            "concepts.target_pairs": {code for pair in concepts.target_pairs for code in pair},
+            "concepts.unpatched_pairs": {
+                code for pair in concepts.unpatched_pairs for code in pair
+            },
+            "concepts.exclude_related": set(related).union(*related.values()),
+            "concepts.pivot": {concepts.pivot} if "en_en" in concepts.settings else set(),
+        }
+    return places

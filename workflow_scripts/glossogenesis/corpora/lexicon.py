@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.text import read_text
 
 FACT_COLUMNS = ("concept", "pos", "category", "hypernym")
 MARK_COLUMNS = ("homographs", "polysemous")
@@ -26,6 +27,9 @@ CONCEPTICON_COLUMNS = {
     "sr": "SERBIAN", "sv": "SWEDISH", "sw": "SWAHILI", "tr": "TURKISH", "yue": "CANTONESE",
     "zh": "CHINESE",
 }  # fmt: skip
+
+NAME_COLUMNS = ("CONCEPTICON_GLOSS", "ENGLISH", "GLOSS", "ID")
+"""Columns that may name a Concepticon list's concepts; the first that is filled does."""
 
 ANNOTATION = re.compile(r"\s*(\([^)]*\)|\[[^\]]*\])")
 FORBIDDEN = re.compile(r'["\t\n]')
@@ -84,6 +88,12 @@ def read_lexicon(
     }
     concepts, left_out = readers[format](Path(path), header, rows, languages, columns or {})
     wanted = [concept for concept in concepts if concept.pos in pos]
+    if limit is not None and len(wanted) < limit:
+        raise StudyError(
+            f"{path}: {len(wanted)} usable concepts, but `lexicon.limit` asks for {limit} "
+            f"({left_out} left out for lack of a word or a single part of speech); lower it, "
+            "remove a language, or use a larger lexicon"
+        )
     if not wanted:
         raise StudyError(
             f"{path}: no concept with part of speech {' or '.join(pos)} and a word in each of "
@@ -94,25 +104,34 @@ def read_lexicon(
 
 def _read_rows(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the header and the rows with their line numbers."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such lexicon; see `lexicon.path` in the study") from None
-    except UnicodeDecodeError:
-        raise StudyError(f"{path}: not UTF-8 text; save the lexicon as UTF-8") from None
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    reader = csv.reader(text.splitlines(), delimiter=delimiter, quoting=quoting)
-    header = [cell.strip() for cell in next(reader, [])]
+    text = read_text(path, "lexicon", "see `lexicon.path` in the study")
+    lines = enumerate(_cells(path, text, delimiter), start=1)
+    header: list[str] = []
     rows = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
+    for line, cells in lines:
+        if line == 1:
+            header = [cell.strip() for cell in cells]
+        elif any(cell.strip() for cell in cells):
             if len(cells) > len(header):
                 raise StudyError(
-                    f"{path}, line {reader.line_num}: {len(cells)} cells for {len(header)} columns"
+                    f"{path}, line {line}: {len(cells)} cells for {len(header)} columns; remove "
+                    "the surplus separators"
                 )
             padded = [*cells, *[""] * (len(header) - len(cells))]
-            rows.append((reader.line_num, dict(zip(header, padded, strict=True))))
+            rows.append((line, dict(zip(header, padded, strict=True))))
     return header, rows
+
+
+def _cells(path: Path, text: str, delimiter: str) -> list[list[str]]:
+    """Split a table into rows of cells; only comma-separated tables quote their cells."""
+    if delimiter == "\t":
+        return [line.split("\t") for line in text.splitlines()]
+    try:
+        return list(csv.reader(text.splitlines(), delimiter=delimiter))
+    except csv.Error as error:
+        raise StudyError(
+            f"{path}: not a comma-separated table ({error}); check its quotes"
+        ) from None
 
 
 def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str]) -> None:
@@ -123,6 +142,8 @@ def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str
                 f"{path}: no column {column!r} for {purpose}; add it, or name another under "
                 "`lexicon.columns`, or take the language out of the study"
             )
+        if header.count(column) > 1:
+            raise StudyError(f"{path}: column {column!r} stands twice; rename or remove one")
 
 
 def _words(cell: str, separator: str) -> tuple[str, ...]:
@@ -140,7 +161,7 @@ def _read_own(
 ) -> tuple[list[Concept], int]:
     """Read `concept pos category hypernym` and a column a language, `word|synonym`."""
     column_of = {code: columns.get(code, code) for code in languages}
-    needed = {column: "each concept" for column in FACT_COLUMNS}
+    needed = dict.fromkeys(FACT_COLUMNS, "each concept")
     needed |= {column: f"language {code!r}" for code, column in column_of.items()}
     _require_columns(path, header, needed)
     concepts: list[Concept] = []
@@ -179,7 +200,9 @@ def _read_multisimlex(
 
     A concept is an English word; one with two parts of speech is left out, as in Körner et al.
     """
-    prefix_of = {code: columns.get(code, MULTISIMLEX_PREFIXES.get(code, code)) for code in languages}
+    prefix_of = {
+        code: columns.get(code, MULTISIMLEX_PREFIXES.get(code, code)) for code in languages
+    }
     english = MULTISIMLEX_PREFIXES["en"]
     needed = {"PoS": "parts of speech", f"{english} 1": "concepts", f"{english} 2": "concepts"}
     for code, prefix in prefix_of.items():
@@ -209,15 +232,15 @@ def _read_concepticon(
 ) -> tuple[list[Concept], int]:
     """Read a Concepticon list: a column a language in capitals, `-` where a word is missing."""
     column_of = {code: columns.get(code, CONCEPTICON_COLUMNS.get(code, code)) for code in languages}
-    name_column = next(
-        (name for name in ("CONCEPTICON_GLOSS", "ENGLISH", "GLOSS", "ID") if name in header), "ID"
-    )
-    needed = {name_column: "names of concepts"}
+    name_columns = [name for name in NAME_COLUMNS if name in header] or ["ID"]
+    needed = dict.fromkeys(name_columns, "names of concepts")
     needed |= {column: f"language {code!r}" for code, column in column_of.items()}
     _require_columns(path, header, needed)
     found: dict[str, dict[str, list[str]]] = {}
     for _, row in rows:
-        words = found.setdefault(row[name_column].strip(), {code: [] for code in languages})
+        names = (row[column].strip() for column in name_columns)
+        name = next((name for name in names if name not in ("", "-")), "")
+        words = found.setdefault(name, {code: [] for code in languages})
         for code, column in column_of.items():
             words[code].extend(_words(row[column].replace("/", ",").replace(";", ","), ","))
     return _complete((name, "noun", words) for name, words in found.items())
@@ -230,9 +253,11 @@ def _complete(
     concepts: list[Concept] = []
     left_out = 0
     for name, pos, words in found:
-        usable = name and name != "-" and pos is not None and all(words.values())
-        if usable and pos is not None:
-            unique = {code: tuple(dict.fromkeys(cell)) for code, cell in words.items()}
+        unique = {
+            code: tuple(dict.fromkeys(word for word in cell if not FORBIDDEN.search(word)))
+            for code, cell in words.items()
+        }
+        if name not in ("", "-") and pos is not None and all(unique.values()):
             concepts.append(Concept(name, pos, "", "", unique))
         else:
             left_out += 1

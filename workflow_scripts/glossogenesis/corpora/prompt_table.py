@@ -19,18 +19,18 @@ from glossogenesis.corpora.translation_prompts import (
 
 PROMPTS_SCHEMA = pl.Schema(
     {
-        "role": pl.String,  # source or target
-        "item": pl.Int32,  # null for source prompts, which items share
-        "concept": pl.String,  # whose word is asked for
-        "input_language": pl.String,
-        "output_language": pl.String,
-        "few_shot": pl.List(pl.String),
-        "text": pl.String,
-        "token_ids": pl.List(pl.Int32),
-        "position": pl.Int32,  # index of the query word's last token
-        "source_concept": pl.String,  # of the item; the concept itself for source prompts
-        "answer_tokens": pl.List(pl.Int32),  # first tokens of the concept's answer
-        "source_answer_tokens": pl.List(pl.Int32),  # and of the item's source concept
+        "role": pl.String(),  # source or target
+        "item": pl.Int32(),  # null for source prompts, which items share
+        "concept": pl.String(),  # whose word is asked for
+        "input_language": pl.String(),
+        "output_language": pl.String(),
+        "few_shot": pl.List(pl.String()),
+        "text": pl.String(),
+        "token_ids": pl.List(pl.Int32()),
+        "position": pl.Int32(),  # index of the query word's last token
+        "source_concept": pl.String(),  # of the item; the concept itself for source prompts
+        "answer_tokens": pl.List(pl.Int32()),  # first tokens of the concept's answer
+        "source_answer_tokens": pl.List(pl.Int32()),  # and of the item's source concept
     }
 )
 
@@ -45,7 +45,9 @@ class PromptTable:
     @property
     def summary(self) -> str:
         """One line for the log."""
-        return "; ".join(f"{name.replace('_', ' ')}: {count}" for name, count in self.counts.items())
+        return "; ".join(
+            f"{name.replace('_', ' ')}: {count}" for name, count in self.counts.items()
+        )
 
 
 def build_prompts(

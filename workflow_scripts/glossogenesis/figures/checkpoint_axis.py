@@ -114,7 +114,7 @@ def _halfway(left: float, right: float) -> float:
 
 
 def even_places(number: int, most: int) -> list[int]:
-    """At most `most` of the places 0 to `number` - 1, evenly taken, both ends among them."""
+    """At most `most` (2 or more) of `number` places, evenly taken, both ends among them."""
     if most >= number:
         return list(range(number))
     return [round(place * (number - 1) / (most - 1)) for place in range(most)]

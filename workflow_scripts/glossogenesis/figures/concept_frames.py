@@ -127,10 +127,7 @@ def patched_frame(
     at_layer = rows.filter(start_layer=start_layer)
     if at_layer.is_empty():
         raise _no_layer(start_layer, rows)
-    patched = at_layer.select("input_language", "output_language").unique()
-    unpatched = rows.filter(pl.col("setting").is_in(UNPATCHED)).join(
-        patched, on=["input_language", "output_language"], how="semi"
-    )
+    unpatched = _of_same_pairs(rows.filter(pl.col("setting").is_in(UNPATCHED)), at_layer)
     return (
         pl.concat([at_layer, unpatched])
         .sort(
@@ -168,7 +165,7 @@ def start_layer_frame(
     """
     rows = _translations(accuracy).filter(subset="all")
     patched = rows.filter(pl.col("start_layer").is_not_null(), pl.col("setting") != "self")
-    reference = rows.filter(setting="src_unpatched")
+    reference = _of_same_pairs(rows.filter(setting="src_unpatched"), patched)
     pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
     if by == "pair":
         patched = patched.filter(setting=setting).with_columns(panel=pair)
@@ -177,9 +174,10 @@ def start_layer_frame(
         patched = patched.with_columns(panel=pl.col("setting"))
         reference = reference.join(patched.select(panel="setting").unique(), how="cross")
     if patched.is_empty():
+        wanted = "a patched setting" if by == "setting" else f"setting {setting}"
         raise StudyError(
-            f"concepts_accuracy has no answers of {'a patched setting' if by == 'setting' else setting}"
-            "; see `concepts.settings` and `concepts.generate_at`"
+            f"concepts_accuracy has no answers of {wanted}; see `concepts.settings` and "
+            "`concepts.generate_at`"
         )
     both = pl.concat([patched, reference.select(patched.columns)])
     pooled = _pool(both, ["panel", "setting", "start_layer"], "correct")
@@ -204,22 +202,22 @@ def outcome_frame(
     value, low, high.
     """
     rows = _translations(outcomes).filter(pl.col("setting") != "self")
-    wanted = pl.col("setting").is_in(UNPATCHED)
+    chosen = rows.filter(pl.col("setting").is_in(UNPATCHED))
     if start_layer is not None:
-        if rows.filter(start_layer=start_layer).is_empty():
+        patched = rows.filter(start_layer=start_layer)
+        if patched.is_empty():
             raise _no_layer(start_layer, rows)
-        wanted = wanted | (pl.col("start_layer") == start_layer)
-    rows = rows.filter(wanted)
+        chosen = pl.concat([_of_same_pairs(chosen, patched), patched])
     if by == "pair":
         pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
-        rows = rows.filter(setting=setting).with_columns(panel=pair)
+        chosen = chosen.filter(setting=setting).with_columns(panel=pair)
     else:
-        rows = rows.with_columns(panel=pl.col("setting"))
-    if rows.is_empty():
+        chosen = chosen.with_columns(panel=pl.col("setting"))
+    if chosen.is_empty():
         raise StudyError(
             f"concepts_outcomes has no rows of setting {setting}; see `concepts.settings`"
         )
-    pooled = _pool(rows, ["panel", "outcome"], "count")
+    pooled = _pool(chosen, ["panel", "outcome"], "count")
     order = [_rank("panel", (*UNPATCHED, *PATCHED))] if by == "setting" else ["panel"]
     return pooled.sort(*order, "step", _rank("outcome", OUTCOMES), maintain_order=True).select(
         "panel", "outcome", *CHECKPOINT_COLUMNS, "pairs", "n", "value", "low", "high"
@@ -229,6 +227,11 @@ def outcome_frame(
 def _translations(table: pl.DataFrame) -> pl.DataFrame:
     """Rows of two different languages: copying is another task and would blur a pooled share."""
     return table.filter(pl.col("input_language") != pl.col("output_language"))
+
+
+def _of_same_pairs(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose language pair occurs in `others`, so that both are pooled over the same pairs."""
+    return rows.join(others, on=["input_language", "output_language"], how="semi")
 
 
 def _pool(rows: pl.DataFrame, keys: Sequence[str], hits: str) -> pl.DataFrame:
@@ -270,6 +273,6 @@ def _pair_rank(pairs: Sequence[tuple[str, str]]) -> pl.Expr:
 def _no_layer(start_layer: int, rows: pl.DataFrame) -> StudyError:
     known = ", ".join(map(str, rows["start_layer"].drop_nulls().unique().sort()))
     return StudyError(
-        f"nothing was generated from start layer {start_layer}; set `concepts.figure_start_layer` to "
-        f"one of {known or 'those in concepts.generate_at'}, or to best"
+        f"nothing was generated from start layer {start_layer}; set `concepts.figure_start_layer` "
+        f"to one of {known or 'those in concepts.generate_at'}, or to best"
     )

@@ -29,7 +29,8 @@ _LEGEND_COLUMN = 2.3
 """Inches that the longest legend entry takes."""
 _BAND = 0.24
 """Opacity of a single band; many that overlap are fainter, so that the lines stay visible."""
-_LABELS_ON_BAR = 9
+_LABEL_HEIGHT = 0.38
+"""Inches of figure height for each label of a colour bar."""
 _HEADROOM = 1.19
 """Top of a share's axis under a phase label, which needs room above 1."""
 
@@ -138,7 +139,7 @@ def draw_checkpoint_bar(
         BoundaryNorm(np.arange(number + 1) - 0.5, number), ListedColormap(list(colours))
     )
     bar = figure.colorbar(mapped, ax=list(panels), aspect=28, pad=0.015, fraction=0.06)
-    shown = even_places(number, _LABELS_ON_BAR)
+    shown = even_places(number, int(figure.get_figheight() / _LABEL_HEIGHT))
     labels = [short_number(checkpoints[training.column][place]) for place in shown]
     bar.set_ticks(shown, labels=labels)
     bar.ax.minorticks_off()

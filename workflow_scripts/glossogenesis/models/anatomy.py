@@ -98,7 +98,7 @@ class Anatomy:
         """Name the parts of a transformers model.
 
         Raises:
-            StudyError: the architecture is not supported, or its parts are not where they should be.
+            StudyError: the architecture is not supported, or lacks a part that it should have.
         """
         config: Any = model.config
         names = _NAMES[require_supported(config.model_type)]
@@ -141,7 +141,7 @@ class Anatomy:
         return self.architecture != "bloom"
 
     def logits(self, residual: torch.Tensor) -> torch.Tensor:
-        """Logits `[..., vocabulary or label]` of a residual stream `[..., d_model]` after the last block.
+        """Logits `[..., vocabulary or label]` of the last block's output `[..., d_model]`.
 
         This is the logit lens when `residual` comes from an earlier layer.
 
@@ -167,7 +167,8 @@ class Anatomy:
         # Classification heads are not capped.
         if cap is None or hasattr(self.model, "score"):
             return logits
-        return (logits / cap).tanh() * cap
+        capped: torch.Tensor = (logits / cap).tanh() * cap
+        return capped
 
 
 def require_supported(architecture: str) -> str:

@@ -60,6 +60,12 @@ class Positions:
         tables = {kind: (cos[rows], sin[rows]) for kind, (cos, sin) in self.rotary.items()}
         return Positions(self.ids[rows], tables)
 
+    def last(self, n_tokens: int) -> Positions:
+        """The positions of the last tokens of every row."""
+        part = (slice(None), slice(-n_tokens, None))
+        tables = {kind: (cos[part], sin[part]) for kind, (cos, sin) in self.rotary.items()}
+        return Positions(self.ids[part], tables)
+
 
 class BlockRunner:
     """Runs single blocks of one model; use within `with runner.attending():`."""
@@ -96,10 +102,9 @@ class BlockRunner:
         base: Any = self.anatomy.base
         hidden: Tensor = self.anatomy.embedding(token_ids)
         if self.anatomy.architecture == "gpt2":
-            return hidden + base.wpe(positions.ids)
-        if self.anatomy.architecture == "bloom":
-            normed: Tensor = base.word_embeddings_layernorm(hidden)
-            return normed
+            hidden = hidden + base.wpe(positions.ids)
+        elif self.anatomy.architecture == "bloom":
+            hidden = base.word_embeddings_layernorm(hidden)
         return hidden
 
     def run(self, layer: int, hidden: Tensor, positions: Positions, attend: Attend) -> Tensor:
@@ -116,15 +121,15 @@ class BlockRunner:
         return tensor
 
     def project(self, layer: int, hidden: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
-        """Keys and values `[row, kv_head, token, head_dim]` of block `layer`; nothing after them runs."""
+        """Keys and values `[row, kv_head, token, head_dim]` of block `layer`, and nothing more."""
         try:
             self.run(layer, hidden, positions, _stop_at_projections)
-        except _Projected as projected:
+        except _ProjectedError as projected:
             return projected.key, projected.value
         raise RuntimeError(f"block {layer} ended without calling its attention")
 
 
-class _Projected(Exception):
+class _ProjectedError(Exception):
     """Leaves a block as soon as its keys and values are there."""
 
     def __init__(self, key: Tensor, value: Tensor) -> None:
@@ -134,7 +139,7 @@ class _Projected(Exception):
 
 
 def _stop_at_projections(call: AttentionCall) -> Tensor:
-    raise _Projected(call.key, call.value)
+    raise _ProjectedError(call.key, call.value)
 
 
 def _hand_over(
@@ -172,7 +177,7 @@ def _alibi_slopes(anatomy: Anatomy) -> Tensor:
 
 
 def _run_bloom_block(block: Any, hidden: Tensor, slopes: Tensor, attend: Attend) -> Tensor:
-    """A BLOOM block by its own modules: fused projection, ALiBi attention, residual inside modules."""
+    """A BLOOM block by its own modules; its attention is fed by one fused projection."""
     attention = block.self_attention
     normed = block.input_layernorm(hidden)
     fused = attention.query_key_value(normed).unflatten(

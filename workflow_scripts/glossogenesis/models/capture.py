@@ -65,7 +65,7 @@ def last_column_of(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int
         def keep(module: Any, inputs: Any, output: Any) -> None:
             captured[layer] = block_output(output)[:, -1].clone()
             if layer == last:
-                raise _Enough
+                raise _CapturedError
 
         return keep
 
@@ -85,14 +85,14 @@ def block_output(output: Any) -> Tensor:
     return tensor
 
 
-class _Enough(Exception):
+class _CapturedError(Exception):
     """Ends a forward pass once every wanted layer is captured."""
 
 
 def _run_base(anatomy: Anatomy, padded: PaddedBatch) -> None:
     try:
         anatomy.base(**padded.model_inputs(anatomy), use_cache=False)
-    except _Enough:
+    except _CapturedError:
         return
 
 

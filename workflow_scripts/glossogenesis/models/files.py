@@ -202,7 +202,9 @@ def _indexed(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (ValueError, KeyError, AttributeError) as error:
-        raise StudyError(f"{index}: no readable weight_map ({error!r}); download it again") from None
+        raise StudyError(
+            f"{index}: no readable weight_map ({error!r}); download it again"
+        ) from None
     return [index.parent / name for name in sorted(names)]
 
 

@@ -91,8 +91,8 @@ def load_tokenizer(location: CheckpointLocation) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise StudyError(
-            f"{folder}: no loadable tokenizer ({_first_line(error)}); save the tokenizer beside the "
-            "weights"
+            f"{folder}: no loadable tokenizer ({_first_line(error)}); save the tokenizer beside "
+            "the weights"
         ) from None
     return tokenizer
 

@@ -85,14 +85,18 @@ def describe_checkpoint(
     checkpoint: str,
     source: str,
     provenance: dict[str, Any],
+    tokenizer: CheckpointLocation | None = None,
 ) -> CheckpointManifest:
     """Find or download a checkpoint's files and describe them.
 
-    `source` is what the sheet says, `location` where that leads. StudyError as in
-    `models.files.local_files` and `check_weights`.
+    `source` is what the sheet says, `location` where that leads; `tokenizer` names another place to
+    take the tokenizer from. StudyError as in `models.files.local_files` and `check_weights`.
     """
     files: LocalCheckpoint = local_files(location)
     weights = check_weights(files.folder)
+    tokenizer_folder = files.tokenizer_folder
+    if tokenizer is not None:
+        tokenizer_folder = local_files(tokenizer, weights=False).tokenizer_folder
     return CheckpointManifest(
         model=model,
         checkpoint=checkpoint,
@@ -100,8 +104,8 @@ def describe_checkpoint(
         revision=location.revision,
         commit=files.commit,
         folder=str(files.folder),
-        tokenizer_folder=str(files.tokenizer_folder),
-        tokenizer_digest=tokenizer_digest(files.tokenizer_folder),
+        tokenizer_folder=str(tokenizer_folder),
+        tokenizer_digest=tokenizer_digest(tokenizer_folder),
         architecture=str(read_config(files.folder).get("model_type")),
         weights={
             path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}

@@ -71,7 +71,7 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     """
     a, b, c = COEFFICIENTS
     wide = matrices.shape[1] <= matrices.shape[2]
-    x = matrices if wide else matrices.mT
+    x: Tensor = matrices if wide else matrices.mT
     x = x / x.flatten(1).norm(dim=1).clamp_min(SMALLEST_NORM)[:, None, None]
     for _ in range(ITERATIONS):
         square = x @ x.mT

@@ -91,7 +91,8 @@ class _Run:
         self.files = files
         self.provenance = replace(provenance, dtype=settings.dtype, device=device)
         self.device = torch.device(device)
-        self.model = initial_model(settings, tokenizer).to(self.device)
+        self.model = initial_model(settings, tokenizer)
+        self.model.to(self.device)  # type: ignore[arg-type]  # transformers annotates `to` wrongly
         self.optimizers = make_optimizers(self.model, settings.optimizer)
         self.log: list[TrainedStep] = []
         self.saved: list[SavedStep] = []
@@ -104,7 +105,9 @@ class _Run:
             self._save_if_asked()
         total = self.settings.total_steps
         batches = token_batches(source, self.tokenizer, self.settings, len(self.log) + 1)
-        bar = progress(total=total * self.settings.tokens_per_step, label="pretraining", unit="tok")
+        bar: tqdm[None] = progress(
+            total=total * self.settings.tokens_per_step, label="pretraining", unit="tok"
+        )
         bar.update(len(self.log) * self.settings.tokens_per_step)
         kept_at = time.monotonic()
         for batch in batches:
@@ -127,7 +130,7 @@ class _Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
         loss = mean_loss(self.model, batch.to(self.device), self.settings.dtype)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
         for optimizer in self.optimizers:
             optimizer.step()
@@ -205,7 +208,6 @@ def initial_model(
         eos_token_id=end,
         pad_token_id=end,
         dtype="float32",
-        attn_implementation="sdpa",
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)

@@ -1,8 +1,9 @@
 """Attention of many rows to one copy of their prompt's keys and values.
 
-Rows that continue the same prompt share its cached prefix: the queries of all of them go through one
-matrix product with it, so keys and values are never copied for a row. Only what differs between rows
-(the patched position and the tokens after it) is kept row by row. Both parts go through one softmax.
+Rows that continue the same prompt share its cached prefix: the queries of all of them go through
+one matrix product with it, so keys and values are never copied for a row. Only what differs between
+rows (the patched position and the tokens after it) is kept row by row. Both parts go through one
+softmax.
 """
 
 from __future__ import annotations
@@ -74,9 +75,10 @@ class RowLayout:
     def by_prompt(self, rows: Tensor) -> Tensor:
         """`[row, kv_head, group, token, x]` to `[prompt, kv_head, slot, group, token, x]`."""
         if self.gather is None:
-            return rows.unflatten(0, (self.n_slots, self.n_prompts)).permute(1, 2, 0, 3, 4, 5)
-        slots = rows.index_select(0, self.gather).unflatten(0, (self.n_prompts, self.n_slots))
-        return slots.transpose(1, 2)
+            dense = rows.view(self.n_slots, self.n_prompts, *rows.shape[1:])
+            return dense.permute(1, 2, 0, 3, 4, 5)
+        slots = rows.index_select(0, self.gather)
+        return slots.view(self.n_prompts, self.n_slots, *rows.shape[1:]).transpose(1, 2)
 
     def by_row(self, prompts: Tensor) -> Tensor:
         """The inverse of `by_prompt`."""
@@ -114,9 +116,7 @@ def attend_shared(
     on_shared = by_prompt @ shared.key.flatten(0, 1).transpose(1, 2)
     on_own = by_row @ own.key.flatten(0, 1).transpose(1, 2)
     on_own = layout.by_prompt(on_own.view(n_rows, kv_heads, groups, n_queries, n_own))
-    scores = torch.cat(
-        [on_shared.view(*on_own.shape[:5], n_shared), on_own], dim=-1
-    )
+    scores = torch.cat([on_shared.view(*on_own.shape[:5], n_shared), on_own], dim=-1)
     _mask(scores, call, n_shared, valid)
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(call.query.dtype)
 
@@ -161,7 +161,8 @@ def attend_causal(call: AttentionCall, valid: Tensor | None) -> Tensor:
         seen = valid[:, None, None, None] | itself
         scores = scores.masked_fill_(~seen, float("-inf"))
     weights = scores.softmax(dim=-1, dtype=torch.float32).to(call.query.dtype)
-    return (weights @ call.value[:, :, None]).flatten(1, 2)
+    attended: Tensor = (weights @ call.value[:, :, None]).flatten(1, 2)
+    return attended
 
 
 def _mask(scores: Tensor, call: AttentionCall, n_shared: int, valid: Tensor | None) -> None:

@@ -57,10 +57,10 @@ def train_tokenizer(
     found = tokenizer.get_vocab_size()
     if found < vocabulary:
         raise StudyError(
-            f"the text gives a vocabulary of {found} tokens only; set `model.vocabulary` to at most "
-            f"that (it is {vocabulary}) or give more text"
+            f"the text yields {found} tokens, and `model.vocabulary` asks for {vocabulary}; lower "
+            "it to at most that, or give more text"
         )
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers annotates no arguments
         tokenizer_object=tokenizer,
         eos_token=END_OF_DOCUMENT,
         pad_token=END_OF_DOCUMENT,

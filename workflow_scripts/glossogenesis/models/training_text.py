@@ -15,7 +15,7 @@ from glossogenesis.corpora.demo.world import PhaseMixture, check_mixture, demo_d
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.corpora.text import Document, read_documents
 from glossogenesis.errors import StudyError
-from glossogenesis.models.tokenizer_training import END_OF_DOCUMENT, train_tokenizer
+from glossogenesis.models.tokenizer_training import train_tokenizer
 
 TextSource = Callable[[int, random.Random], Iterator[Document]]
 """Given a phase and a random state, yields that phase's documents without end."""
@@ -149,7 +149,8 @@ def token_batches(
 
 
 def _token_ids(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast) -> Iterator[int]:
-    end = tokenizer.convert_tokens_to_ids(END_OF_DOCUMENT)
+    end = tokenizer.eos_token_id
+    assert isinstance(end, int)
     while True:
         texts = [document.text for document in islice(documents, DOCUMENTS_AT_ONCE)]
         for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):

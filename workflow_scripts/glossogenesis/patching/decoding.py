@@ -1,9 +1,9 @@
 """Greedy generation for many patched rows of the same prompts.
 
-The states of a new token up to a row's start layer do not depend on its patch: they are those of the
-unpatched prompt followed by the tokens generated so far. Rows of one prompt that have generated the
-same tokens therefore share this lower part. It is computed once for each history, and a row branches
-off after the block of its start layer.
+The states of a new token up to a row's start layer do not depend on its patch: they are those of
+the unpatched prompt followed by the tokens generated so far. Rows of one prompt that have generated
+the same tokens therefore share this lower part. It is computed once for each history, and a row
+branches off after the block of its start layer.
 """
 
 from __future__ import annotations

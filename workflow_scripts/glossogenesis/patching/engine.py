@@ -1,9 +1,9 @@
 """What a patching run is asked and what it answers, whichever engine computes it.
 
-Cross-lingual activation patching (Dumas et al. 2025; Körner et al. 2026): for a start layer `j`, the
-output of every block `j..L-1` at one position of a target prompt is overwritten by given states, and
-the model goes on from there. Blocks are counted from 0; the state of layer `l` is the output of
-block `l` before the final norm.
+Cross-lingual activation patching (Dumas et al. 2025; Körner et al. 2026): for a start layer `j`,
+the output of every block `j..L-1` at one position of a target prompt is overwritten by given
+states, and the model goes on from there. Blocks are counted from 0; the state of layer `l` is the
+output of block `l` before the final norm.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PatchRequest:
     start_layers: tuple[int, ...]
     """Every run overwrites from one of these to the last layer."""
     token_ids_of_interest: Tensor
-    """`[prompt, k]`, int64: tokens whose probability as first answer token is wanted; -1 is none."""
+    """`[prompt, k]`, int64: tokens whose probability as first answer token is wanted, or -1."""
     generate_at: tuple[int, ...] = ()
     """Start layers at which new tokens are generated; a subset of `start_layers`."""
     max_new_tokens: int = 5
@@ -108,7 +108,7 @@ class PatchedRun:
     """The answer of a patching run; all tensors on the CPU, prompts in the order of the request."""
 
     log_probabilities: Tensor
-    """`[setting, prompt, start_layer, k]`, float32, natural logarithm; -inf where no token is asked."""
+    """`[setting, prompt, start_layer, k]`, float32, natural logarithm; -inf where none is asked."""
     generated: Tensor
     """`[setting, prompt, generate_at, max_new_tokens]`, int64, -1 after a stop token."""
     unpatched_log_probabilities: Tensor

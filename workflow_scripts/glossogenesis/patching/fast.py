@@ -7,6 +7,7 @@ of suffix tokens, then generation from the keys and values at hand.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -65,36 +66,44 @@ def _batches(
         size = max(1, min(batch_size, fitting))
         n_batches = -(-len(group) // size)
         bounds = [len(group) * index // n_batches for index in range(n_batches + 1)]
-        for first, last in zip(bounds, bounds[1:], strict=False):
+        for first, last in pairwise(bounds):
             yield group[first:last]
 
 
 def _fill_in(
     run: PatchedRun, runner: BlockRunner, request: PatchRequest, batch: Sequence[int]
 ) -> None:
-    """Compute every setting and start layer of some prompts, and the unpatched prompts."""
+    """Compute every setting and start layer of some prompts, and the unpatched prompts.
+
+    A run patched in the last layer alone answers as the unpatched one does, so it is not computed.
+    """
     anatomy = runner.anatomy
     before = prefill(runner, [request.prompts[index] for index in batch])
     run.residual_at_position[batch] = before.own_states.cpu()
     token_ids = request.token_ids_of_interest[batch].to(anatomy.device)
     chosen, unpatched_first = answer(anatomy, before.suffix[-1][:, -1], token_ids)
     run.unpatched_log_probabilities[batch] = chosen.cpu()
+    run.log_probabilities[:, batch] = chosen.cpu()[:, None]
 
+    starts = [layer for layer in request.start_layers if layer < anatomy.n_layers - 1]
     after = sweep(
         runner,
         before,
         request.patches_for(batch, before.own_states),
-        request.start_layers,
+        starts,
         keep=request.generate_at,
         room=request.max_new_tokens - 1 if request.generates else 0,
     )
-    n_rows = after.last.shape[0] * after.last.shape[1]
+    n_rows = len(starts) * request.n_settings
     chosen, first = answer(anatomy, after.last.flatten(0, 2), token_ids.repeat(n_rows, 1))
-    chosen = chosen.unflatten(0, after.last.shape[:3])
-    run.log_probabilities[:, batch] = chosen.permute(1, 2, 0, 3).cpu()
+    shape = after.last.shape[:3]
+    # The last layer, if wanted, is the last of the ascending start layers.
+    patched = run.log_probabilities[:, :, : len(starts)]
+    patched[:, batch] = chosen.view(*shape, token_ids.shape[1]).permute(1, 2, 0, 3).cpu()
     if request.generates:
-        first = first.unflatten(0, after.last.shape[:3])
-        _generate(run, runner, request, (batch, before, after), (unpatched_first, first))
+        wanted = [index for index, layer in enumerate(starts) if layer in request.generate_at]
+        first_tokens = torch.cat([first.view(shape)[wanted].flatten(), unpatched_first])
+        _generate(run, runner, request, (batch, before, after), first_tokens)
 
 
 def _generate(
@@ -102,30 +111,23 @@ def _generate(
     runner: BlockRunner,
     request: PatchRequest,
     computed: tuple[Sequence[int], Prefill, Sweep],
-    first: tuple[Tensor, Tensor],
+    first_tokens: Tensor,
 ) -> None:
-    """Generate from the unpatched prompts and from the wanted start layers of every setting.
-
-    A run patched in the last layer alone answers as the unpatched one does, so it is not computed.
-    """
+    """Generate from the wanted start layers of every setting and from the unpatched prompts."""
     batch, before, after = computed
-    unpatched_first, patched_first = first
     last_layer = runner.anatomy.n_layers - 1
-    starts = [layer for layer in request.generate_at if layer != last_layer]
-    wanted = [request.start_layers.index(layer) for layer in starts]
+    starts = [layer for layer in request.generate_at if layer < last_layer]
     n_rows = request.n_settings * len(batch)
     rows = GeneratingRows(
         start_layers=[layer for layer in starts for _ in range(n_rows)] + [last_layer] * len(batch),
         prompts=list(range(len(batch))) * (len(starts) * request.n_settings + 1),
-        first_tokens=torch.cat([patched_first[wanted].flatten(), unpatched_first]),
+        first_tokens=first_tokens,
         own=after.own,
     )
     generated = generate(runner, before, rows, request.max_new_tokens, request.stop_ids).cpu()
     unpatched = generated[-len(batch) :]
     run.unpatched_generated[batch] = unpatched
-    shape = (len(starts), request.n_settings, len(batch))
-    patched = generated[: -len(batch)].unflatten(0, shape).permute(1, 2, 0, 3)
-    for index, layer in enumerate(starts):
-        run.generated[:, batch, request.generate_at.index(layer)] = patched[:, :, index]
-    if last_layer in request.generate_at:
-        run.generated[:, batch, request.generate_at.index(last_layer)] = unpatched
+    run.generated[:, batch] = unpatched[:, None]
+    shape = (len(starts), request.n_settings, len(batch), request.max_new_tokens)
+    patched = run.generated[:, :, : len(starts)]
+    patched[:, batch] = generated[: -len(batch)].view(shape).permute(1, 2, 0, 3)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.patching.scoring import Words, classify_outcome
-from glossogenesis.patching.tables import PATCHING_SCHEMA
+from glossogenesis.patching.rows import PATCHING_SCHEMA
 
 LanguagePair = tuple[str, str]
 

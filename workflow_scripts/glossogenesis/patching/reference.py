@@ -1,4 +1,4 @@
-"""Patching the plain way: hooks on the whole model, every prompt in full for every setting and layer.
+"""Patching the plain way: hooks on the whole model, and every prompt in full for every patch.
 
 This is what the fast engine is tested and measured against.
 """
@@ -73,7 +73,12 @@ def _fill_in(
     patches = request.patches_for(batch, own)
     settings = range(request.n_settings)
     unpatched = [(0, anatomy.n_layers, at) for at in range(len(batch))]
-    jobs = [(s, layer, at) for s in settings for layer in request.start_layers for at in range(len(batch))]
+    jobs = [
+        (s, layer, at)
+        for s in settings
+        for layer in request.start_layers
+        for at in range(len(batch))
+    ]
     generating = {*request.generate_at, anatomy.n_layers} if request.generates else set()
     for generate in (False, True):
         wanted = [job for job in unpatched + jobs if (job[1] in generating) == generate]

@@ -1,9 +1,10 @@
 """All patched runs of some prompts at once, computing only what a patch can change.
 
 A patch from start layer `j` at position `p` changes nothing before `p`, and after `p` nothing up to
-block `j`. So a row (one setting, one start layer, one prompt) is only the tokens after `p`. It joins
-at block `j + 1` with the unpatched states of block `j`, and attends to the prompt's unpatched prefix,
-to the key and value of the patched state at `p`, and to itself. The result equals the full run.
+block `j`. So a row (one setting, one start layer, one prompt) is only the tokens after `p`. It
+joins at block `j + 1` with the unpatched states of block `j`, and attends to the prompt's unpatched
+prefix, to the key and value of the patched state at `p`, and to itself. The result equals the full
+run.
 """
 
 from __future__ import annotations
@@ -45,13 +46,11 @@ def sweep(
         runner: the model's blocks.
         before: the unpatched prompts.
         patches: `[setting, prompt, layer, d_model]`.
-        start_layers: ascending.
+        start_layers: ascending, below the last layer; patching the last alone changes no answer.
         keep: start layers whose rows generate afterwards: their keys and values are kept.
         room: tokens that kept keys and values can take up beyond the suffix.
     """
     anatomy = runner.anatomy
-    n_rows = patches.shape[0] * before.n_prompts
-    last_layer = anatomy.n_layers - 1
     ids = before.position_ids[:, before.patched_column :].repeat(patches.shape[0], 1)
     at_patch = runner.positions(ids[:, :1])
     after_patch = runner.positions(ids[:, 1:].repeat(len(start_layers), 1))
@@ -67,14 +66,14 @@ def sweep(
             continue
         patched = runner.project(layer, patches[:, :, layer - 1].flatten(0, 1)[:, None], at_patch)
         product = _SuffixProduct(Context(*patched), before, layer, len(active), room)
-        hidden = runner.run(
-            layer, hidden, after_patch.rows(slice(0, len(active) * n_rows)), product.attend
-        )
+        positions = after_patch.rows(slice(0, len(hidden)))
+        if layer == anatomy.n_layers - 1:
+            # Of the other tokens, only keys and values are still needed.
+            product.take(*runner.project(layer, hidden, positions))
+            hidden, positions = hidden[:, -1:], positions.last(1)
+        hidden = runner.run(layer, hidden, positions, product.attend)
         own.append(product.kept([index for index, start in enumerate(active) if start in keep]))
-    unpatched = before.suffix[last_layer][:, -1].expand(1, patches.shape[0], -1, -1)
-    last = hidden[:, -1].unflatten(0, (-1, *patches.shape[:2]))
-    if last_layer in start_layers:
-        last = torch.cat([last, unpatched])
+    last = hidden[:, -1].view(len(start_layers), *patches.shape[:2], anatomy.d_model)
     return Sweep(last=last, own=own)
 
 
@@ -92,17 +91,23 @@ class _SuffixProduct:
         self._layout = RowLayout(before.n_prompts, n_slots, None, None)
         self._room = room
         self._own: Context | None = None
+        self._n_own = 0
+
+    def take(self, key: Tensor, value: Tensor) -> None:
+        """Keys and values `[row, kv_head, suffix, head_dim]` of the rows' own tokens."""
+        self._n_own = 1 + key.shape[2]
+        self._own = Context(
+            self._with_patched(self._patched.key, key),
+            self._with_patched(self._patched.value, value),
+        )
 
     def attend(self, call: AttentionCall) -> Tensor:
-        """See `attend_shared`."""
-        n_own = 1 + call.key.shape[2]
-        self._own = Context(
-            self._with_patched(self._patched.key, call.key),
-            self._with_patched(self._patched.value, call.value),
-        )
-        return attend_shared(
-            call, self._prefix, self._own.tokens(0, n_own), self._layout, self._valid
-        )
+        """See `attend_shared`; takes the call's keys and values where none were taken before."""
+        if self._own is None:
+            self.take(call.key, call.value)
+        assert self._own is not None
+        own = self._own.tokens(0, self._n_own)
+        return attend_shared(call, self._prefix, own, self._layout, self._valid)
 
     def kept(self, start_layers: Sequence[int]) -> Context:
         """Keys and values of the rows of some of the active start layers, by index."""

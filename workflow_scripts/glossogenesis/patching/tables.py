@@ -13,8 +13,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from glossogenesis.patching.rows import PATCHING_SCHEMA as PATCHING_SCHEMA
-from glossogenesis.patching.rows import check_rows as check_rows
 from glossogenesis.patching.scoring import OUTCOMES
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, wilson_interval
 
@@ -156,7 +154,7 @@ def _ordered(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _per_group(rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr) -> pl.DataFrame:
-    """Per group: n, total, and the lists `sums` and `counts`, an entry a concept, concepts sorted."""
+    """Per group: n, total, and the lists `sums` and `counts`, one entry a concept."""
     groups = [_ORDER, *keys]
     return (
         rows.group_by(*groups, "expected_concept")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.text import read_text
 
 
 @contextmanager
@@ -47,11 +48,10 @@ def write_json(target: Path | str, content: Any) -> None:
 
 def read_json(path: Path | str) -> Any:
     """Read a JSON file; StudyError where it is missing or not JSON."""
+    text = read_text(path, "JSON file", "run the workflow to make it")
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; run the workflow to make it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(text)
+    except ValueError as error:
         raise StudyError(f"{path}: not valid JSON ({error}); delete it and rerun") from None
 
 

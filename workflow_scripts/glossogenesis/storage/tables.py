@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.provenance import Provenance, provenance_in
 from glossogenesis.storage.atomic import atomic_path
 
 
@@ -25,20 +27,26 @@ def write_csv(path: Path | str, table: pl.DataFrame) -> None:
 
 def read_table(path: Path | str) -> pl.DataFrame:
     """Read a Parquet file; StudyError where it is missing or damaged."""
-    try:
+    with _clear_errors(path):
         return pl.read_parquet(path)
+
+
+def read_provenance(path: Path | str) -> Provenance:
+    """Read a Parquet file's provenance; StudyError where it is damaged or has none."""
+    with _clear_errors(path):
+        entries = pl.read_parquet_metadata(path)
+    return provenance_in(entries, path)
+
+
+@contextmanager
+def _clear_errors(path: Path | str) -> Iterator[None]:
+    """Turn what a missing or damaged Parquet file raises into StudyError."""
+    try:
+        yield
     except FileNotFoundError:
         raise StudyError(f"{path}: no such file; run the workflow to make it") from None
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, OSError) as error:
         first_line = str(error).splitlines()[0]
         raise StudyError(
             f"{path}: damaged Parquet file ({first_line}); delete it and rerun"
         ) from None
-
-
-def read_provenance(path: Path | str) -> Provenance:
-    """Read a Parquet file's provenance; StudyError where it has none."""
-    entries = pl.read_parquet_metadata(path)
-    if METADATA_KEY not in entries:
-        raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
-    return Provenance.from_metadata(entries)

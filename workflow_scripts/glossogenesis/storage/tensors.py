@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.provenance import Provenance, provenance_in
 from glossogenesis.storage.atomic import atomic_path
 
 
@@ -25,23 +27,30 @@ def write_tensors(
 
 def read_tensors(path: Path | str, names: list[str] | None = None) -> dict[str, torch.Tensor]:
     """Read the named tensors, or all; StudyError where the file or a tensor is missing."""
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            held = set(file.keys())
-            wanted = sorted(held) if names is None else names
-            if missing := [name for name in wanted if name not in held]:
-                raise StudyError(f"{path}: holds no tensor {missing[0]!r}; delete it and rerun")
-            return {name: file.get_tensor(name) for name in wanted}
-    except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; run the workflow to make it") from None
-    except SafetensorError as error:
-        raise StudyError(f"{path}: damaged safetensors file ({error}); delete and rerun") from None
+    with _opened(path) as file:
+        held = set(file.keys())
+        wanted = sorted(held) if names is None else names
+        if missing := [name for name in wanted if name not in held]:
+            raise StudyError(f"{path}: holds no tensor {missing[0]!r}; delete it and rerun")
+        return {name: file.get_tensor(name) for name in wanted}
 
 
 def read_provenance(path: Path | str) -> Provenance:
-    """Read a safetensors file's provenance; StudyError where it has none."""
-    with safe_open(str(path), framework="pt") as file:
+    """Read a safetensors file's provenance; StudyError where it is damaged or has none."""
+    with _opened(path) as file:
         entries = file.metadata() or {}
-    if METADATA_KEY not in entries:
-        raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
-    return Provenance.from_metadata(entries)
+    return provenance_in(entries, path)
+
+
+@contextmanager
+def _opened(path: Path | str) -> Iterator[Any]:
+    """Open a safetensors file; StudyError where it is missing or damaged."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            yield file
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; run the workflow to make it") from None
+    except (SafetensorError, OSError) as error:
+        raise StudyError(
+            f"{path}: damaged safetensors file ({error}); delete it and rerun"
+        ) from None

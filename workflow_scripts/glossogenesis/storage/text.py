@@ -10,7 +10,7 @@ from glossogenesis.errors import StudyError
 def read_text(path: Path | str, what: str, mend: str) -> str:
     """Read a text file.
 
-    `what` names the kind of file, such as `lexicon`, and `mend` says what to do where there is none.
+    `what` names the kind of file, such as `lexicon`; `mend` says what to do where there is none.
     StudyError where it is missing, unreadable or not UTF-8.
     """
     try:

@@ -1,0 +1,90 @@
+"""The command `glossogenesis`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from glossogenesis import __version__, planning
+from glossogenesis.cli import app
+from glossogenesis.config.study import Study
+from glossogenesis.planning import Job
+from typer.testing import CliRunner
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+def test_inspect_prints_a_table(runner: CliRunner, tmp_path: Path):
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"word": ["gato", "perro"]}).write_parquet(path)
+    done = runner.invoke(app, ["inspect", str(path), "--rows", "1"])
+    assert done.exit_code == 0
+    assert "gato" in done.output
+    assert "perro" not in done.output
+
+
+def test_inspect_of_a_missing_file_is_one_line_and_status_1(runner: CliRunner, tmp_path: Path):
+    done = runner.invoke(app, ["inspect", str(tmp_path / "missing.parquet")])
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert done.stderr == f"Error: {tmp_path / 'missing.parquet'}: no such file or folder\n"
+
+
+def test_text_in_brackets_is_not_taken_for_markup(runner: CliRunner, tmp_path: Path):
+    path = tmp_path / "table.parquet"
+    pl.DataFrame({"word": ["[bold]gato[/bold]"]}).write_parquet(path)
+    assert "[bold]gato[/bold]" in runner.invoke(app, ["inspect", str(path)]).output
+
+
+def test_plan_of_the_demo_study(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def jobs_of(study: Study) -> list[Job]:
+        assert study.name == "demo"
+        return [Job("pretrain_model", "demo", "pretraining/demo", is_pending=True)]
+
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(planning, "jobs_of", jobs_of)
+    done = runner.invoke(app, ["plan"])
+    assert done.exit_code == 0, done.output
+    assert "Study demo: 1 jobs to run" in done.output
+    assert "pretrain_model" in done.output
+
+
+def test_plan_of_a_missing_study_is_one_line_and_status_1(runner: CliRunner, tmp_path: Path):
+    done = runner.invoke(app, ["plan", "--configfile", str(tmp_path / "none.yaml")])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"Error: {tmp_path / 'none.yaml'}: no such study file")
+    assert done.stderr.count("\n") == 1
+
+
+def test_version(runner: CliRunner):
+    assert runner.invoke(app, ["--version"]).output == f"glossogenesis {__version__}\n"
+
+
+def test_help_names_the_commands(runner: CliRunner):
+    output = runner.invoke(app, ["--help"]).output
+    assert "inspect" in output
+    assert "plan" in output
+
+
+def test_starts_without_heavy_imports():
+    program = (
+        "import sys, glossogenesis.cli; "
+        "print([name for name in ('torch', 'polars', 'transformers', 'pydantic', 'snakemake') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"PYTHONPATH": str(REPOSITORY / "workflow_scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"

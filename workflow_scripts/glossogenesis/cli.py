@@ -1,0 +1,96 @@
+"""The command `glossogenesis`: look into artifacts, and plan a study before it starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from glossogenesis import __version__
+from glossogenesis.errors import StudyError
+
+WIDTH_OF_FILES = 120
+"""Columns of output that goes to a file or a pipe."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Look into artifacts, and plan a study before it starts. Studies run with `snakemake`.",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"glossogenesis {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="An artifact, a sheet, a checkpoint or a folder.")],
+    rows: Annotated[int, typer.Option(min=0, help="Rows of a table to show.")] = 5,
+) -> None:
+    """Print what a file or folder is: kind, provenance, schema and first rows."""
+    from glossogenesis.inspection.page import inspect_path, lay_out
+
+    with _errors_in_one_line():
+        console = _console()
+        console.print(lay_out(inspect_path(path, rows), console.width))
+
+
+@app.command()
+def plan(
+    configfile: Annotated[Path, typer.Option(help="The study file.")] = Path("config.yaml"),
+) -> None:
+    """Print the jobs, hours and disk that a study will take; what is finished does not count."""
+    from glossogenesis import planning, preflight
+    from glossogenesis.config.study import load_study
+    from glossogenesis.planning_page import lay_out
+
+    with _errors_in_one_line():
+        study = load_study(configfile)
+        preflight.check(study)
+        planned = planning.plan_jobs(study, planning.jobs_of(study))
+        warnings = planning.disk_warnings(
+            planned, planning.results_folder(study), planning.download_folder()
+        )
+        _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_FILES)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print a `StudyError` as one line and exit with status 1."""
+    try:
+        yield
+    except StudyError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    main()

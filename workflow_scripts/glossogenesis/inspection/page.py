@@ -1,0 +1,105 @@
+"""Inspect a path, and lay out what was found for a terminal or a text file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from glossogenesis.errors import StudyError
+from glossogenesis.inspection.content import Inspection, Section
+from glossogenesis.inspection.files import (
+    describe_delimited,
+    describe_json,
+    describe_parquet,
+    describe_tensors,
+)
+from glossogenesis.inspection.folders import describe_checkpoint, describe_folder
+
+
+def inspect_path(path: Path, rows: int = 5) -> Inspection:
+    """Describe a file or folder, with the first `rows` rows of a table.
+
+    StudyError where it is missing, damaged, or of no kind that can be shown.
+    """
+    readers: dict[str, Callable[[], Inspection]] = {
+        ".parquet": lambda: describe_parquet(path, rows),
+        ".csv": lambda: describe_delimited(path, rows),
+        ".tsv": lambda: describe_delimited(path, rows),
+        ".safetensors": lambda: describe_tensors(path),
+        ".json": lambda: describe_json(path),
+    }
+    try:
+        if (path / "config.json").is_file():
+            return describe_checkpoint(path)
+        if path.is_dir():
+            return describe_folder(path)
+        if not path.exists():
+            raise StudyError(f"{path}: no such file or folder")
+        if path.suffix not in readers:
+            raise StudyError(
+                f"{path}: not a kind of file that can be shown; give a folder, or a file that ends "
+                f"in {', '.join(readers)}"
+            )
+        return readers[path.suffix]()
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def lay_out(inspection: Inspection, width: int) -> Group:
+    """Return what a rich console of `width` columns prints; no value is cut."""
+    title = Text(str(inspection.path), style="bold", overflow="fold")
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="cyan", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in (("kind", inspection.kind), *inspection.facts):
+        facts.add_row(name, Text(value))
+    parts: list[RenderableType] = [title, facts]
+    for section in inspection.sections:
+        parts += [Text(), Text(section.title, style="bold"), *_lay_out_section(section, width)]
+    return Group(*parts)
+
+
+def _lay_out_section(section: Section, width: int) -> Iterator[RenderableType]:
+    if not section.headers:
+        yield Text(section.text, overflow="fold")
+    elif section.records and _table_width(section) > width:
+        yield from _records(section)
+    else:
+        yield table(section.headers, section.rows)
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Return a plain table; columns of numbers stand to the right."""
+    laid_out = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="cyan")
+    for place, header in enumerate(headers):
+        numeric = bool(rows) and all(_is_number(row[place]) for row in rows)
+        laid_out.add_column(Text(header), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        laid_out.add_row(*(Text(value) for value in row))
+    return laid_out
+
+
+def _table_width(section: Section) -> int:
+    columns = zip(section.headers, *section.rows, strict=True)
+    return sum(max(cell_len(value) for value in column) + 2 for column in columns)
+
+
+def _records(section: Section) -> Iterator[RenderableType]:
+    """Lay out each row below the one before, a line a column."""
+    for number, row in enumerate(section.rows):
+        yield Text(f"row {number}", style="dim")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="cyan", no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, value in zip(section.headers, row, strict=True):
+            grid.add_row(Text(f"  {name}"), Text(value))
+        yield grid
+
+
+def _is_number(value: str) -> bool:
+    return value.replace(",", "").replace(".", "").replace("-", "").replace("e", "").isdigit()
