@@ -6,8 +6,8 @@ given the same source states and answer the same request: 4 settings, every star
   (a) the probability of the first answer token,
   (b) that, and 5 new tokens from every start layer.
 
-"Operations" are layer-tokens: tokens that pass through a block, counted while each engine runs.
-Times are medians; memory is the peak above what was in use before.
+"Operations" are layer-tokens: tokens that pass through a block's MLP, counted while each engine
+runs. Times are medians; memory is the peak above what was in use before.
 
     python benchmarks/patching.py --threads 2 --json results/benchmark.json
     python benchmarks/patching.py --quick
@@ -19,11 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import statistics
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +29,8 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
 from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.patching.run import Mode, run_patching
+from measurement import Measurement, measure
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -41,15 +38,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 N_SETTINGS = 4
 N_TOKENS_OF_INTEREST = 16
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """One engine on one task."""
-
-    seconds: float
-    peak_megabytes: float
-    layer_tokens: int
 
 
 @dataclass(frozen=True)
@@ -72,6 +60,11 @@ class Comparison:
         return self.reference.seconds / self.fast.seconds
 
     @property
+    def cpu_speedup(self) -> float:
+        """Reference CPU seconds over fast CPU seconds."""
+        return self.reference.cpu_seconds / self.fast.cpu_seconds
+
+    @property
     def operation_ratio(self) -> float:
         """Reference layer-tokens over fast layer-tokens."""
         return self.reference.layer_tokens / self.fast.layer_tokens
@@ -88,7 +81,7 @@ def main() -> None:
         for n_tokens in arguments.tokens
         for task in arguments.tasks
     ]
-    Console(width=118).print(table_of(comparisons, arguments))
+    Console(width=140).print(table_of(comparisons, arguments))
     if arguments.json is not None:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         arguments.json.write_text(json.dumps(report_of(comparisons, arguments), indent=2) + "\n")
@@ -211,76 +204,12 @@ def warm_up(anatomy: Anatomy, request: PatchRequest) -> None:
         run_patching(anatomy, small, batch_size=4, mode=mode)
 
 
-def measure(
-    anatomy: Anatomy, once: Callable[[], PatchedRun], repeats: int
-) -> tuple[PatchedRun, Measurement]:
-    """Median seconds and peak memory of some repeats, and layer-tokens of one of them."""
-    seconds: list[float] = []
-    peaks: list[float] = []
-    counts: list[int] = []
-    for _ in range(repeats):
-        with counted_tokens(anatomy) as count, peak_memory(anatomy.device) as peak:
-            start = time.perf_counter()
-            run = once()
-            seconds.append(time.perf_counter() - start)
-        peaks.append(peak[0])
-        counts.append(count[0])
-    return run, Measurement(statistics.median(seconds), max(peaks), counts[0])
-
-
-@contextmanager
-def counted_tokens(anatomy: Anatomy) -> Iterator[list[int]]:
-    """Counts the tokens that pass through the blocks, in the yielded list's only entry."""
-    count = [0]
-
-    def add(module: Any, inputs: Any, output: Tensor) -> None:
-        count[0] += output.shape[:-1].numel()
-
-    handles = [module.register_forward_hook(add) for module in anatomy.mlp_outputs]
-    try:
-        yield count
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def peak_memory(device: torch.device) -> Iterator[list[float]]:
-    """Peak of the megabytes in use above those at the start, in the yielded list's only entry."""
-    peak = [0.0]
-    if device.type == "cuda":
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        yield peak
-        peak[0] = (torch.cuda.max_memory_allocated() - before) / 1e6
-        return
-    before_rss = resident_megabytes()
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            peak[0] = max(peak[0], resident_megabytes() - before_rss)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield peak
-    finally:
-        done.set()
-        watcher.join()
-
-
-def resident_megabytes() -> float:
-    """Memory of this process that is in RAM (Linux)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096 / 1e6
-
-
 def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Table:
     """The measurements as a table."""
     table = Table(
+        box=box.SIMPLE,
         title=f"{arguments.prompts} prompts, {N_SETTINGS} settings, every start layer, hidden "
-        f"{arguments.hidden}, {arguments.dtype} on {machine(arguments)['device']}"
+        f"{arguments.hidden}, {arguments.dtype} on {machine(arguments)['device']}",
     )
     for heading in (
         "task",
@@ -289,6 +218,7 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
         "reference s",
         "fast s",
         "faster",
+        "CPU time less",
         "operations fewer",
         "reference MB",
         "fast MB",
@@ -304,6 +234,7 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
             f"{row.reference.seconds:.2f}",
             f"{row.fast.seconds:.2f}",
             f"{row.speedup:.1f}x",
+            f"{row.cpu_speedup:.1f}x",
             f"{row.operation_ratio:.1f}x",
             f"{row.reference.peak_megabytes:.0f}",
             f"{row.fast.peak_megabytes:.0f}",
@@ -319,7 +250,12 @@ def report_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> d
         "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
         "machine": machine(arguments),
         "comparisons": [
-            asdict(row) | {"speedup": row.speedup, "operation_ratio": row.operation_ratio}
+            asdict(row)
+            | {
+                "speedup": row.speedup,
+                "cpu_speedup": row.cpu_speedup,
+                "operation_ratio": row.operation_ratio,
+            }
             for row in comparisons
         ],
     }

@@ -26,8 +26,8 @@ try:
     results = Path(study.settings.pathvars.get("results", "results"))
     if workflow.is_main_process:
         preflight.check(study)
-        for line in preflight.absent(study, results):
-            logger.warning(f"Not in place yet: {line}")
+        if missing := preflight.absent(study, results):
+            logger.warning(f"Not in place yet: {missing}")
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

@@ -53,7 +53,7 @@ def test_plan_of_the_demo_study(runner: CliRunner, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(planning, "jobs_of", jobs_of)
     done = runner.invoke(app, ["plan"])
     assert done.exit_code == 0, done.output
-    assert "Study demo: 1 jobs to run" in done.output
+    assert "Study demo, jobs to run: 1" in done.output
     assert "pretrain_model" in done.output
 
 

@@ -76,7 +76,7 @@ def test_table_with_its_whole_provenance(tmp_path: Path):
         assert fact in page
     assert re.search(r"^layer +0", page, re.M), "layer 0 is a layer"
     assert "torch " in page
-    assert "endonyms: {ja: 日本語}\nstart_layers: [0, 3]\nmode: fast" in page
+    assert "endonyms: {ja: 日本語}\nmode: fast\nstart_layers: [0, 3]" in page
     assert "concepts: [cat, dog]" in page
 
 

@@ -166,7 +166,7 @@ def shown(study: Study, jobs: list[Job]) -> str:
 
 def test_page_has_totals_largest_numbers_and_warnings(study: Study, jobs: list[Job]):
     page = shown(study, jobs)
-    assert "Study two: 5 jobs to run" in page
+    assert "Study two, jobs to run: 5" in page
     assert "total" in page
     assert "largest memory" in page
     assert "longest job" in page

@@ -71,10 +71,12 @@ def plan(
     with _errors_in_one_line():
         study = load_study(configfile)
         preflight.check(study)
+        results = planning.results_folder(study)
         planned = planning.plan_jobs(study, planning.jobs_of(study))
-        warnings = planning.disk_warnings(
-            planned, planning.results_folder(study), planning.download_folder()
-        )
+        warnings = [
+            *preflight.absent(study, results),
+            *planning.disk_warnings(planned, results, planning.download_folder()),
+        ]
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
 
 

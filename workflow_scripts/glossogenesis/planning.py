@@ -61,6 +61,9 @@ class RulePlan:
     hours: float
     longest_hours: float
     gpu_hours: float
+    """Hours times GPUs."""
+    cpu_hours: float
+    """Hours of jobs that ask for no GPU."""
     results_bytes: int
     download_bytes: int
     memory_mb: int
@@ -86,7 +89,7 @@ class Plan:
     @property
     def cpu_hours(self) -> float:
         """Hours of jobs that ask for no GPU."""
-        return sum(rule.hours for rule in self.rules if rule.gpu_hours == 0)
+        return sum(rule.cpu_hours for rule in self.rules)
 
     @property
     def results_bytes(self) -> int:
@@ -195,6 +198,7 @@ def _rule_plan(study: Study, rule: str, jobs: Sequence[Job]) -> RulePlan:
         hours=sum(cost.hours for cost in pending),
         longest_hours=max((cost.hours for cost in pending), default=0.0),
         gpu_hours=sum(cost.hours * cost.gpus for cost in pending),
+        cpu_hours=sum(cost.hours for cost in pending if cost.gpus == 0),
         results_bytes=0 if downloads else written,
         download_bytes=written if downloads else 0,
         memory_mb=max((cost.requested_memory_mb() for cost in pending), default=0),

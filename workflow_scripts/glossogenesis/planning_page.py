@@ -19,7 +19,7 @@ def lay_out(study: str, plan: Plan, assumptions: Sequence[str], warnings: Sequen
     if plan.pending == 0:
         return Group(Text(f"Study {study}: everything is there, no job is left to run."))
     parts: list[RenderableType] = [
-        Text(f"Study {study}: {plan.pending:,} jobs to run", style="bold"),
+        Text(f"Study {study}, jobs to run: {plan.pending:,}", style="bold"),
         Text(),
         table(HEADERS, [*(_row(rule) for rule in plan.rules), _totals(plan)]),
         Text(),

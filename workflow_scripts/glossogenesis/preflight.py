@@ -36,8 +36,8 @@ def check(study: Study) -> None:
             _check_concepts(study, lexicon)
 
 
-def absent(study: Study, results: Path) -> list[str]:
-    """Return a line for every file that the study names and its user has yet to put in place.
+def absent(study: Study, results: Path) -> str | None:
+    """Return a line on the first file that the study names and its user has yet to put in place.
 
     Checkpoints whose manifest stands in the folder `results` are not asked for.
     """
@@ -54,14 +54,14 @@ def absent(study: Study, results: Path) -> list[str]:
                 f"{folder}: no such folder, but {sheet} names it for checkpoint "
                 f"{row.checkpoint!r}; put the checkpoint there or correct `source`"
             )
-    return lines
+    more = f" ({len(lines) - 1} more not in place)" if len(lines) > 1 else ""
+    return lines[0] + more if lines else None
 
 
 def check_files(study: Study, results: Path) -> None:
     """Check that a study's files are in place and whole; StudyError names the first and the mend."""
     if missing := absent(study, results):
-        more = f" ({len(missing) - 1} more not in place)" if len(missing) > 1 else ""
-        raise StudyError(missing[0] + more)
+        raise StudyError(missing)
     for row, folder in _local_checkpoints(study, results):
         check_weights(folder)
         config = read_config(folder)

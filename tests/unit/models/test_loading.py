@@ -125,7 +125,9 @@ def test_folder_has_no_revision(saved: Path) -> None:
         local_files(CheckpointLocation("./nowhere"))
 
 
-def test_hub_downloads_no_pickles(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_downloads_no_pickles(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: dict[str, object] = {}
 
     def download(source: str, **arguments: object) -> str:
@@ -140,6 +142,18 @@ def test_hub_downloads_no_pickles(saved: Path, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(patterns, list)
     assert "model*.safetensors" in patterns
     assert not any(".bin" in pattern for pattern in patterns)
+
+    (tmp_path / "step-8").mkdir()
+    monkeypatch.setattr(
+        huggingface_hub, "snapshot_download", lambda _, **given: asked.update(given) or tmp_path
+    )
+    local_files(CheckpointLocation("someone/model", subfolder="step-8"))
+    patterns = asked["allow_patterns"]
+    assert isinstance(patterns, list)
+    assert [pattern for pattern in patterns if "safetensors" in pattern] == [
+        "step-8/model*.safetensors"
+    ]
+    assert "tokenizer.json" in patterns
 
 
 def test_hub_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

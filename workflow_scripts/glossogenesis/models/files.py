@@ -16,6 +16,7 @@ _PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 _TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
+    "sentencepiece.bpe.model",
     "special_tokens_map.json",
     "spiece.model",
     "tokenizer.json",
@@ -149,9 +150,10 @@ def _download(location: CheckpointLocation, *, weights: bool) -> Path:
     patterns = ["*.json", *_TOKENIZER_FILES]
     if weights:
         patterns.append(_WEIGHT_PATTERN)
-    wanted = patterns.copy()
     if location.subfolder:
-        wanted += [f"{location.subfolder}/{pattern}" for pattern in patterns]
+        # The root is only looked at for a tokenizer that its subfolders share.
+        patterns = [f"{location.subfolder}/{pattern}" for pattern in patterns]
+        patterns += _TOKENIZER_FILES
     # A pattern's * also matches slashes: without this every subfolder would be downloaded.
     ignored = None if location.subfolder else ["*/*"]
     try:
@@ -159,7 +161,7 @@ def _download(location: CheckpointLocation, *, weights: bool) -> Path:
             snapshot_download(
                 location.source,
                 revision=location.revision,
-                allow_patterns=wanted,
+                allow_patterns=patterns,
                 ignore_patterns=ignored,
             )
         )

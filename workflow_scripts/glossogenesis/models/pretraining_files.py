@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from glossogenesis.models.saved_steps import folder_of_step
@@ -74,8 +75,23 @@ def _save_weights(path: Path, model: LlamaForCausalLM, provenance: Provenance) -
     weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         del weights["lm_head.weight"]
+    # transformers refuses weights whose metadata does not name the framework.
+    content = save(weights, metadata={"format": "pt", **provenance.to_metadata()})
     with atomic_path(path) as temporary:
-        save_file(weights, temporary, metadata={"format": "pt", **provenance.to_metadata()})
+        temporary.write_bytes(with_sorted_metadata(content))
+
+
+def with_sorted_metadata(content: bytes) -> bytes:
+    """Return a safetensors file's bytes with its metadata in order of key.
+
+    safetensors writes several entries in an order that changes from one process to the next.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[start:]
 
 
 def write_manifest(path: Path, saved: list[SavedStep], loss: float, provenance: Provenance) -> None:

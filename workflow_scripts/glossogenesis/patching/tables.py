@@ -7,7 +7,6 @@ checkpoints can be tabulated file by file and stacked in sheet order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -35,7 +34,9 @@ _KEYS = (
     "output_language",
     "start_layer",
 )
-_ORDER = "checkpoint_order"
+_SUBSETS = pl.Enum(["all", "copyable", "not_copyable"])
+_OUTCOMES = pl.Enum(OUTCOMES)
+_CONCEPTS = pl.Enum(["expected", "source", "target"])
 
 # Probabilities are summed as whole numbers of this unit: a sum of whole numbers does not depend on
 # the order of the addends, so equal runs give equal bytes on any number of threads. The unit is
@@ -64,18 +65,19 @@ def accuracy_table(
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
     start_layer, subset (all, copyable, not_copyable), n, correct, accuracy, low, high.
     """
-    scored = _ordered(rows).filter(pl.col("correct").is_not_null())
-    by_subset = pl.concat(
-        [
-            scored.with_columns(subset=pl.lit("all")),
-            scored.filter("copyable").with_columns(subset=pl.lit("copyable")),
-            scored.filter(~pl.col("copyable")).with_columns(subset=pl.lit("not_copyable")),
-        ]
+    groups, answers = _numbered(rows.filter(pl.col("correct").is_not_null()))
+    by = _counted_by(interval)
+    counted = answers.group_by("group", "copyable", *by).agg(
+        n=pl.len().cast(pl.Int64), hits=pl.col("correct").cast(pl.Int64).sum()
     )
-    keys = [*_KEYS, "subset"]
-    table = _share(by_subset, keys, pl.col("correct"), interval, bootstrap or Bootstrap())
-    return table.rename({"hits": "correct", "share": "accuracy"}).select(
-        *keys, "n", "correct", "accuracy", "low", "high"
+    named = pl.when("copyable").then(pl.lit("copyable")).otherwise(pl.lit("not_copyable"))
+    subsets = pl.concat(
+        [counted.with_columns(subset=pl.lit("all")), counted.with_columns(subset=named)]
+    )
+    subsets = subsets.with_columns(pl.col("subset").cast(_SUBSETS))
+    table = _shares(subsets, "subset", interval, bootstrap or Bootstrap())
+    return _named(groups, table, "subset").select(
+        *_KEYS, "subset", "n", correct="hits", accuracy="share", low="low", high="high"
     )
 
 
@@ -90,20 +92,20 @@ def outcomes_table(
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
     start_layer, outcome, n (answers of the group), count, share, low, high.
     """
-    scored = _ordered(rows).filter(pl.col("outcome").is_not_null())
-    kinds = pl.DataFrame({"outcome": OUTCOMES}, schema={"outcome": pl.Enum(OUTCOMES)})
-    answers = scored.rename({"outcome": "given"}).join(kinds, how="cross")
-    keys = [*_KEYS, "outcome"]
-    hit = pl.col("given") == pl.col("outcome").cast(pl.String)
-    table = _share(answers, keys, hit, interval, bootstrap or Bootstrap())
-    return table.rename({"hits": "count"}).select(
-        *(pl.col(key) for key in _KEYS),
-        pl.col("outcome").cast(pl.String),
-        "n",
-        "count",
-        "share",
-        "low",
-        "high",
+    groups, answers = _numbered(rows.filter(pl.col("outcome").is_not_null()))
+    by = _counted_by(interval)
+    counted = (
+        answers.group_by("group", *by)
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *((pl.col("outcome") == name).cast(pl.Int64).sum().alias(name) for name in OUTCOMES),
+        )
+        .unpivot(on=OUTCOMES, index=["group", *by, "n"], variable_name="outcome", value_name="hits")
+        .with_columns(pl.col("outcome").cast(_OUTCOMES))
+    )
+    table = _shares(counted, "outcome", interval, bootstrap or Bootstrap())
+    return _named(groups, table, "outcome").select(
+        *_KEYS, "outcome", "n", count="hits", share="share", low="low", high="high"
     )
 
 
@@ -117,88 +119,96 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
     start_layer, concept (expected, source, target), n, mean, low, high.
     """
-    resampling = bootstrap or Bootstrap()
-    kinds = ("expected", "source", "target")
-    long = (
-        _ordered(rows)
-        .rename({f"log_p_{kind}": kind for kind in kinds})
-        .unpivot(
-            on=kinds,
-            index=[_ORDER, *_KEYS, "expected_concept"],
-            variable_name="concept",
-            value_name="log_p",
+    groups, answers = _numbered(rows)
+    parts = []
+    for name in _CONCEPTS.categories:
+        probability = pl.col(f"log_p_{name}").cast(pl.Float64).exp()
+        whole = (probability / _PROBABILITY_UNIT).round().cast(pl.Int64)
+        counted = answers.drop_nulls(f"log_p_{name}").group_by("group", "concept")
+        parts.append(
+            counted.agg(n=pl.len().cast(pl.Int64), hits=whole.sum()).with_columns(
+                kind=pl.lit(name, _CONCEPTS)
+            )
         )
-        .drop_nulls("log_p")
-        .with_columns(
-            value=(pl.col("log_p").cast(pl.Float64).exp() / _PROBABILITY_UNIT)
-            .round()
-            .cast(pl.Int64)
-        )
-    )
-    keys = [*_KEYS, "concept"]
-    groups = _per_group(long, keys, pl.col("value"))
-    ends = [column * _PROBABILITY_UNIT for column in _resampled(groups, resampling)]
-    return (
-        groups.with_columns(
-            mean=pl.col("total") / pl.col("n") * _PROBABILITY_UNIT, low=ends[0], high=ends[1]
-        )
-        .sort(_ORDER, *keys[len(CHECKPOINT_FACTS) :])
-        .select(*keys, "n", "mean", "low", "high")
+    table = _shares(pl.concat(parts), "kind", "bootstrap", bootstrap or Bootstrap())
+    unit = pl.lit(_PROBABILITY_UNIT)
+    return _named(groups, table, "kind").select(
+        *_KEYS,
+        pl.col("kind").alias("concept"),
+        "n",
+        mean=pl.col("share") * unit,
+        low=pl.col("low") * unit,
+        high=pl.col("high") * unit,
     )
 
 
-def _ordered(rows: pl.DataFrame) -> pl.DataFrame:
-    """`rows` with the place of their checkpoint in the order of first appearance."""
-    order = rows.select("model", "checkpoint").unique(maintain_order=True).with_row_index(_ORDER)
-    return rows.join(order, on=["model", "checkpoint"], how="left")
+def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The groups of a table, in its order, with their number; and the rows with that number.
 
-
-def _per_group(rows: pl.DataFrame, keys: Sequence[str], value: pl.Expr) -> pl.DataFrame:
-    """Per group: n, total, and the lists `sums` and `counts`, one entry a concept."""
-    groups = [_ORDER, *keys]
-    return (
-        rows.group_by(*groups, "expected_concept")
-        .agg(sums=value.cast(pl.Int64).sum(), counts=pl.len().cast(pl.Int64))
-        .sort(*groups, "expected_concept")
-        .group_by(groups, maintain_order=True)
-        .agg(n=pl.col("counts").sum(), total=pl.col("sums").sum(), sums="sums", counts="counts")
+    Rows also get the number of their expected concept: numbers are counted much faster than names.
+    """
+    order = rows.select("model", "checkpoint").unique(maintain_order=True).with_row_index("order")
+    groups = (
+        rows.select(_KEYS)
+        .unique()
+        .join(order, on=["model", "checkpoint"])
+        .sort("order", *_KEYS[len(CHECKPOINT_FACTS) :])
+        .drop("order")
+        .with_row_index("group")
     )
+    numbered = rows.join(groups, on=_KEYS, nulls_equal=True).with_columns(
+        concept=pl.col("expected_concept").rank("dense")
+    )
+    return groups, numbered
 
 
-def _share(
-    rows: pl.DataFrame,
-    keys: Sequence[str],
-    hit: pl.Expr,
-    interval: IntervalMethod,
-    bootstrap: Bootstrap,
+def _named(groups: pl.DataFrame, table: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """`table` with the keys of its groups, in their order, then in that of the categories."""
+    return table.join(groups, on="group").sort("group", kind).cast({kind: pl.String})
+
+
+def _counted_by(interval: IntervalMethod) -> list[str]:
+    """What answers are counted by beside their group: resampling needs each concept's own count."""
+    return ["concept"] if interval == "bootstrap" else []
+
+
+def _shares(
+    counted: pl.DataFrame, kind: str, interval: IntervalMethod, bootstrap: Bootstrap
 ) -> pl.DataFrame:
-    """`keys`, n, hits, share, low, high of each group, by checkpoint and then by the other keys."""
-    groups = _per_group(rows, keys, hit)
+    """Columns group, `kind`, n, hits, share, low and high.
+
+    `counted` has group, `kind`, n, hits and, for the bootstrap, concept.
+    """
     if interval == "bootstrap":
-        low, high = _resampled(groups, bootstrap)
-    elif groups.is_empty():
-        low, high = (pl.Series(dtype=pl.Float64) for _ in range(2))
-    else:
-        ends = wilson_interval(
-            groups["total"].to_numpy(), groups["n"].to_numpy(), confidence=bootstrap.confidence
+        table = (
+            counted.group_by("group", kind, "concept")
+            .agg(pl.col("n", "hits").sum())
+            .sort("group", kind, "concept")
+            .group_by("group", kind, maintain_order=True)
+            .agg(pl.col("n", "hits").sum(), counts="n", sums="hits")
         )
-        low, high = (pl.Series(end) for end in ends)
-    return (
-        groups.with_columns(share=pl.col("total") / pl.col("n"), low=low, high=high)
-        .rename({"total": "hits"})
-        .sort(_ORDER, *keys[len(CHECKPOINT_FACTS) :])
-    )
+        low, high = _resampled(table, bootstrap)
+    else:
+        table = counted.group_by("group", kind).agg(pl.col("n", "hits").sum())
+        n, hits = (table[column].to_numpy() for column in ("n", "hits"))
+        ends = wilson_interval(hits, n, confidence=bootstrap.confidence)
+        low, high = (pl.Series(end, dtype=pl.Float64) for end in ends)
+    return table.with_columns(share=pl.col("hits") / pl.col("n"), low=low, high=high)
 
 
-def _resampled(groups: pl.DataFrame, bootstrap: Bootstrap) -> tuple[pl.Series, pl.Series]:
-    """Bootstrap ends of each row of `_per_group`; null where a row has a single concept."""
-    ends = np.full((2, groups.height), np.nan)
-    concepts = groups["sums"].list.len().to_numpy()
+def _resampled(table: pl.DataFrame, bootstrap: Bootstrap) -> tuple[pl.Series, pl.Series]:
+    """Bootstrap ends of each row from its lists `sums` and `counts`, an entry a concept.
+
+    Null where a row has a single concept.
+    """
+    ends = np.full((2, table.height), np.nan)
+    concepts = table["sums"].list.len().to_numpy()
     for number in np.unique(concepts):
         chosen = np.flatnonzero(concepts == number)
-        part = groups[chosen]
-        sums = np.array(part["sums"].to_list(), dtype=np.float64)
-        counts = np.array(part["counts"].to_list(), dtype=np.float64)
+        part = table[chosen]
+        sums, counts = (
+            part[column].explode().to_numpy().reshape(-1, number) for column in ("sums", "counts")
+        )
         ends[:, chosen] = bootstrap_ratios(sums, counts, bootstrap)
-    low, high = (pl.Series(end).fill_nan(None) for end in ends)
+    low, high = (pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in ends)
     return low, high
