@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from glossogenesis.models.anatomy import Anatomy
 from torch import Tensor
+
+from glossogenesis.models.anatomy import Anatomy
 
 Result = TypeVar("Result")
 

@@ -25,16 +25,17 @@ from typing import Any
 
 import torch
 import transformers
-from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
-from glossogenesis.patching.run import Mode, run_patching
 from measurement import Measurement, measure
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
+
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.capture import residual_at
+from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
+from glossogenesis.patching.run import Mode, run_patching
 
 N_SETTINGS = 4
 N_TOKENS_OF_INTEREST = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
 from tiny_models import VOCABULARY, random_tokens

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
+
 from glossogenesis import __version__, planning
 from glossogenesis.cli import app
 from glossogenesis.config.study import Study
 from glossogenesis.planning import Job
-from typer.testing import CliRunner
 
 REPOSITORY = Path(__file__).parents[2]
 

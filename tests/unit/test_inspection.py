@@ -11,6 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from rich.console import Console
+from safetensors.torch import save_file
+
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import KINDS, cell, size_in_words
 from glossogenesis.inspection.page import inspect_path, lay_out
@@ -18,8 +21,6 @@ from glossogenesis.provenance import Provenance
 from glossogenesis.storage.atomic import write_json
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
-from rich.console import Console
-from safetensors.torch import save_file
 
 TABLE = pl.DataFrame(
     {

@@ -9,11 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
+
 from glossogenesis import costs, planning
 from glossogenesis.config.study import Study, load_study
+from glossogenesis.errors import StudyError
 from glossogenesis.planning import Job, disk_warnings, plan_jobs, read_jobs
 from glossogenesis.planning_page import lay_out, time_in_words
-from rich.console import Console
 
 STUDY = """\
 study: two
@@ -149,6 +151,14 @@ def test_download_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch
     assert planning.download_folder() == Path("/big/hf/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/other")
     assert planning.download_folder() == Path("/other")
+
+
+def test_failing_dry_run_is_one_line(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").write_text("this is no workflow", encoding="utf-8")
+    with pytest.raises(StudyError, match=r"the dry run of .*study\.yaml failed: ") as raised:
+        planning.jobs_of(study)
+    assert "\n" not in str(raised.value)
 
 
 def test_assumptions_name_what_is_guessed(study: Study):

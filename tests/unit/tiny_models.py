@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from glossogenesis.models.anatomy import Anatomy
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from glossogenesis.models.anatomy import Anatomy
 
 VOCABULARY = 61
 D_MODEL = 32

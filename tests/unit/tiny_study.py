@@ -85,7 +85,7 @@ def change_study(folder: Path, change: Callable[[dict[str, Any]], object]) -> No
     file = folder / "study.yaml"
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     change(content)
-    file.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
+    file.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def replace(file: Path, old: str, new: str) -> None:

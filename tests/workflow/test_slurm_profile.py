@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from glossogenesis import costs
 from glossogenesis.config.study import Study, load_study
-from safetensors.torch import save_file
 from working_tree import WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,9 @@ FINISHED = {
 
 ATTEMPTS = 3
 """One, and the retries of slurm/profile.yaml."""
+
+WITHOUT_WAITING = "--slurm-init-seconds-before-status-checks 1"
+"""By itself the plugin looks after 40 seconds at what became of its jobs."""
 
 RECORDING_SBATCH = f"""\
 #!{sys.executable}
@@ -259,7 +263,9 @@ def test_study_device_and_batch_size_stay_out_of_the_options(submissions: list[S
 def test_a_site_s_own_partitions_are_used(tree: WorkingTree, tmp_path: Path):
     example = tree.root / "slurm" / "partitions.example.yaml"
     submissions = submit(
-        tree, tmp_path, f"env SNAKEMAKE_SLURM_PARTITIONS={example} snakemake --profile slurm"
+        tree,
+        tmp_path,
+        f"env SNAKEMAKE_SLURM_PARTITIONS={example} snakemake --profile slurm {WITHOUT_WAITING}",
     )
     partition_of = {submission.job: submission.value("-p") for submission in submissions}
     assert partition_of["extract_states prompted_main"] == "gpu"
@@ -277,7 +283,9 @@ def test_a_second_profile_spells_gpus_as_gres(tree: WorkingTree, tmp_path: Path)
         "default-resources: {runtime: 60, mem_mb: 4000, slurm_partition: accelerated}\n",
         encoding="utf-8",
     )
-    submissions = submit(tree, tmp_path, "snakemake --profile slurm --profile mysite")
+    submissions = submit(
+        tree, tmp_path, f"snakemake --profile slurm --profile mysite {WITHOUT_WAITING}"
+    )
     states = of_job(submissions, "extract_states prompted_main")[0]
     assert states.value("--gpus") is None
     assert states.value("--gres") == "gpu:1"

@@ -55,14 +55,14 @@ class WorkingTree:
 
     root: Path
 
-    def snakemake(self, *arguments: str, check: bool = True) -> str:
-        """Run Snakemake on the small study; return what it printed."""
+    def snakemake(self, *arguments: str, study: str = "small.yaml", check: bool = True) -> str:
+        """Run Snakemake on the small study, or another; return what it printed."""
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root / "workflow_scripts"),
         }
-        command = [sys.executable, "-m", "snakemake", "--configfile", "small.yaml", *arguments]
+        command = [sys.executable, "-m", "snakemake", "--configfile", study, *arguments]
         done = subprocess.run(
             command, cwd=self.root, env=environment, capture_output=True, text=True, check=False
         )

@@ -73,10 +73,9 @@ def plan(
         preflight.check(study)
         results = planning.results_folder(study)
         planned = planning.plan_jobs(study, planning.jobs_of(study))
-        warnings = [
-            *preflight.absent(study, results),
-            *planning.disk_warnings(planned, results, planning.download_folder()),
-        ]
+        warnings = planning.disk_warnings(planned, results, planning.download_folder())
+        if missing := preflight.absent(study, results):
+            warnings.insert(0, missing)
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
 
 

@@ -213,8 +213,9 @@ def _place(rule: str) -> int:
 def assumptions(study: Study) -> list[str]:
     """Return what the estimate rests on, a line each."""
     lines = [
-        f"{costs.GPU_OPERATIONS:.0e} operations a second on a GPU, {costs.CPU_OPERATIONS:.0e} on a "
-        "processor; 2 operations a weight and token, 6 in training",
+        f"{costs.GPU_OPERATIONS / 1e12:.0f} trillion operations a second on a GPU, "
+        f"{costs.CPU_OPERATIONS / 1e9:.0f} billion without one; 2 operations a weight and token, "
+        "6 in training",
         f"weights are read at {costs.READ_BYTES / 1e6:.0f} MB a second; "
         f"{costs.TOKENS_PER_LINE} tokens a prompt line",
         "hours are of computing; waiting in a queue comes on top, and jobs of a stage run at the "

@@ -3,6 +3,7 @@ import re
 from itertools import islice
 
 import pytest
+
 from glossogenesis.corpora.demo.monolingual import (
     check_templates,
     group_by_category,
@@ -159,9 +160,7 @@ def test_every_language_has_a_dozen_sentences_with_legal_slots():
 
 
 def test_a_lexicon_without_categories_has_running_text():
-    plain = [
-        Concept(entry.name, "noun", "", "", entry.words) for entry in CONCEPTS
-    ]
+    plain = [Concept(entry.name, "noun", "", "", entry.words) for entry in CONCEPTS]
     text = monolingual_document(random.Random(0), group_by_category(plain), "en", 5, 0.0).text
     assert "enword" in text
 

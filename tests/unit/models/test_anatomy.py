@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, T5Config, T5Model
+
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import SUPPORTED_ARCHITECTURES, Anatomy
 from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy, tiny_config
-from torch import Tensor, nn
-from transformers import AutoModelForSequenceClassification, T5Config, T5Model
 
 
 def _record(modules: tuple[nn.Module, ...], into: list[Tensor]) -> list[Any]:

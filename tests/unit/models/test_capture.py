@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
 from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy

@@ -9,6 +9,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import (
     CheckpointLocation,
@@ -17,12 +23,7 @@ from glossogenesis.models.files import (
     tokenizer_digest,
 )
 from glossogenesis.models.loading import load_model, load_tokenizer, resolve_device
-from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
-from safetensors.torch import load_file, save_file
 from tiny_models import random_tokens, tiny_config, tiny_model
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="module")

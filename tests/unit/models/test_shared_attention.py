@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from glossogenesis.models.blocks import AttentionCall
 from glossogenesis.models.shared_attention import Context, RowLayout, attend_causal, attend_shared
-from torch import Tensor
 
 N_PROMPTS, KV_HEADS, GROUPS, HEAD_DIM = 3, 2, 3, 4
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.engine import NO_TOKEN, PatchedRun, PatchPrompt
 from glossogenesis.patching.fast import run_fast

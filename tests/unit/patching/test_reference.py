@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
 from glossogenesis.patching.engine import PatchPrompt, PatchRequest, pad_token_ids

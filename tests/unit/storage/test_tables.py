@@ -24,7 +24,7 @@ def test_values_and_provenance_survive(tmp_path: Path) -> None:
 
 def test_other_libraries_see_the_provenance(tmp_path: Path) -> None:
     write_table(tmp_path / "table.parquet", TABLE, ORIGIN)
-    metadata = pq.read_schema(tmp_path / "table.parquet").metadata
+    metadata = pq.read_metadata(tmp_path / "table.parquet").metadata
     assert b'"study": "demo"' in metadata[METADATA_KEY.encode()]
 
 

@@ -14,7 +14,9 @@ UnpatchedSetting = Literal["tgt_unpatched", "src_unpatched"]
 PATCHED_SETTINGS: tuple[str, ...] = get_args(PatchedSetting)
 UNPATCHED_SETTINGS: tuple[str, ...] = get_args(UnpatchedSetting)
 
-StartLayers = Literal["all"] | tuple[Annotated[int, Field(ge=0)], ...]
+StartLayers = (
+    Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+)
 
 
 class ConceptsSettings(Section):

@@ -77,8 +77,10 @@ def _written_location(error: ErrorDetails, content: Any) -> Location:
     location: list[int | str] = []
     for part in (*way, last):
         if _holds(content, part):
+            # A key is shown as it was read: YAML's `no` is the key False, which equals 0.
+            is_key = isinstance(content, Mapping)
+            location.append(next(key for key in content if key == part) if is_key else part)
             content = content[part]
-            location.append(part)
         elif part is last and error["type"] == "missing":
             location.append(part)
     return tuple(location)

@@ -33,11 +33,15 @@ class StudySettings(Section):
     checkpoints: str
     """The checkpoint sheet; a relative path counts from the study file's folder."""
     lexicon: LexiconSettings
+    """The words that concepts are tested with."""
     languages: Annotated[dict[LanguageCode, LanguageSettings], Field(min_length=1)]
+    """The languages of the study, by code; the lexicon has a word of each concept in each."""
     models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
+    """How each model of the checkpoint sheet is loaded and run."""
     pretrain: dict[Name, PretrainSettings] = Field(default_factory=dict)
     """Models that the workflow trains itself; the sheet names them as `pretrain:NAME`."""
     concepts: ConceptsSettings | None = None
+    """Cross-lingual activation patching of few-shot word translation."""
     pathvars: dict[Literal["results", "logs", "benchmarks"], str] = Field(default_factory=dict)
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
 

@@ -14,6 +14,7 @@ from glossogenesis.corpora.translation_prompts import (
     Encode,
     LanguagePair,
     answer_tokens,
+    require_open_end,
     tokenise_prompt,
 )
 
@@ -66,8 +67,10 @@ def build_prompts(
 
     Source prompts: every source concept in every source pair, and in every measured pair for the
     setting `src_unpatched`. Target prompts: every item in every measured pair. Every prompt's
-    tokens are checked; StudyError as in `tokenise_prompt`, `answer_tokens` and `select_items`.
+    tokens are checked; StudyError as in `require_open_end`, `tokenise_prompt`, `answer_tokens` and
+    `select_items`.
     """
+    require_open_end(encode)
     outputs = sorted({output for _, output in (*measured_pairs, *source_pairs)})
     first_tokens = answer_tokens(lexicon, outputs, endonyms, encode, space_variants=space_variants)
     measured_outputs = {output for _, output in measured_pairs}

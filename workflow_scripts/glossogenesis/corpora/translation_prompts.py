@@ -73,6 +73,19 @@ def tokenise_prompt(
     return TokenisedPrompt(text, tuple(token_ids), len(cut_ids) - 1)
 
 
+def require_open_end(encode: Encode) -> None:
+    """StudyError where the tokenizer closes every text with a special token.
+
+    A prompt must end on its open quote, or the model would be asked to go on after its end.
+    """
+    added, quote = encode(""), encode('"')
+    if added and quote[-1] == added[-1]:
+        raise StudyError(
+            f"the tokenizer ends every text with the special token {added[-1]}, so no prompt stays "
+            "open; set `add_special_tokens: false` for this model under `models`"
+        )
+
+
 def first_answer_tokens(
     words: Sequence[str], language: str, endonym: str, encode: Encode, *, space_variants: bool
 ) -> frozenset[int]:
@@ -106,8 +119,9 @@ def _tokens_after_space(
     tokens = set()
     for word in words:
         ids = encode(f"{context} {word}")
-        if ids[: len(context_ids)] == context_ids and ids[len(context_ids)] not in lone_space:
-            tokens.add(ids[len(context_ids)])
+        first = ids[len(context_ids) : len(context_ids) + 1]
+        if ids[: len(context_ids)] == context_ids and first and first[0] not in lone_space:
+            tokens.add(first[0])
     return tokens
 
 

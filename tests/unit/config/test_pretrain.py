@@ -1,0 +1,57 @@
+"""Sizes, phases and steps of a pretraining."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from glossogenesis.config.pretrain import PretrainSettings
+from pydantic import ValidationError
+
+GOOD: dict[str, Any] = {
+    "text": {"kind": "demo", "phases": {1: {"pairs": "pivot"}, 2: {"pairs": "all"}}},
+    "steps": {1: 4, 2: 6},
+    "saved_steps": [0, 4, 10],
+}
+
+
+def test_phases_of_steps() -> None:
+    settings = PretrainSettings.model_validate(GOOD)
+    assert [settings.phase_of(step) for step in (0, 1, 4, 5, 10)] == [1, 1, 1, 2, 2]
+    assert settings.total_steps == 10
+    assert settings.tokens_per_step == 32 * 128
+    with pytest.raises(ValueError, match="step 11 is beyond the last, 10"):
+        settings.phase_of(11)
+
+
+def test_short_contexts_come_first() -> None:
+    short = {"short_contexts": [{"context": 32, "steps": 2}, {"context": 64, "steps": 3}]}
+    settings = PretrainSettings.model_validate(GOOD | short)
+    assert [settings.context_at(step) for step in (1, 2, 3, 5, 6)] == [32, 32, 64, 64, 128]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"saved_steps": [4, 0]}, "step 0 stands after 4; list rising steps"),
+        ({"saved_steps": [11]}, "`saved_steps` names step 11, but training ends at 10"),
+        ({"steps": {1: 4, 3: 6}}, r"`steps` has phases \[1, 3\]; number them \[1, 2\]"),
+        ({"steps": {1: 10}}, r"`text.phases` describes phases \[1, 2\], but `steps` has \[1\]"),
+        ({"context": 600}, "`context` 600 is longer than `model.positions` 512"),
+        ({"model": {"hidden": 130}}, "hidden 130 is not a multiple of heads 4"),
+        ({"model": {"hidden": 4, "heads": 4}}, "is odd, and rotary positions need"),
+        ({"model": {"key_value_heads": 3}}, "heads 4 is not a multiple of key_value_heads 3"),
+        ({"short_contexts": [{"context": 33, "steps": 1}]}, "context 33, which does not divide"),
+        ({"model": {"vocabulary": 100}}, "greater than or equal to 258"),
+    ],
+)
+def test_parts_that_disagree(change: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        PretrainSettings.model_validate(GOOD | change)
+
+
+def test_text_files_are_listed_once() -> None:
+    text = {"kind": "files", "files": {"en": {1: ["a.txt"], 2: ["a.txt", "b.txt"]}}}
+    settings = PretrainSettings.model_validate(GOOD | {"text": text})
+    assert settings.text.paths == ("a.txt", "b.txt")
+    assert PretrainSettings.model_validate(GOOD).text.paths == ()

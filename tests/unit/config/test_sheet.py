@@ -1,0 +1,89 @@
+"""The checkpoint sheet: what a row means, and the line of each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from glossogenesis.config.sheet import Checkpoint, read_sheet
+from glossogenesis.errors import StudyError
+
+HEADER = "model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder\n"
+
+
+def sheet(folder: Path, text: str) -> Path:
+    path = folder / "sheet.tsv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_rows_in_their_own_order(tmp_path: Path) -> None:
+    rows = (
+        "m\tlate\t20\t2000\t2\tsomeone/m\tstep20\tdeep/er\n"
+        "\n"
+        "m\tearly\t10\t\t\tpretrain:run\n"
+        " n \tfirst\t0\t\t\t./weights\t\t\n"
+    )
+    assert read_sheet(sheet(tmp_path, HEADER + rows)) == (
+        Checkpoint(
+            model="m",
+            checkpoint="late",
+            step=20,
+            tokens=2000,
+            phase=2,
+            source="someone/m",
+            revision="step20",
+            subfolder="deep/er",
+        ),
+        Checkpoint(model="m", checkpoint="early", step=10, source="pretrain:run"),
+        Checkpoint(model="n", checkpoint="first", step=0, source="./weights"),
+    )
+
+
+def test_columns_may_be_few_and_in_any_order(tmp_path: Path) -> None:
+    (row,) = read_sheet(sheet(tmp_path, "source\tstep\tcheckpoint\tmodel\nsomeone/m\t1\tc\tm\n"))
+    assert (row.source, row.step, row.tokens, row.phase) == ("someone/m", 1, None, 1)
+
+
+def test_source_of_a_pretrained_checkpoint() -> None:
+    row = Checkpoint(model="m", checkpoint="c", step=0, source="pretrain:run")
+    assert row.pretrained_by == "run"
+    assert Checkpoint(model="m", checkpoint="c", step=0, source="a/b").pretrained_by is None
+
+
+def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
+    rows = "m\ta\t0\t\t\tpretrain:run\nm\tb\t8\t\t\tpretrain:run\n"
+    assert len(read_sheet(sheet(tmp_path, HEADER + rows))) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", r"empty; its first line names the columns model, checkpoint"),
+        (HEADER, r"holds no checkpoint; add a row"),
+        (HEADER.replace("\t", ","), r"no column 'model'; the first line names .* separated by tabs"),
+        ("model\tstep\tsource\n", r"no column 'checkpoint'"),
+        (HEADER.replace("phase", "stage"), r"unknown column 'stage'; columns are model, checkpoint"),
+        (HEADER.replace("subfolder", "step"), r"column 'step' stands twice; remove one"),
+        (HEADER + "m\tc\tten\t\t\ta/b\n", r"line 2: column 'step': 'ten': Input should be a valid"),
+        (HEADER + "m\tc\t-1\t\t\ta/b\n", r"line 2: column 'step': '-1': .*greater than or equal"),
+        (HEADER + "\nm\tc\t1\t\t0\ta/b\n", r"line 3: column 'phase': '0'"),
+        (HEADER + "m\tc\t1\n", r"line 2: column 'source': fill the cell"),
+        (HEADER + "a/b\tc\t1\t\t\ta/b\n", r"line 2: column 'model': 'a/b': names become parts of p"),
+        (HEADER + "m\t../c\t1\t\t\ta/b\n", r"line 2: column 'checkpoint': '../c': names become"),
+        (HEADER + "m\tc\t1\t\t\ta/b\t\t\t\n", r"line 2: 9 cells for 8 columns; remove a tab"),
+        (
+            HEADER + "m\tc\t1\t\t\ta/b\tx\nm\tc\t2\t\t\ta/b\ty\n",
+            r"model 'm' has checkpoint 'c' twice; remove a row or rename it",
+        ),
+        (
+            HEADER + "m\tc\t1\t\t\ta/b\tx\nm\td\t2\t\t\ta/b\tx\n",
+            r"checkpoints 'c' and 'd' of model 'm' have the same source, revision and subfolder",
+        ),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
+    path = sheet(tmp_path, text)
+    with pytest.raises(StudyError, match=expected) as caught:
+        read_sheet(path)
+    assert str(caught.value).startswith(str(path))

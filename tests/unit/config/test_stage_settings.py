@@ -1,0 +1,83 @@
+"""Slices of a study: each stage's holds what changes its results and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from glossogenesis.config import stage_settings
+from glossogenesis.config.study import Study, load_study
+from tiny_study import replace, tiny_study
+
+
+def slices(study: Study) -> dict[str, str]:
+    """Every stage's settings as text, as rules record them."""
+    made = {
+        "pretrain": stage_settings.pretrain_settings(study, "small"),
+        "checkpoint": stage_settings.checkpoint_settings(study, "local", "early"),
+        "prompts": stage_settings.prompts_settings(study, "local"),
+        "states": stage_settings.states_settings(study, "local"),
+        "patching": stage_settings.patching_settings(study, "local"),
+        "table": stage_settings.table_settings(study),
+        "figure": stage_settings.figure_settings(study, "local"),
+    }
+    return {stage: json.dumps(settings, sort_keys=True) for stage, settings in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        (lambda s: s["models"]["local"].update(batch_size=7, threads=2, device="cpu"), set()),
+        (lambda s: s.update(description="Another."), set()),
+        (lambda s: s["models"]["local"].update(label="Local"), {"figure"}),
+        (lambda s: s["models"]["local"].update(dtype="bfloat16"), {"states", "patching"}),
+        (lambda s: s["models"]["local"].update(tokenizer="a/b"), {"checkpoint"}),
+        (lambda s: s["models"]["local"].update(add_special_tokens=False), {"prompts"}),
+        (lambda s: s["concepts"].update(max_new_tokens=9), {"patching"}),
+        (lambda s: s["concepts"].update(start_layers=[0]), {"patching"}),
+        (lambda s: s["concepts"].update(items=5), {"prompts"}),
+        (lambda s: s["concepts"].update(interval="bootstrap"), {"table"}),
+        (lambda s: s["concepts"].update(figure_start_layer=1), {"figure"}),
+        (lambda s: s["pretrain"]["small"].update(seed=3), {"pretrain"}),
+        (lambda s: s["lexicon"].update(limit=12), {"pretrain", "prompts", "patching"}),
+        (lambda s: s["languages"]["es"].update(group="other"), {"figure"}),
+    ],
+)
+def test_a_key_changes_its_stages_alone(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], changed: set[str]
+) -> None:
+    before, after = slices(tiny_study(tmp_path)), slices(tiny_study(tmp_path, change))
+    assert {stage for stage in before if before[stage] != after[stage]} == changed
+
+
+def test_a_checkpoint_added_changes_no_slice(tmp_path: Path) -> None:
+    """Aggregates take the sheet itself as an input; no other stage may see it."""
+    before = slices(tiny_study(tmp_path))
+    study = tiny_study(tmp_path)
+    replace(tmp_path / "sheet.tsv", "local\tlate", "local\tadded\t15\t\t1\t./added\t\t\nlocal\tlate")
+    assert slices(load_study(study.file)) == before
+
+
+def test_local_paths_are_resolved_and_hub_ids_left(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path, lambda s: s["models"]["local"].update(tokenizer="./tok"))
+    settings = stage_settings.checkpoint_settings(study, "local", "early")
+    assert Path(settings["source"]).resolve() == (tmp_path / "weights" / "early").resolve()
+    assert Path(settings["tokenizer"]).resolve() == (tmp_path / "tok").resolve()
+    settings = stage_settings.checkpoint_settings(study, "small", "end")
+    assert (settings["source"], settings["step"]) == ("pretrain:small", 8)
+    assert stage_settings.is_local("~/m")
+    assert not stage_settings.is_local("someone/m")
+
+
+def test_prompts_hold_all_source_pairs_once(tmp_path: Path) -> None:
+    pairs = stage_settings.prompts_settings(tiny_study(tmp_path), "local")["source_pairs"]
+    assert pairs == [["en", "en"], ["es", "en"], ["fi", "ru"], ["ru", "fi"]]
+
+
+def test_settings_are_plain(tmp_path: Path) -> None:
+    """What Snakemake records must survive JSON."""
+    for text in slices(tiny_study(tmp_path)).values():
+        assert json.dumps(json.loads(text), sort_keys=True) == text

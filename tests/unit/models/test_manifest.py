@@ -1,0 +1,100 @@
+"""Manifests of checkpoints: what they record, and files that are no longer as recorded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from glossogenesis.errors import StudyError
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
+from glossogenesis.models.saved_steps import folder_of_step
+from glossogenesis.provenance import file_digest
+from glossogenesis.storage.atomic import write_json
+from tiny_checkpoint import save_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "copy"))
+
+
+def describe(folder: Path, source: str = "./copy", **options: object) -> CheckpointManifest:
+    return describe_checkpoint(
+        CheckpointLocation(str(folder)),
+        model="m",
+        checkpoint="late",
+        source=source,
+        provenance={"code": "ab"},
+        **options,  # type: ignore[arg-type]  # options vary by test
+    )
+
+
+def test_records_what_a_checkpoint_is(folder: Path) -> None:
+    manifest = describe(folder)
+    weights = folder / "model.safetensors"
+    assert manifest.weights == {
+        "model.safetensors": {"bytes": weights.stat().st_size, "sha256": file_digest(weights)}
+    }
+    assert (manifest.architecture, manifest.commit, manifest.revision) == ("llama", None, None)
+    assert manifest.location == CheckpointLocation(str(folder))
+    assert manifest.tokenizer_location == CheckpointLocation(str(folder))
+
+
+def test_survives_its_file(folder: Path, tmp_path: Path) -> None:
+    manifest = describe(folder)
+    manifest.write(tmp_path / "manifest.json")
+    assert CheckpointManifest.read(tmp_path / "manifest.json") == manifest
+
+
+def test_a_tokenizer_from_elsewhere(folder: Path, tmp_path: Path) -> None:
+    """For checkpoints that ship none, as many published ones."""
+    other = save_tiny_checkpoint(tmp_path / "other", extra_words="perro")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(StudyError, match="holds no tokenizer file"):
+        describe(folder)
+    manifest = describe(folder, tokenizer=CheckpointLocation(str(other)))
+    assert manifest.tokenizer_folder == str(other)
+    assert manifest.tokenizer_digest == describe(other).tokenizer_digest
+
+
+def test_changed_files_are_named(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    weights = folder / "model.safetensors"
+    describe(folder).write(path)
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(
+        StudyError, match=r"model.safetensors: \d+ bytes long, but .*manifest.json records \d+ bytes"
+    ):
+        CheckpointManifest.read(path)
+    weights.unlink()
+    with pytest.raises(StudyError, match=r"model.safetensors: missing.*--forcerun fetch_checkpoint"):
+        CheckpointManifest.read(path)
+
+
+def test_a_pretrained_checkpoint_is_remade_by_its_pretraining(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    describe(folder, source="pretrain:demo").write(path)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(StudyError, match=r"remake it with `snakemake --forcerun pretrain_model`"):
+        CheckpointManifest.read(path)
+
+
+def test_other_files_are_no_manifests(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    for content in ({"model": "m"}, [1, 2]):
+        write_json(path, content)
+        with pytest.raises(StudyError, match=r"manifest.json: not a checkpoint manifest; delete it"):
+            CheckpointManifest.read(path)
+
+
+def test_saved_steps_sort_by_step() -> None:
+    folders = [folder_of_step(Path("run"), step).name for step in (1024, 0, 64)]
+    assert sorted(folders) == ["step_000000", "step_000064", "step_001024"]

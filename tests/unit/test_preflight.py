@@ -1,0 +1,121 @@
+"""Checks before a run: what stops a plan, what only stops a run, and what is not asked for again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from glossogenesis import preflight
+from glossogenesis.config.study import load_study
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.atomic import write_json
+from tiny_checkpoint import save_tiny_checkpoint
+from tiny_study import replace, tiny_study
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def weights(saved: Path, tmp_path: Path) -> Path:
+    """The folders that the tiny study's sheet names."""
+    for name in ("early", "late"):
+        shutil.copytree(saved, tmp_path / "weights" / name)
+    return tmp_path / "weights"
+
+
+@pytest.mark.usefixtures("weights")
+def test_good_study(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path)
+    preflight.check(study)
+    assert preflight.absent(study, tmp_path / "results") is None
+    preflight.check_files(study, tmp_path / "results")
+
+
+def test_a_study_may_be_planned_before_its_files_are_there(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path)
+    (tmp_path / "lexicon.tsv").unlink()
+    preflight.check(study)
+    with pytest.raises(StudyError, match=r"lexicon.tsv: no such lexicon; .* \(2 more not in place\)"):
+        preflight.check_files(study, tmp_path / "results")
+
+
+def test_checkpoints_already_taken_up_are_not_asked_for(tmp_path: Path, weights: Path) -> None:
+    study = tiny_study(tmp_path)
+    shutil.rmtree(weights / "early")
+    results = tmp_path / "results"
+    line = preflight.absent(study, results)
+    assert line is not None
+    assert "weights/early: no such folder" in line
+    assert "checkpoint 'early'; put the checkpoint there or correct `source`" in line
+    write_json(results / "checkpoints" / "local" / "early" / "manifest.json", {})
+    preflight.check_files(study, results)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            lambda s: s["concepts"].update(start_layers=[0, 2]),
+            r"`concepts.start_layers` names layer 2, but the last of model 'small' is 1; layers are",
+        ),
+        (
+            lambda s: s["concepts"].update(figure_start_layer=5),
+            r"`concepts.figure_start_layer` names layer 5",
+        ),
+        (
+            lambda s: s["concepts"].update(target_pairs=[["es", "fi"]]),
+            r"asks for `seen`, but no two seen languages remain beside the target pair es-fi",
+        ),
+        (
+            lambda s: s["concepts"].update(few_shot=8),
+            r"lexicon.tsv: 16 usable concepts, but an item needs 18 \(two and 8 demonstrations",
+        ),
+        (
+            lambda s: s["concepts"].update(items=241),
+            r"`concepts.items` is 241, but 16 concepts make only 240 ordered pairs; lower it",
+        ),
+        (
+            lambda s: s["lexicon"].update(limit=40),
+            r"16 usable concepts, but `lexicon.limit` asks for 40",
+        ),
+        (
+            lambda s: s["pretrain"]["small"].update(
+                text={"kind": "files", "files": {"en": {1: ["none.txt"]}}}
+            ),
+            r"none.txt: no such text file; correct `pretrain.small.text`",
+        ),
+    ],
+)
+def test_mistakes_stop_a_plan(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], expected: str
+) -> None:
+    study = tiny_study(tmp_path, change)
+    with pytest.raises(StudyError, match=expected):
+        preflight.check(study)
+
+
+def test_without_concepts_only_files_count(tmp_path: Path) -> None:
+    preflight.check(tiny_study(tmp_path, lambda s: s["concepts"].update(enabled=False, items=999)))
+    preflight.check(tiny_study(tmp_path, lambda s: s.pop("concepts")))
+
+
+def test_layers_of_a_local_model(tmp_path: Path, weights: Path) -> None:
+    study = tiny_study(tmp_path, lambda s: s["concepts"].update(figure_start_layer=1))
+    config = json.loads((weights / "late" / "config.json").read_text())
+    (weights / "late" / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    with pytest.raises(StudyError, match=r"names layer 1, but the last of model 'local' is 0"):
+        preflight.check_files(study, tmp_path / "results")
+
+
+def test_a_folder_has_no_revision(tmp_path: Path) -> None:
+    study = tiny_study(tmp_path)
+    replace(tmp_path / "sheet.tsv", "./weights/late\t", "./weights/late\tmain")
+    with pytest.raises(StudyError, match=r"'late' is the folder './weights/late' and has revision"):
+        preflight.check_files(load_study(study.file), tmp_path / "results")

@@ -1,0 +1,74 @@
+"""What every program does alike: arguments, a user's mistakes, and provenance."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from glossogenesis.errors import StudyError
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.provenance import code_digest, file_digest
+
+COMMAND = ["write_prompts.py", "--study", "demo", "--settings", '{"seed": 1}']
+
+
+def test_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [*COMMAND, "--batch-size", "4", "--output", "a/b"])
+    arguments = program_arguments(
+        "Do.", batch_size={"type": int}, output={}, extra={"default": None}
+    )
+    assert arguments.settings == {"seed": 1}
+    assert (arguments.study, arguments.batch_size) == ("demo", 4)
+    assert arguments.output == Path("a/b")
+    assert arguments.extra is None
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (COMMAND, "the following arguments are required: --output"),
+        ([*COMMAND[:-1], "{half", "--output", "x"], "argument --settings: invalid"),
+        ([*COMMAND, "--output", "x", "--colour", "red"], "unrecognized arguments: --colour"),
+    ],
+)
+def test_wrong_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit):
+        program_arguments("Do.", output={})
+    assert expected in capsys.readouterr().err
+
+
+def test_a_users_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def fails() -> None:
+        raise StudyError("lexicon.tsv: no such\nlexicon")
+
+    with pytest.raises(SystemExit) as caught:
+        run_program(fails)
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "Error: lexicon.tsv: no such lexicon\n"
+
+
+def test_the_programs_own_faults_keep_their_traceback() -> None:
+    def fails() -> None:
+        raise RuntimeError("a fault")
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        run_program(fails)
+
+
+def test_provenance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", COMMAND)
+    (tmp_path / "lexicon.tsv").write_text("words")
+    origin = provenance_of(
+        program_arguments("Do."), "prompts", {"lexicon": tmp_path / "lexicon.tsv"}, model="m"
+    )
+    assert (origin.kind, origin.study, origin.model) == ("prompts", "demo", "m")
+    assert origin.settings == {"seed": 1}
+    assert origin.inputs == {"lexicon": file_digest(tmp_path / "lexicon.tsv")}
+    assert origin.code == code_digest("write_prompts")

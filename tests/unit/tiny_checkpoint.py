@@ -1,0 +1,18 @@
+"""A checkpoint folder as a user has one: a tiny model with its tokenizer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tiny_models import tiny_model
+from tiny_study import tiny_lexicon
+from tiny_tokenizers import word_level
+from transformers import PreTrainedTokenizerFast
+
+
+def save_tiny_checkpoint(folder: Path, *, extra_words: str = "") -> Path:
+    """Save a tiny Llama of 4 layers; `extra_words` make its tokenizer another one."""
+    tiny_model("llama").save_pretrained(folder)
+    tokenizer = word_level([*tiny_lexicon().splitlines(), extra_words])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
+    return folder

@@ -1,0 +1,93 @@
+"""`glossogenesis plan` counts what Snakemake would run, and `inspect` reads what it wrote."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from glossogenesis.inspection.content import KINDS
+from working_tree import ADDED_ROW, WorkingTree, copy_of_repository
+
+pytestmark = pytest.mark.slow
+
+
+def glossogenesis(tree: WorkingTree, *arguments: str, status: int = 0) -> str:
+    """Run the command in a tree; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "glossogenesis.cli", *arguments],
+        cwd=tree.root,
+        env={**os.environ, "PYTHONPATH": str(tree.root / "workflow_scripts")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def planned(tree: WorkingTree) -> dict[str, int]:
+    """Return the jobs that `glossogenesis plan` counts, by rule."""
+    page = glossogenesis(tree, "plan", "--configfile", "small.yaml")
+    rows = re.findall(r"^(\w+) +(\d+) +\d+ ", page, re.M)
+    return {rule: int(count) for rule, count in rows if rule != "total" and count != "0"}
+
+
+def test_fresh_study_agrees_with_a_dry_run(tmp_path: Path):
+    fresh = copy_of_repository(tmp_path / "tree")
+    jobs = planned(fresh)
+    assert jobs == fresh.planned()
+    assert jobs["patch_translations"] == 3
+
+
+def test_finished_study_has_no_job_left(tree: WorkingTree):
+    page = glossogenesis(tree, "plan", "--configfile", "small.yaml")
+    assert "no job is left to run" in page
+
+
+def test_added_checkpoint_and_changed_setting_agree_with_a_dry_run(tree: WorkingTree):
+    with (tree.root / "small.tsv").open("a", encoding="utf-8") as sheet:
+        sheet.write(ADDED_ROW)
+    assert planned(tree) == tree.planned()
+    tree.edit("small.yaml", "items: 6", "items: 6\n  max_new_tokens: 3")
+    jobs = planned(tree)
+    assert jobs == tree.planned()
+    assert jobs["patch_translations"] == 4
+
+
+def test_planning_computes_nothing(tree: WorkingTree):
+    before = sorted((tree.root / "results").rglob("*"))
+    tree.edit("small.yaml", "items: 6", "items: 5")
+    glossogenesis(tree, "plan", "--configfile", "small.yaml")
+    assert sorted((tree.root / "results").rglob("*")) == before
+
+
+def test_mistake_in_a_study_is_one_line(tree: WorkingTree):
+    tree.edit("small.yaml", "few_shot: 2", "fewshot: 2")
+    printed = glossogenesis(tree, "plan", "--configfile", "small.yaml", status=1)
+    assert printed.startswith("Error: small.yaml: unknown key `concepts.fewshot`")
+    assert printed.count("\n") == 1
+
+
+def test_every_artifact_of_a_run_has_a_kind_in_words(finished_study: WorkingTree):
+    page = glossogenesis(finished_study, "inspect", "results")
+    assert "damaged" not in page
+    for words in KINDS.values():
+        assert words in page
+
+
+def test_every_table_and_tensor_file_of_a_run_can_be_inspected(finished_study: WorkingTree):
+    results = finished_study.root / "results"
+    for file in [
+        results / "pretraining" / "tiny" / "training.parquet",
+        results / "checkpoints" / "tiny" / "last" / "manifest.json",
+        results / "prompts" / "tiny" / "translation.parquet",
+        results / "concepts" / "tiny" / "last" / "states.safetensors",
+        results / "concepts" / "tiny" / "last" / "patching.parquet",
+        results / "tables" / "concepts_accuracy.parquet",
+    ]:
+        page = glossogenesis(finished_study, "inspect", str(file))
+        assert re.search(r"^study +small", page, re.M), page
+        assert "Settings used" in page

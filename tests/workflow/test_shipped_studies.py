@@ -1,0 +1,48 @@
+"""Shipped studies plan on a fresh clone; a run stops at once where their files are not in place."""
+
+import re
+from pathlib import Path
+
+import pytest
+from glossogenesis.config.study import load_study
+from working_tree import REPOSITORY, WorkingTree, copy_of_repository
+
+STUDIES = REPOSITORY / "resources" / "studies"
+CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8}
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> WorkingTree:
+    """The sources alone, as a fresh clone has them."""
+    return copy_of_repository(tmp_path_factory.mktemp("clone") / "tree")
+
+
+def test_every_shipped_study_is_tested() -> None:
+    assert {path.stem for path in STUDIES.glob("*.yaml")} == CHECKPOINTS.keys()
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_loads(name: str) -> None:
+    study = load_study(STUDIES / f"{name}.yaml")
+    assert study.name == name
+    assert len(study.sheet) == CHECKPOINTS[name]
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_plans_every_checkpoint(clone: WorkingTree, name: str) -> None:
+    printed = clone.snakemake("--dry-run", study=f"resources/studies/{name}.yaml")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
+    for rule in ("fetch_checkpoint", "extract_states", "patch_translations"):
+        assert jobs[rule] == str(CHECKPOINTS[name])
+    assert jobs["write_prompts"] == "1"
+    assert "pretrain_model" not in jobs
+
+
+def test_a_run_stops_at_once_where_files_are_missing(clone: WorkingTree) -> None:
+    arguments = ("--cores", "1")
+    study = "resources/studies/koerner2026.yaml"
+    printed = clone.snakemake(*arguments, study=study, check=False)
+    assert "multi-simlex/translation.csv: no such lexicon; put it there or correct" in printed
+    assert "(26 more not in place)" in printed
+    assert not list(Path(clone.root).glob("results/*/*"))
+    assert "Error in rule" not in printed
