@@ -10,9 +10,9 @@ from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.states import check_tokenizer, states_from_file
 from glossogenesis.patching.translation import (
-    AnswerWords,
     Decode,
     PatchingPlan,
     layers_of,

@@ -7,6 +7,7 @@ the tokenizer. An interrupted run goes on where it last kept its state under `--
 from pathlib import Path
 
 import torch
+
 from glossogenesis.config.pretrain import FileText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.models.loading import resolve_device

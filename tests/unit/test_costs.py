@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
 from glossogenesis import costs
 from glossogenesis.config.pretrain import ModelSize, PretrainSettings
 from glossogenesis.config.study import load_study
 from tiny_study import tiny_study
-from transformers import AutoModelForCausalLM, LlamaConfig
 
 STUDIES = Path(__file__).parents[2] / "resources" / "studies"
 

@@ -1,4 +1,4 @@
-"""Checks before a run: what stops a plan, what only stops a run, and what is not asked for again."""
+"""Checks before a run: what stops a plan, what stops only a run, what is not asked for again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from glossogenesis import preflight
 from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
@@ -42,7 +43,9 @@ def test_a_study_may_be_planned_before_its_files_are_there(tmp_path: Path) -> No
     study = tiny_study(tmp_path)
     (tmp_path / "lexicon.tsv").unlink()
     preflight.check(study)
-    with pytest.raises(StudyError, match=r"lexicon.tsv: no such lexicon; .* \(2 more not in place\)"):
+    with pytest.raises(
+        StudyError, match=r"lexicon.tsv: no such lexicon; .* \(2 more not in place\)"
+    ):
         preflight.check_files(study, tmp_path / "results")
 
 
@@ -63,7 +66,7 @@ def test_checkpoints_already_taken_up_are_not_asked_for(tmp_path: Path, weights:
     [
         (
             lambda s: s["concepts"].update(start_layers=[0, 2]),
-            r"`concepts.start_layers` names layer 2, but the last of model 'small' is 1; layers are",
+            r"`concepts.start_layers` names layer 2, but the last of model 'small' is 1; layers",
         ),
         (
             lambda s: s["concepts"].update(figure_start_layer=5),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.provenance import code_digest, file_digest

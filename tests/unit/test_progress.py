@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from glossogenesis import progress as module
 from glossogenesis.progress import progress
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from transformers import PreTrainedTokenizerFast
+
 from tiny_models import tiny_model
 from tiny_study import tiny_lexicon
 from tiny_tokenizers import word_level
-from transformers import PreTrainedTokenizerFast
 
 
 def save_tiny_checkpoint(folder: Path, *, extra_words: str = "") -> Path:

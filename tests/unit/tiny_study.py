@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from glossogenesis.config.study import Study, load_study
 
 WORDS = """\

@@ -36,9 +36,7 @@ def across_quotes(lines: Sequence[str], size: int = 400) -> Tokenizer:
     """Byte pairs between spaces, so that a word can merge with the quotes around it."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "isolated")
-    trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=["<unk>"], show_progress=False
-    )
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=["<unk>"], show_progress=False)
     tokenizer.train_from_iterator(lines, trainer)
     return tokenizer
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.config.study import load_study
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 

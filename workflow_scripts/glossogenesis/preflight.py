@@ -1,8 +1,8 @@
 """Checks of a whole study before anything expensive starts.
 
-`check` looks for mistakes in the study itself and runs whenever the workflow is planned; a study may
-be planned before its lexicon and checkpoints are in place. `check_files` looks at those too and runs
-before the first job. Neither loads a model or reaches the network.
+`check` looks for mistakes in the study itself and runs whenever the workflow is planned; a study
+may be planned before its lexicon and checkpoints are in place. `check_files` looks at those too and
+runs before the first job. Neither loads a model or reaches the network.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def absent(study: Study, results: Path) -> str | None:
 
 
 def check_files(study: Study, results: Path) -> None:
-    """Check that a study's files are in place and whole; StudyError names the first and the mend."""
+    """Check that a study's files are in place and whole; StudyError names the first that is not."""
     if missing := absent(study, results):
         raise StudyError(missing)
     for row, folder in _local_checkpoints(study, results):

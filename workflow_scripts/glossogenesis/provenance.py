@@ -63,7 +63,7 @@ class Provenance:
 
 
 def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
-    """Read the provenance in a file's metadata; StudyError where it has none or another version's."""
+    """Read the provenance in a file's metadata; StudyError where it has none of this version."""
     if METADATA_KEY not in entries:
         raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
     try:

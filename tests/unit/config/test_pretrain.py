@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from glossogenesis.config.pretrain import PretrainSettings
 from pydantic import ValidationError
+
+from glossogenesis.config.pretrain import PretrainSettings
 
 GOOD: dict[str, Any] = {
     "text": {"kind": "demo", "phases": {1: {"pairs": "pivot"}, 2: {"pairs": "all"}}},

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+
 from glossogenesis.config.schema import SCHEMA_FILE, schema_text, study_schema
 
 REPOSITORY = Path(__file__).parents[3]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
 
@@ -61,15 +62,24 @@ def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
     [
         ("", r"empty; its first line names the columns model, checkpoint"),
         (HEADER, r"holds no checkpoint; add a row"),
-        (HEADER.replace("\t", ","), r"no column 'model'; the first line names .* separated by tabs"),
+        (
+            HEADER.replace("\t", ","),
+            r"no column 'model'; the first line names .* separated by tabs",
+        ),
         ("model\tstep\tsource\n", r"no column 'checkpoint'"),
-        (HEADER.replace("phase", "stage"), r"unknown column 'stage'; columns are model, checkpoint"),
+        (
+            HEADER.replace("phase", "stage"),
+            r"unknown column 'stage'; columns are model, checkpoint",
+        ),
         (HEADER.replace("subfolder", "step"), r"column 'step' stands twice; remove one"),
         (HEADER + "m\tc\tten\t\t\ta/b\n", r"line 2: column 'step': 'ten': Input should be a valid"),
         (HEADER + "m\tc\t-1\t\t\ta/b\n", r"line 2: column 'step': '-1': .*greater than or equal"),
         (HEADER + "\nm\tc\t1\t\t0\ta/b\n", r"line 3: column 'phase': '0'"),
         (HEADER + "m\tc\t1\n", r"line 2: column 'source': fill the cell"),
-        (HEADER + "a/b\tc\t1\t\t\ta/b\n", r"line 2: column 'model': 'a/b': names become parts of p"),
+        (
+            HEADER + "a/b\tc\t1\t\t\ta/b\n",
+            r"line 2: column 'model': 'a/b': names become parts of p",
+        ),
         (HEADER + "m\t../c\t1\t\t\ta/b\n", r"line 2: column 'checkpoint': '../c': names become"),
         (HEADER + "m\tc\t1\t\t\ta/b\t\t\t\n", r"line 2: 9 cells for 8 columns; remove a tab"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.config.source_pairs import pair_name, seen_pairs, source_pairs
 from glossogenesis.config.study import Study, load_study
 from glossogenesis.errors import StudyError

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from glossogenesis.config import stage_settings
 from glossogenesis.config.study import Study, load_study
 from tiny_study import replace, tiny_study
@@ -57,7 +58,9 @@ def test_a_checkpoint_added_changes_no_slice(tmp_path: Path) -> None:
     """Aggregates take the sheet itself as an input; no other stage may see it."""
     before = slices(tiny_study(tmp_path))
     study = tiny_study(tmp_path)
-    replace(tmp_path / "sheet.tsv", "local\tlate", "local\tadded\t15\t\t1\t./added\t\t\nlocal\tlate")
+    replace(
+        tmp_path / "sheet.tsv", "local\tlate", "local\tadded\t15\t\t1\t./added\t\t\nlocal\tlate"
+    )
     assert slices(load_study(study.file)) == before
 
 

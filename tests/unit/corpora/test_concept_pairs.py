@@ -1,4 +1,4 @@
-"""Which concepts meet: no shared first token, no shared demonstration, even use, one draw a seed."""
+"""Which concepts meet: no first token or demonstration shared, even use, one draw a seed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections import Counter
 
 import pytest
+
 from glossogenesis.corpora.concept_pairs import ItemSelection, colliding_pairs, select_items
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.errors import StudyError
@@ -107,7 +108,8 @@ def test_demonstrations_share_no_word_with_the_concepts_asked_for() -> None:
 
 def test_too_few_concepts_to_demonstrate() -> None:
     with pytest.raises(
-        StudyError, match=r"`concepts.few_shot`: 10 demonstrations asked for, but only [89] concepts"
+        StudyError,
+        match=r"`concepts.few_shot`: 10 demonstrations asked for, but only [89] concepts",
     ):
         draw(few_shot=10)
 

@@ -4,6 +4,7 @@ from itertools import islice
 
 import pytest
 
+from glossogenesis.corpora.demo.glossary import ENTRIES
 from glossogenesis.corpora.demo.monolingual import (
     check_templates,
     group_by_category,
@@ -47,6 +48,7 @@ def mixture(**changes) -> PhaseMixture:
         "pivot": "en",
         "pivot_only": True,
         "monolingual": 0.3,
+        "glossary": 0.0,
         "copying": 0.25,
         "copying_languages": ("en",),
         "lines": (4, 6),
@@ -138,6 +140,30 @@ def test_synonyms_and_homographs_occur():
         assert f'{ENDONYMS[code]}: "homograph" - English: "enword1"' in found.text
 
 
+def test_glossaries_put_translations_directly_after_words():
+    drawn = documents(800, monolingual=0.2, glossary=0.5)
+    glossaries = [
+        document
+        for document in drawn
+        if document.text.split("\n")[0].count(" ") == 1
+        and document.text.split(" ")[0] in ENDONYMS.values()
+    ]
+    assert len(glossaries) / len(drawn) == pytest.approx(0.4, abs=0.05)
+    codes = {name: code for code, name in ENDONYMS.items()}
+    for document in glossaries:
+        header, *lines = document.text.splitlines()
+        source, target = (codes[name] for name in header.split(" "))
+        assert "en" in (source, target)
+        assert len(set(lines)) == len(lines) == ENTRIES
+        for line in lines:
+            shown, answer = line.split(" ")
+            assert any(
+                shown in entry.words[source]
+                and answer == (shown if source == target else entry.word(target))
+                for entry in CONCEPTS
+            )
+
+
 def test_running_text_keeps_to_one_category_and_language():
     groups = group_by_category(CONCEPTS)
     for language in ("en", "es", "ru", "fi", "ja"):
@@ -172,6 +198,7 @@ def test_a_lexicon_without_categories_has_running_text():
         ({"shares": {"es": 0.5, "ru": 0.5}}, "pairs with 'en'"),
         ({"copying_languages": ()}, "copying"),
         ({"lines": (4, 20)}, "20 lines"),
+        ({"monolingual": 1.0, "shares": {"en": 0.5, "sw": 0.5}}, "no sentences"),
         ({"shares": {"en": 0.5, "sw": 0.5}}, "'sw'"),
     ],
 )

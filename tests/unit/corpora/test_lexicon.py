@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.corpora.lexicon import Concept, read_lexicon
 from glossogenesis.errors import StudyError
 from tiny_study import tiny_lexicon

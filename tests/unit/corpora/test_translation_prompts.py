@@ -1,10 +1,12 @@
-"""Prompts to the character, their patched position, and tokenizers that do not keep quotes apart."""
+"""Prompts to the character, their patched position, and tokenizers that merge across quotes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import pytest
+from tokenizers import Tokenizer
+
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.corpora.translation_prompts import (
     answer_tokens,
@@ -14,7 +16,6 @@ from glossogenesis.corpora.translation_prompts import (
 )
 from glossogenesis.errors import StudyError
 from tiny_tokenizers import across_quotes, byte_level, encoder, with_ends, word_level
-from tokenizers import Tokenizer
 
 ENDONYMS = {"es": "Español", "fr": "Français", "ja": "日本語"}
 PAIR = ("es", "fr")
@@ -107,7 +108,9 @@ def test_answers_in_every_language() -> None:
 @pytest.mark.parametrize("template", ["$A </s>", "<s> $A </s>"])
 def test_texts_that_the_tokenizer_closes(template: str) -> None:
     closed = with_ends(word_level(LINES), template)
-    with pytest.raises(StudyError, match=r"ends every text with the special token \d+.*add_special"):
+    with pytest.raises(
+        StudyError, match=r"ends every text with the special token \d+.*add_special"
+    ):
         require_open_end(encoder(closed))
     require_open_end(encoder(with_ends(word_level(LINES), "<s> $A")))
     require_open_end(encoder(byte_level(LINES)))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
@@ -71,11 +72,14 @@ def test_changed_files_are_named(folder: Path, tmp_path: Path) -> None:
     describe(folder).write(path)
     weights.write_bytes(weights.read_bytes()[:-8])
     with pytest.raises(
-        StudyError, match=r"model.safetensors: \d+ bytes long, but .*manifest.json records \d+ bytes"
+        StudyError,
+        match=r"model.safetensors: \d+ bytes long, but .*manifest.json records \d+ bytes",
     ):
         CheckpointManifest.read(path)
     weights.unlink()
-    with pytest.raises(StudyError, match=r"model.safetensors: missing.*--forcerun fetch_checkpoint"):
+    with pytest.raises(
+        StudyError, match=r"model.safetensors: missing.*--forcerun fetch_checkpoint"
+    ):
         CheckpointManifest.read(path)
 
 
@@ -91,7 +95,9 @@ def test_other_files_are_no_manifests(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     for content in ({"model": "m"}, [1, 2]):
         write_json(path, content)
-        with pytest.raises(StudyError, match=r"manifest.json: not a checkpoint manifest; delete it"):
+        with pytest.raises(
+            StudyError, match=r"manifest.json: not a checkpoint manifest; delete it"
+        ):
             CheckpointManifest.read(path)
 
 

@@ -71,7 +71,7 @@ def concept(number):
     )
 
 
-CONCEPTS = tuple(concept(number) for number in range(8))
+CONCEPTS = tuple(concept(number) for number in range(12))
 
 
 def settings_of(content=SETTINGS, **changes):
@@ -208,7 +208,7 @@ def test_a_state_of_other_settings_is_not_resumed(tmp_path, finished):
     assert digests(tmp_path) == digests(finished[0])
 
 
-def test_a_word_keeps_its_tokens_between_quotes_and_in_sentences():
+def test_no_token_joins_a_word_with_a_quote_beside_it():
     codes = ["en", "es", "ja", "ru", "fi", "zh"]
     lexicon = read_lexicon(
         LEXICON, format="tsv", languages=[*codes, "sw"], pos=("noun", "verb", "adjective")

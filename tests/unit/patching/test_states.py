@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+
 from glossogenesis.errors import StudyError
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.states import (
@@ -91,7 +92,7 @@ def test_another_tokenizer_is_refused() -> None:
     prompts = Provenance("prompts", "s", {}, {}, "", libraries={}, facts={"tokenizer_digest": "34"})
     with pytest.raises(
         StudyError,
-        match=r"manifest.json: checkpoint 'late' has another tokenizer than the first checkpoint of "
-        r"model 'm'.*give it another model name in the sheet",
+        match=r"manifest.json: checkpoint 'late' has another tokenizer than the first checkpoint "
+        r"of model 'm'.*give it another model name in the sheet",
     ):
         check_tokenizer(manifest, prompts, Path("manifest.json"))

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import atomic_path, read_json, write_json, write_text
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import METADATA_KEY, Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table

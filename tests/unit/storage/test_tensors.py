@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.tensors import read_provenance, read_tensors, write_tensors
-from safetensors.torch import save_file
 
 ORIGIN = Provenance("states", "demo", {}, {}, "ab", libraries={}, facts={"concepts": ["cat"]})
 TENSORS = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.text import read_text
 

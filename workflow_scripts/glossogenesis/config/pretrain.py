@@ -22,14 +22,17 @@ class DemoPhase(Section):
     """Language pairs of translation documents: those with the pivot language, or all."""
     monolingual: Share = 0.1
     """Share of documents that are running text in one language."""
+    glossary: Share = 0.3
+    """Share of the other documents that are glossaries, lines of a word and its translation; the
+    rest are few-shot translation documents."""
     copying: Share = 0.2
-    """Share of the other documents whose two languages are the same."""
+    """Share of these documents, of either kind, whose two languages are the same."""
     copying_languages: Literal["pivot", "all"] = "all"
     """Whether copying documents are in the pivot language alone or in every language."""
 
 
 class DemoText(Section):
-    """Text generated from the lexicon: running text and few-shot translation documents."""
+    """Text generated from the lexicon: running text, glossaries and few-shot translations."""
 
     kind: Literal["demo"] = "demo"
     pivot: LanguageCode = "en"
@@ -37,7 +40,7 @@ class DemoText(Section):
     phases: Annotated[dict[Phase, DemoPhase], Field(min_length=1)]
     """The mixture of each phase, by its number."""
     lines: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] = (6, 6)
-    """Fewest and most lines of a translation document."""
+    """Fewest and most lines of a few-shot document."""
     synonyms: Share = 0.15
     """How often a word that has synonyms is replaced by one of them."""
 

@@ -1,7 +1,7 @@
 """The JSON schema of a study file, by which editors complete keys and mark mistakes.
 
-`python -m glossogenesis.config.schema` writes it to `resources/study.schema.json`; a study names it in
-its first line: `# yaml-language-server: $schema=...`.
+`python -m glossogenesis.config.schema` writes it to `resources/study.schema.json`; a study names it
+in its first line: `# yaml-language-server: $schema=...`.
 """
 
 from __future__ import annotations

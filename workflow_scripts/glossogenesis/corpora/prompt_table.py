@@ -65,8 +65,8 @@ def build_prompts(
 ) -> PromptTable:
     """Draw items and make their source and target prompts.
 
-    Source prompts: every source concept in every source pair, and in every measured pair for the
-    setting `src_unpatched`. Target prompts: every item in every measured pair. Every prompt's
+    Source prompts: every source concept in every source pair. Target prompts: every item in every
+    measured pair. Every prompt's
     tokens are checked; StudyError as in `require_open_end`, `tokenise_prompt`, `answer_tokens` and
     `select_items`.
     """
@@ -101,11 +101,10 @@ def build_prompts(
             **extra,
         }
 
-    all_source_pairs = list(dict.fromkeys([*source_pairs, *measured_pairs]))
     sources = {item.source: item.source_few_shot for item in selection.items}
     rows = [
         row(concept, pair, shots, role="source", item=None, source_concept=concept)
-        for pair in all_source_pairs
+        for pair in source_pairs
         for concept, shots in sources.items()
     ]
     rows += [

@@ -1,4 +1,4 @@
-"""Train a byte-level BPE tokenizer whose tokens never join a word with what stands around it."""
+"""Train a byte-level BPE tokenizer whose tokens never join a word with a quote beside it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,20 @@ _OWN_SCRIPT = r"\p{Han}\p{Hiragana}\p{Katakana}ー"
 PIECES = "|".join(
     (
         r"\p{N}",
-        r"\p{Han}+",
-        r"\p{Hiragana}+",
-        r"[\p{Katakana}ー]+",
-        rf"[[\p{{L}}\p{{M}}]&&[^{_OWN_SCRIPT}]]+",
-        r"[^\p{L}\p{M}\p{N}]+",
+        r" ?\p{Han}+",
+        r" ?\p{Hiragana}+",
+        r" ?[\p{Katakana}ー]+",
+        rf" ?[[\p{{L}}\p{{M}}]&&[^{_OWN_SCRIPT}]]+",
+        r"\n",
+        r"[^\p{L}\p{M}\p{N}\n]+(?= )",
+        r"[^\p{L}\p{M}\p{N}\n]+",
     )
 )
-"""Pieces within which bytes may merge: a digit, a run of letters, or a run of anything else.
+"""Pieces within which bytes may merge: a digit, a run of letters with a space before it, a line
+break, or a run of anything else, which leaves its last space to the piece after it.
 
-Quotes and spaces are never in a token with letters, so a word has the same tokens in a sentence as
-between quotes. Han, Hiragana and Katakana end each other's runs, as Japanese has no spaces.
+A quote is never in a token with letters, so a word has the same tokens between quotes whatever
+stands around them. Han, Hiragana and Katakana end each other's runs, as Japanese has no spaces.
 """
 
 

@@ -47,6 +47,7 @@ def demo_source(
             pivot=text.pivot,
             pivot_only=phase.pairs == "pivot",
             monolingual=phase.monolingual,
+            glossary=phase.glossary,
             copying=phase.copying,
             copying_languages=copying,
             lines=text.lines,

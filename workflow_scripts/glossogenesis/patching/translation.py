@@ -71,7 +71,7 @@ def patch_translations(
 ) -> pl.DataFrame:
     """Run and score every setting of every measured pair of a prompt table.
 
-    Pairs without patched settings are measured unpatched. Returns rows of `PATCHING_SCHEMA`, in the
+    Pairs without patched settings have `tgt_unpatched` alone. Returns rows of `PATCHING_SCHEMA`, in the
     order of the prompt table's pairs. Raises RuntimeError where an identity that must hold on any
     model fails (see `check_identities`).
     """
@@ -86,18 +86,25 @@ def patch_translations(
     targets = prompts.filter(pl.col("role") == "target")
     groups = targets.partition_by(["input_language", "output_language"], maintain_order=True)
     frames = []
-    with progress(total=2 * targets.height, label="patched prompts", unit="prompt") as bar:
+    runs = sum(group.height * (2 if _name(group) in plan.source_pairs else 1) for group in groups)
+    with progress(total=runs, label="patched prompts", unit="prompt") as bar:
         for group in groups:
             pair = (group["input_language"][0], group["output_language"][0])
-            sources = _source_rows(prompts, pair, group)
             scorer = PairScorer(pair, group, words, answer)
-            frames.append(_unpatched_sources(anatomy, sources, plan, scorer, bar.update))
-            frames.extend(_targets(anatomy, group, sources, states, plan, scorer, bar.update))
+            if _name(group) in plan.source_pairs:
+                sources = _source_rows(prompts, pair, group)
+                frames.append(_unpatched_sources(anatomy, sources, plan, scorer, bar.update))
+            frames.extend(_targets(anatomy, group, states, plan, scorer, bar.update))
     return pl.concat(frames)
 
 
+def _name(group: pl.DataFrame) -> str:
+    """The name of the language pair that a group of prompts has."""
+    return f"{group['input_language'][0]}-{group['output_language'][0]}"
+
+
 def _source_rows(prompts: pl.DataFrame, pair: LanguagePair, group: pl.DataFrame) -> pl.DataFrame:
-    """The source prompts of a pair, one for each item of the pair's target prompts, in its order."""
+    """The source prompts of a pair, one for each item of its target prompts, in their order."""
     sources = prompts.filter(
         (pl.col("role") == "source")
         & (pl.col("input_language") == pair[0])
@@ -165,14 +172,13 @@ def _unpatched_sources(
 def _targets(
     anatomy: Anatomy,
     group: pl.DataFrame,
-    sources: pl.DataFrame,
     states: SourceStates,
     plan: PatchingPlan,
     scorer: PairScorer,
     on_batch: Callable[[int], object],
 ) -> list[pl.DataFrame]:
     """Rows of `tgt_unpatched` and of every patched setting of one target pair."""
-    source_tokens = pad_token_ids(sources["answer_tokens"].to_list())
+    source_tokens = pad_token_ids(group["source_answer_tokens"].to_list())
     target_tokens = pad_token_ids(group["answer_tokens"].to_list())
     interest = torch.cat([source_tokens, target_tokens], dim=1)
     split = source_tokens.shape[1]

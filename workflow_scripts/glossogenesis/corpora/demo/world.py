@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from glossogenesis.corpora.demo.glossary import ENTRIES, glossary_document
 from glossogenesis.corpora.demo.monolingual import (
     check_templates,
     group_by_category,
@@ -24,15 +25,17 @@ SENTENCES = (3, 5)
 class PhaseMixture:
     """What one phase of the demo world is made of.
 
-    `shares` are the languages' shares (they need not add up to 1); `pivot_only` limits translation
-    to pairs with `pivot`; `monolingual` is a share of all documents and `copying`, same-language
-    documents, of the others; `copying_languages` lists the languages that copy.
+    `shares` are the languages' shares (they need not add up to 1). `pivot_only` limits bilingual
+    documents to pairs with `pivot`. `monolingual` is a share of all documents. Of the others,
+    `glossary` is the share of glossaries, the rest being few-shot documents, and `copying` that of
+    documents whose two languages are the same, one of `copying_languages`.
     """
 
     shares: Mapping[str, float]
     pivot: str
     pivot_only: bool
     monolingual: float
+    glossary: float
     copying: float
     copying_languages: tuple[str, ...]
     lines: tuple[int, int]
@@ -62,10 +65,11 @@ def check_mixture(mixture: PhaseMixture, concepts: Sequence[Concept], phase: int
             f"phase {phase} has copying documents in no language with a share; set "
             "`copying_languages: all` or `copying: 0`"
         )
-    if len(concepts) < mixture.lines[1]:
+    needed = max(mixture.lines[1], ENTRIES if mixture.glossary > 0 else 0)
+    if len(concepts) < needed:
         raise StudyError(
-            f"translation documents of {mixture.lines[1]} lines need as many concepts, and the "
-            f"lexicon gives {len(concepts)}; raise `lexicon.limit` or lower `text.lines`"
+            f"translation documents of {needed} lines need as many concepts, and the lexicon gives "
+            f"{len(concepts)}; raise `lexicon.limit`, or lower `text.lines` and set `glossary: 0`"
         )
     if mixture.monolingual > 0:
         check_templates(languages)
@@ -87,13 +91,24 @@ def demo_documents(
             sentences = rng.randint(*SENTENCES)
             yield monolingual_document(rng, groups, language, sentences, mixture.synonyms)
         else:
-            pair = draw_pair(rng, mixture)
-            lines = rng.randint(*mixture.lines)
-            yield translation_document(rng, concepts, pair, endonyms, lines, mixture.synonyms)
+            yield _bilingual_document(rng, mixture, concepts, endonyms)
+
+
+def _bilingual_document(
+    rng: random.Random,
+    mixture: PhaseMixture,
+    concepts: Sequence[Concept],
+    endonyms: Mapping[str, str],
+) -> Document:
+    pair = draw_pair(rng, mixture)
+    if rng.random() < mixture.glossary:
+        return glossary_document(rng, concepts, pair, endonyms, mixture.synonyms)
+    lines = rng.randint(*mixture.lines)
+    return translation_document(rng, concepts, pair, endonyms, lines, mixture.synonyms)
 
 
 def draw_pair(rng: random.Random, mixture: PhaseMixture) -> tuple[str, str]:
-    """Draw the languages of a translation document, each language by its share."""
+    """Draw the languages of a bilingual document, each language by its share."""
     if rng.random() < mixture.copying:
         language = _draw_language(rng, mixture, mixture.copying_languages)
         return language, language
