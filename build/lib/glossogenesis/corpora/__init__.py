@@ -1,1 +1,0 @@
-"""Words, prompts and text: what models read."""

@@ -1,1 +1,0 @@
-"""The demo world: a small multilingual corpus with known contents."""

@@ -1,1 +1,0 @@
-"""Intervals and tests over the tables that a study writes."""

@@ -1,1 +1,0 @@
-"""Artifacts on disk: atomic writes, and provenance in each file's own metadata."""
