@@ -79,7 +79,11 @@ def local_files(location: CheckpointLocation, *, weights: bool = True) -> LocalC
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """SHA-256 over the names and bytes of the tokenizer files in `folder`, in order of name.
+    """SHA-256 over the names and bytes of the files that decide how `folder` tokenises text.
+
+    That is `tokenizer.json` where there is one: the settings files beside it change with the version
+    of transformers that saved them, while the tokens stay the same. Else it is all files in order of
+    name.
 
     Raises:
         StudyError: the folder holds none.
@@ -88,6 +92,8 @@ def tokenizer_digest(folder: Path) -> str:
     found = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
     if not found:
         raise StudyError(f"{folder}: holds no tokenizer file such as tokenizer.json; add one")
+    if (folder / "tokenizer.json") in found:
+        found = [folder / "tokenizer.json"]
     for path in found:
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode())
