@@ -6,6 +6,7 @@ Every setting, start layer and target pair of one checkpoint, from one load of i
 from typing import Any
 
 import polars as pl
+
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model, load_tokenizer

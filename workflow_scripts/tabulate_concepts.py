@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows

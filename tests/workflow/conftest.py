@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from working_tree import WorkingTree, copy_of_repository
 
 

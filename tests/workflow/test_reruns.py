@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from working_tree import ADDED_ROW, WorkingTree
 
 pytestmark = pytest.mark.slow
@@ -48,7 +49,9 @@ def test_changed_expression_plans_its_stage_and_what_follows(tree: WorkingTree):
 
 def test_changed_writer_plans_nothing(tree: WorkingTree):
     tree.edit(
-        "workflow_scripts/glossogenesis/storage/tables.py", 'compression="zstd"', 'compression="lz4"'
+        "workflow_scripts/glossogenesis/storage/tables.py",
+        'compression="zstd"',
+        'compression="lz4"',
     )
     assert tree.planned() == {}
 

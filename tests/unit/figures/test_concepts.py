@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib.text import Text
+
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.concept_frames import (
     Languages,
@@ -28,7 +30,6 @@ from glossogenesis.figures.concepts import (
     setting_names,
 )
 from glossogenesis.patching.scoring import OUTCOMES
-from matplotlib.text import Text
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 LANGUAGES = Languages(

@@ -7,6 +7,9 @@ from pathlib import Path
 import matplotlib
 import polars as pl
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
 from glossogenesis.figures.checkpoint_axis import (
     draw_training_axis,
     even_places,
@@ -22,8 +25,6 @@ from glossogenesis.figures.style import (
     paper_style,
     save_figure,
 )
-from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 DATA = pl.DataFrame({"language": ["es", "ja"], "value": [0.1, 1 / 3]})
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from glossogenesis.patching.scoring import (
     OUTCOMES,
     Outcome,
@@ -11,8 +14,6 @@ from glossogenesis.patching.scoring import (
     classify_outcome,
     is_correct,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 @pytest.mark.parametrize(

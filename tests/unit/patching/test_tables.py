@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.scoring import OUTCOMES

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
 from glossogenesis.statistics.intervals import (
     Bootstrap,
     bootstrap_ratios,
@@ -11,9 +15,6 @@ from glossogenesis.statistics.intervals import (
     paired_difference,
     wilson_interval,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
 
 @pytest.mark.parametrize(

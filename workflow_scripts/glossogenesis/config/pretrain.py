@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -74,15 +73,6 @@ class FileText(Section):
         """Every text file, each once, as written in the study."""
         groups = (group for phases in self.files.values() for group in phases.values())
         return tuple(dict.fromkeys(path for group in groups for path in group))
-
-    def resolved(self, resolve: Callable[[str], str]) -> FileText:
-        """Return the same text with every path passed through `resolve`."""
-        return FileText(
-            files={
-                language: {phase: tuple(map(resolve, group)) for phase, group in phases.items()}
-                for language, phases in self.files.items()
-            }
-        )
 
 
 class ModelSize(Section):

@@ -81,9 +81,9 @@ def local_files(location: CheckpointLocation, *, weights: bool = True) -> LocalC
 def tokenizer_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of the files that decide how `folder` tokenises text.
 
-    That is `tokenizer.json` where there is one: the settings files beside it change with the version
-    of transformers that saved them, while the tokens stay the same. Else it is all files in order of
-    name.
+    That is `tokenizer.json` where there is one: the settings files beside it change with the
+    version of transformers that saved them, while the tokens stay the same. Else it is all files in
+    order of name.
 
     Raises:
         StudyError: the folder holds none.

@@ -10,8 +10,8 @@ import polars as pl
 from torch import Tensor
 
 from glossogenesis.corpora.lexicon import Concept, Lexicon
-from glossogenesis.patching.scoring import Words, classify_outcome
 from glossogenesis.patching.rows import PATCHING_SCHEMA
+from glossogenesis.patching.scoring import Words, classify_outcome
 
 LanguagePair = tuple[str, str]
 
