@@ -33,8 +33,11 @@ def main() -> None:
     accuracy = rows_of_model(arguments.accuracy, settings["model"])
     patched = outcomes["start_layer"].is_not_null().any()
     start_layer = start_layer_of(settings, accuracy) if patched else None
-    data = outcome_frame(outcomes, start_layer, arguments.panels, arguments.setting)
-    save_figure(plot_outcomes(data, languages_of(settings)), stem_of(arguments.output), data)
+    languages = languages_of(settings)
+    data = outcome_frame(
+        outcomes, start_layer, arguments.panels, arguments.setting, languages.unseen
+    )
+    save_figure(plot_outcomes(data, languages), stem_of(arguments.output), data)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,9 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
     accuracy = rows_of_model(arguments.table, settings["model"])
-    data = start_layer_frame(accuracy, arguments.panels, arguments.setting)
-    save_figure(plot_start_layers(data, languages_of(settings)), stem_of(arguments.output), data)
+    languages = languages_of(settings)
+    data = start_layer_frame(accuracy, arguments.panels, arguments.setting, languages.unseen)
+    save_figure(plot_start_layers(data, languages), stem_of(arguments.output), data)
 
 
 if __name__ == "__main__":

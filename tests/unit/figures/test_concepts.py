@@ -195,6 +195,14 @@ def test_start_layers_have_a_line_a_checkpoint_and_a_level_without_patch() -> No
     assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "32.8k", "262k", "2.1M"]
 
 
+def test_pairs_with_an_unseen_language_are_not_pooled() -> None:
+    accuracy, _ = tables()
+    alone = start_layer_frame(accuracy.filter(pl.col("input_language") != "ja"))
+    assert start_layer_frame(accuracy, unseen=("ja",)).equals(alone)
+    only_unseen = accuracy.filter(input_language="ja")
+    assert not start_layer_frame(only_unseen, unseen=("ja",)).is_empty()
+
+
 def test_start_layers_of_one_setting_have_a_panel_a_pair() -> None:
     frame = start_layer_frame(ACCURACY, "pair", "copy")
     assert frame["panel"].unique(maintain_order=True).to_list() == ["es→en", "ja→es", "ru→es"]

@@ -10,7 +10,7 @@ Every function raises a StudyError where the table has no rows for its figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -92,13 +92,13 @@ def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFram
     )
 
 
-def best_start_layer(accuracy: pl.DataFrame) -> int:
+def best_start_layer(accuracy: pl.DataFrame, unseen: Collection[str] = ()) -> int:
     """The start layer with the highest accuracy, pooled over target pairs, at the last checkpoint.
 
     It is chosen by the first patched setting that was run, in the order seen, tgt, en_en, copy; the
-    lowest of equals.
+    lowest of equals. Pairs are pooled as in `start_layer_frame`.
     """
-    rows = _translations(accuracy).filter(subset="all")
+    rows = _translations(accuracy, unseen).filter(subset="all")
     for setting in PATCHED[:-1]:
         pooled = _pool(rows.filter(setting=setting), ["start_layer"], "correct")
         if not pooled.is_empty():
@@ -153,17 +153,21 @@ def patched_frame(
 
 
 def start_layer_frame(
-    accuracy: pl.DataFrame, by: PanelBy = "setting", setting: str = "seen"
+    accuracy: pl.DataFrame,
+    by: PanelBy = "setting",
+    setting: str = "seen",
+    unseen: Collection[str] = (),
 ) -> pl.DataFrame:
     """Accuracy per start layer and checkpoint, a panel a setting or, of one `setting`, a pair.
 
-    Panels of settings pool the pairs of two different languages. Rows of `src_unpatched`
-    (start_layer null) say what the same concepts reach without a patch.
+    Panels of settings pool the pairs of two different languages, without those of the `unseen`
+    languages where there are others. Rows of `src_unpatched` (start_layer null) say what the same
+    concepts reach without a patch.
 
     Columns: panel (a setting, or `es→en`), setting, start_layer, checkpoint, step, tokens, phase,
     pairs, n, value, low, high.
     """
-    rows = _translations(accuracy).filter(subset="all")
+    rows = _translations(accuracy, unseen if by == "setting" else ()).filter(subset="all")
     patched = rows.filter(pl.col("start_layer").is_not_null(), pl.col("setting") != "self")
     reference = _of_same_pairs(rows.filter(setting="src_unpatched"), patched)
     pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
@@ -190,18 +194,23 @@ def start_layer_frame(
 
 
 def outcome_frame(
-    outcomes: pl.DataFrame, start_layer: int | None, by: PanelBy = "setting", setting: str = "seen"
+    outcomes: pl.DataFrame,
+    start_layer: int | None,
+    by: PanelBy = "setting",
+    setting: str = "seen",
+    unseen: Collection[str] = (),
 ) -> pl.DataFrame:
     """Share of each outcome per checkpoint, a panel a setting or, of one `setting`, a pair.
 
-    Panels of settings pool the pairs of two different languages. `outcomes` is the table
+    Panels of settings pool pairs as in `start_layer_frame`. `outcomes` is the table
     `concepts_outcomes` of one model; `start_layer` is that of the patched settings, None where only
     unpatched ones are wanted.
 
     Columns: panel, outcome, checkpoint, step, tokens, phase, pairs, n (answers of the panel),
     value, low, high.
     """
-    rows = _translations(outcomes).filter(pl.col("setting") != "self")
+    rows = _translations(outcomes, unseen if by == "setting" else ())
+    rows = rows.filter(pl.col("setting") != "self")
     chosen = rows.filter(pl.col("setting").is_in(UNPATCHED))
     if start_layer is not None:
         patched = rows.filter(start_layer=start_layer)
@@ -224,9 +233,16 @@ def outcome_frame(
     )
 
 
-def _translations(table: pl.DataFrame) -> pl.DataFrame:
-    """Rows of two different languages: copying is another task and would blur a pooled share."""
-    return table.filter(pl.col("input_language") != pl.col("output_language"))
+def _translations(table: pl.DataFrame, unseen: Collection[str]) -> pl.DataFrame:
+    """Rows of two different languages: copying is another task and would blur a pooled share.
+
+    So would languages that pretraining never saw; their pairs stay only where all are such.
+    """
+    rows = table.filter(pl.col("input_language") != pl.col("output_language"))
+    sides = (pl.col("input_language"), pl.col("output_language"))
+    seen = rows.filter(~pl.any_horizontal(side.is_in(sorted(unseen)) for side in sides))
+    is_patched = pl.col("start_layer").is_not_null()
+    return rows if seen.filter(is_patched).is_empty() else seen
 
 
 def _of_same_pairs(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

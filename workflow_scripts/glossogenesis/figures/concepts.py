@@ -196,7 +196,7 @@ def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
         for axes, panel in zip(panels, panel_names, strict=True):
             axes.set_title(_panel_title(panel, names))
             draw_stack(axes, data.filter(panel=panel), stops, looks)
-            draw_checkpoint_ticks(axes, stops, most=6)
+            draw_checkpoint_ticks(axes, stops, most=5)
         label_outer(panels, "share of answers")
         parts = [
             Patch(

@@ -68,4 +68,6 @@ def languages_of(settings: Mapping[str, Any]) -> Languages:
 def start_layer_of(settings: Mapping[str, Any], accuracy: pl.DataFrame) -> int:
     """The start layer to show: `start_layer` of the settings, or the best where it says `best`."""
     wanted = settings["start_layer"]
-    return best_start_layer(accuracy) if wanted == "best" else int(wanted)
+    if wanted == "best":
+        return best_start_layer(accuracy, languages_of(settings).unseen)
+    return int(wanted)

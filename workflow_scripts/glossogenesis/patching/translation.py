@@ -71,9 +71,9 @@ def patch_translations(
 ) -> pl.DataFrame:
     """Run and score every setting of every measured pair of a prompt table.
 
-    Pairs without patched settings have `tgt_unpatched` alone. Returns rows of `PATCHING_SCHEMA`, in the
-    order of the prompt table's pairs. Raises RuntimeError where an identity that must hold on any
-    model fails (see `check_identities`).
+    Pairs without patched settings have `tgt_unpatched` alone. Returns rows of `PATCHING_SCHEMA`, in
+    the order of the prompt table's pairs. Raises RuntimeError where an identity that must hold on
+    any model fails (see `check_identities`).
     """
     decoded: dict[tuple[int, ...], str] = {}
 
