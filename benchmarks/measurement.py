@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import threading
 import time
@@ -80,6 +81,7 @@ def peak_memory(device: torch.device) -> Iterator[list[float]]:
         yield peak
         peak[0] = (torch.cuda.max_memory_allocated() - before) / 1e6
         return
+    return_freed_memory()
     before_rss = resident_megabytes()
     done = threading.Event()
 
@@ -94,6 +96,13 @@ def peak_memory(device: torch.device) -> Iterator[list[float]]:
     finally:
         done.set()
         watcher.join()
+
+
+def return_freed_memory() -> None:
+    """Hand memory that was freed back to the system, or later work would seem to need none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def resident_megabytes() -> float:
