@@ -11,7 +11,8 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
-NAMES_OF_MODULES = {"yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}
+# Distributions of modules that are called otherwise; pydantic brings pydantic_core.
+NAMES_OF_MODULES = {"yaml": "pyyaml", "pydantic_core": "pydantic"}
 
 
 def normalised(name: str) -> str:
