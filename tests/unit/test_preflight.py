@@ -39,6 +39,22 @@ def test_good_study(tmp_path: Path) -> None:
     preflight.check_files(study, tmp_path / "results")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("\t0\t0\t1\tpretrain", "\t0\t0\t2\tpretrain", r"'start' has phase 2, but .* makes 1 of"),
+        ("\t8\t\t1\tpretrain", "\t8\t9\t1\tpretrain", r"'end' has tokens 9, but .* makes 32768 of"),
+    ],
+)
+def test_the_sheet_agrees_with_the_pretraining(
+    tmp_path: Path, old: str, new: str, expected: str
+) -> None:
+    tiny_study(tmp_path)
+    replace(tmp_path / "sheet.tsv", old, new)
+    with pytest.raises(StudyError, match=expected):
+        preflight.check(load_study(tmp_path / "study.yaml"))
+
+
 def test_a_study_may_be_planned_before_its_files_are_there(tmp_path: Path) -> None:
     study = tiny_study(tmp_path)
     (tmp_path / "lexicon.tsv").unlink()

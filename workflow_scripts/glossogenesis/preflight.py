@@ -17,6 +17,7 @@ from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import check_weights, read_config
+from glossogenesis.models.training_schedule import phase_of
 
 LAYER_KEYS = ("num_hidden_layers", "n_layer")
 """Names of the number of blocks in the `config.json` of the supported architectures."""
@@ -25,6 +26,7 @@ LAYER_KEYS = ("num_hidden_layers", "n_layer")
 def check(study: Study) -> None:
     """Check a study against its lexicon, where that is in place; StudyError names the mend."""
     _check_text_files(study)
+    _check_pretrained_facts(study)
     if study.settings.concepts is not None and study.settings.concepts.enabled:
         source_pairs(study)
         for name in dict.fromkeys(row.pretrained_by for row in study.sheet):
@@ -84,6 +86,25 @@ def _local_checkpoints(study: Study, results: Path) -> Iterator[tuple[Checkpoint
         manifest = results / "checkpoints" / row.model / row.checkpoint / "manifest.json"
         if not manifest.exists():
             yield row, Path(study.path(row.source)) / (row.subfolder or "")
+
+
+def _check_pretrained_facts(study: Study) -> None:
+    """The sheet's phases and tokens are those of the pretraining that saves the step."""
+    sheet = study.path(study.settings.checkpoints)
+    for row in study.sheet:
+        if row.pretrained_by is None:
+            continue
+        pretraining = study.settings.pretrain[row.pretrained_by]
+        facts = {
+            "phase": (row.phase, phase_of(pretraining, row.step)),
+            "tokens": (row.tokens, row.step * pretraining.tokens_per_step),
+        }
+        for column, (written, actual) in facts.items():
+            if written is not None and written != actual:
+                raise StudyError(
+                    f"{sheet}: checkpoint {row.checkpoint!r} has {column} {written}, but its "
+                    f"pretraining makes {actual} of step {row.step}; correct the cell"
+                )
 
 
 def _check_text_files(study: Study) -> None:

@@ -16,19 +16,10 @@ GOOD: dict[str, Any] = {
 }
 
 
-def test_phases_of_steps() -> None:
+def test_steps_and_tokens_are_counted_over_phases() -> None:
     settings = PretrainSettings.model_validate(GOOD)
-    assert [settings.phase_of(step) for step in (0, 1, 4, 5, 10)] == [1, 1, 1, 2, 2]
     assert settings.total_steps == 10
     assert settings.tokens_per_step == 32 * 128
-    with pytest.raises(ValueError, match="step 11 is beyond the last, 10"):
-        settings.phase_of(11)
-
-
-def test_short_contexts_come_first() -> None:
-    short = {"short_contexts": [{"context": 32, "steps": 2}, {"context": 64, "steps": 3}]}
-    settings = PretrainSettings.model_validate(GOOD | short)
-    assert [settings.context_at(step) for step in (1, 2, 3, 5, 6)] == [32, 32, 64, 64, 128]
 
 
 @pytest.mark.parametrize(

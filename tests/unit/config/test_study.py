@@ -153,24 +153,10 @@ def test_the_number_of_further_mistakes_is_given(tmp_path: Path) -> None:
         load_study(tmp_path / "study.yaml")
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "expected"),
-    [
-        (
-            "\t8\t\t1\tpretrain",
-            "\t4\t\t1\tpretrain",
-            r"'end' is step 4, which `pretrain.small.saved",
-        ),
-        ("\t0\t0\t1\tpretrain", "\t0\t0\t2\tpretrain", r"'start' has phase 2, but .* makes 1 of"),
-        ("\t8\t\t1\tpretrain", "\t8\t9\t1\tpretrain", r"'end' has tokens 9, but .* makes 32768 of"),
-    ],
-)
-def test_the_sheet_agrees_with_the_pretraining(
-    tmp_path: Path, old: str, new: str, expected: str
-) -> None:
+def test_a_step_of_the_sheet_is_one_that_its_pretraining_saves(tmp_path: Path) -> None:
     write_tiny_study(tmp_path)
-    replace(tmp_path / "sheet.tsv", old, new)
-    with pytest.raises(StudyError, match=expected):
+    replace(tmp_path / "sheet.tsv", "\t8\t\t1\tpretrain", "\t4\t\t1\tpretrain")
+    with pytest.raises(StudyError, match=r"'end' is step 4, which `pretrain.small.saved"):
         load_study(tmp_path / "study.yaml")
 
 

@@ -218,21 +218,3 @@ class PretrainSettings(Section):
     def tokens_per_step(self) -> int:
         """Tokens that a step is trained on."""
         return self.batch * self.context
-
-    def context_at(self, step: int) -> int:
-        """Tokens of a sequence in a step, counting steps from 1."""
-        end = 0
-        for short in self.short_contexts:
-            end += short.steps
-            if step <= end:
-                return short.context
-        return self.context
-
-    def phase_of(self, step: int) -> int:
-        """The phase in which a step is trained, counting steps from 1; step 0 is of phase 1."""
-        end = 0
-        for phase in sorted(self.steps):
-            end += self.steps[phase]
-            if step <= end:
-                return phase
-        raise ValueError(f"step {step} is beyond the last, {end}")

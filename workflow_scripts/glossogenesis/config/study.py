@@ -157,21 +157,6 @@ def _check_models(study: Study) -> None:
                 f"`pretrain.{name}.saved_steps` in {study.file} does not save; "
                 f"it saves {', '.join(map(str, saved))}"
             )
-        _check_pretrained_facts(row, settings.pretrain[name], sheet)
-
-
-def _check_pretrained_facts(row: Checkpoint, pretraining: PretrainSettings, sheet: str) -> None:
-    """The sheet's phase and tokens are those of the pretraining that saves the step."""
-    facts = {
-        "phase": (row.phase, pretraining.phase_of(row.step)),
-        "tokens": (row.tokens, row.step * pretraining.batch * pretraining.context),
-    }
-    for column, (written, actual) in facts.items():
-        if written is not None and written != actual:
-            raise StudyError(
-                f"{sheet}: checkpoint {row.checkpoint!r} has {column} {written}, but its "
-                f"pretraining makes {actual} of step {row.step}; correct the cell"
-            )
 
 
 def _check_languages(study: Study) -> None:

@@ -20,6 +20,7 @@ from glossogenesis.config.pretrain import OptimizerSettings, PretrainSettings
 from glossogenesis.models.muon import Muon
 from glossogenesis.models.pretraining_files import SavedStep, save_step, write_manifest
 from glossogenesis.models.pretraining_state import ResumeState
+from glossogenesis.models.training_schedule import phase_of
 from glossogenesis.models.training_text import TextSource, token_batches, tokenizer_from_text
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
@@ -138,7 +139,7 @@ class _Run:
         self.log.append(
             TrainedStep(
                 step=step,
-                phase=self.settings.phase_of(step),
+                phase=phase_of(self.settings, step),
                 context=batch.shape[1],
                 loss=loss.item(),
                 rate=self.settings.optimizer.rate * factor,
@@ -159,7 +160,7 @@ class _Run:
                 replace(self.provenance, checkpoint=str(step)),
                 step=step,
                 tokens=step * self.settings.tokens_per_step,
-                phase=self.settings.phase_of(step),
+                phase=phase_of(self.settings, step),
                 loss=_mean_loss(since) if since else None,
             )
         )

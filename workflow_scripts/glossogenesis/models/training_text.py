@@ -16,6 +16,7 @@ from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.corpora.text import Document, read_documents
 from glossogenesis.errors import StudyError
 from glossogenesis.models.tokenizer_training import train_tokenizer
+from glossogenesis.models.training_schedule import context_at
 
 TextSource = Callable[[int, random.Random], Iterator[Document]]
 """Given a phase and a random state, yields that phase's documents without end."""
@@ -146,7 +147,7 @@ def token_batches(
             step += 1
             of_step = list(islice(ids, settings.tokens_per_step))
             if step >= first_step:
-                yield torch.tensor(of_step).view(-1, settings.context_at(step))
+                yield torch.tensor(of_step).view(-1, context_at(settings, step))
 
 
 def _token_ids(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast) -> Iterator[int]:
