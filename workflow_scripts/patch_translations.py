@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.corpora.lexicon import read_lexicon
+from glossogenesis.corpora.prompt_table import answers_too_long
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
@@ -49,9 +50,15 @@ def main() -> None:
     def decode(token_ids: Any) -> str:
         return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))
 
+    prompts = tables.read_table(arguments.prompts)
+    too_long = answers_too_long(prompts, settings["max_new_tokens"])
+    print(
+        f"{too_long} of {prompts.height} prompts ask for a word of more than "
+        f"{settings['max_new_tokens']} tokens (`concepts.max_new_tokens`) and cannot be answered"
+    )
     rows: pl.DataFrame = patch_translations(
         loaded.anatomy,
-        tables.read_table(arguments.prompts),
+        prompts,
         states,
         words,
         decode,
@@ -71,6 +78,7 @@ def main() -> None:
         revision=manifest.commit,
         dtype=settings["dtype"],
         device=loaded.anatomy.device.type,
+        facts={"prompts_whose_answer_is_too_long": too_long},
     )
     tables.write_table(arguments.output, rows, provenance)
 

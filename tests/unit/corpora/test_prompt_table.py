@@ -9,7 +9,12 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA, PromptTable, build_prompts
+from glossogenesis.corpora.prompt_table import (
+    PROMPTS_SCHEMA,
+    PromptTable,
+    answers_too_long,
+    build_prompts,
+)
 from glossogenesis.errors import StudyError
 from tiny_study import LANGUAGES, tiny_lexicon
 from tiny_tokenizers import byte_level, encoder, with_ends, word_level
@@ -115,3 +120,14 @@ def test_a_closing_tokenizer_is_refused(lexicon: Lexicon) -> None:
     TOKENIZERS["closed"] = with_ends(word_level(LINES), "$A </s>")
     with pytest.raises(StudyError, match=r"ends every text with the special token"):
         build(lexicon, "closed")
+
+
+def test_answers_that_new_tokens_cannot_spell_are_counted(lexicon: Lexicon) -> None:
+    prompts = build(lexicon, "bytes").table
+    lengths = prompts["answer_length"]
+    assert answers_too_long(prompts, max(lengths)) == 0
+    assert answers_too_long(prompts, max(lengths) - 1) == (lengths == max(lengths)).sum() > 0
+    assert answers_too_long(prompts, 0) == prompts.height
+    shortest = prompts.row(lengths.arg_min(), named=True)
+    word = lexicon[shortest["concept"]].word(shortest["output_language"])
+    assert 1 <= shortest["answer_length"] <= len(word.encode())

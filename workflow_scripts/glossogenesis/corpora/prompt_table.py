@@ -13,6 +13,7 @@ from glossogenesis.corpora.lexicon import Lexicon
 from glossogenesis.corpora.translation_prompts import (
     Encode,
     LanguagePair,
+    answer_length,
     answer_tokens,
     require_open_end,
     tokenise_prompt,
@@ -31,6 +32,7 @@ PROMPTS_SCHEMA = pl.Schema(
         "position": pl.Int32(),  # index of the query word's last token
         "source_concept": pl.String(),  # of the item; the concept itself for source prompts
         "answer_tokens": pl.List(pl.Int32()),  # first tokens of the concept's answer
+        "answer_length": pl.Int32(),  # tokens of its usual word in the output language
         "source_answer_tokens": pl.List(pl.Int32()),  # and of the item's source concept
     }
 )
@@ -85,6 +87,11 @@ def build_prompts(
         seed=seed,
     )
     concepts = {concept.name: concept for concept in lexicon.concepts}
+    lengths = {
+        (concept.name, code): answer_length(concept.word(code), endonyms[code], encode)
+        for concept in lexicon.concepts
+        for code in outputs
+    }
 
     def row(concept: str, pair: LanguagePair, shots: Sequence[str], **extra: Any) -> dict[str, Any]:
         prompt = tokenise_prompt(
@@ -97,6 +104,7 @@ def build_prompts(
             "few_shot": list(shots),
             **asdict(prompt),
             "answer_tokens": sorted(first_tokens[concept][pair[1]]),
+            "answer_length": lengths[concept, pair[1]],
             "source_answer_tokens": sorted(first_tokens[extra["source_concept"]][pair[1]]),
             **extra,
         }
@@ -114,6 +122,11 @@ def build_prompts(
     ]
     table = pl.DataFrame(rows, schema=PROMPTS_SCHEMA)
     return PromptTable(table, _counts(lexicon, selection, table))
+
+
+def answers_too_long(prompts: pl.DataFrame, max_new_tokens: int) -> int:
+    """Return how many prompts ask for a word that so many new tokens cannot spell."""
+    return prompts.filter(pl.col("answer_length") > max_new_tokens).height
 
 
 def _item_columns(item: Item) -> dict[str, Any]:

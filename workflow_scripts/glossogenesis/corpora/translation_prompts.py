@@ -111,6 +111,12 @@ def first_answer_tokens(
     return frozenset(tokens)
 
 
+def answer_length(word: str, endonym: str, encode: Encode) -> int:
+    """Return the tokens that a word takes as an answer after the open quote."""
+    context = f'" - {endonym}: "'
+    return len(encode(context + word)) - len(encode(context))
+
+
 def _tokens_after_space(
     words: Sequence[str], context: str, context_ids: list[int], encode: Encode
 ) -> set[int]:
