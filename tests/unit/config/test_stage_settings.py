@@ -11,6 +11,7 @@ import pytest
 
 from glossogenesis.config import stage_settings
 from glossogenesis.config.study import Study, load_study
+from glossogenesis.corpora.lexicon import CONCEPTICON_COLUMNS, read_lexicon
 from tiny_study import replace, tiny_study
 
 
@@ -52,6 +53,42 @@ def test_a_key_changes_its_stages_alone(
 ) -> None:
     before, after = slices(tiny_study(tmp_path)), slices(tiny_study(tmp_path, change))
     assert {stage for stage in before if before[stage] != after[stage]} == changed
+
+
+@pytest.mark.parametrize("format", ["tsv", "concepticon"])
+def test_the_concepts_trained_on_are_those_tested(tmp_path: Path, format: str) -> None:
+    """Finnish is not trained on and lacks a word: a published list then has one concept less."""
+    study = tiny_study(
+        tmp_path,
+        lambda s: (
+            s["lexicon"].update(format=format, path="words.tsv", limit=None),
+            s["languages"]["fi"].update(share={}),
+            s["concepts"].update(settings=["tgt"]),
+        ),
+    )
+    columns = {"tsv": "concept\tpos\tcategory\thypernym", "concepticon": "CONCEPTICON_GLOSS"}
+    facts = {"tsv": "\tnoun\tanimal\tanimal", "concepticon": ""}
+    codes = list(study.settings.languages)
+    names = codes if format == "tsv" else [CONCEPTICON_COLUMNS[code] for code in codes]
+    lines = ["\t".join([columns[format], *names])]
+    for concept in ("cat", "dog", "owl"):
+        words = [f"{concept}{code}" for code in codes]
+        if concept == "dog" and format == "concepticon":
+            words[codes.index("fi")] = "-"
+        lines.append("\t".join([concept + facts[format], *words]))
+    path = tmp_path / "words.tsv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    trained = stage_settings.pretrain_settings(study, "small")["lexicon"]
+    tested = stage_settings.prompts_settings(study, "small")["lexicon"]
+    found = [
+        [concept.name for concept in read_lexicon(path, **settings).concepts]
+        for settings in (trained, tested)
+    ]
+    assert (
+        found[0]
+        == found[1]
+        == (["cat", "owl"] if format == "concepticon" else ["cat", "dog", "owl"])
+    )
 
 
 def test_a_checkpoint_added_changes_no_slice(tmp_path: Path) -> None:

@@ -48,7 +48,11 @@ def pretrain_settings(study: Study, name: str) -> Settings:
         },
     }
     if isinstance(pretraining.text, DemoText):
-        settings["lexicon"] = {**lexicon_settings(study), "languages": list(seen)}
+        settings["lexicon"] = lexicon_settings(study)
+        if study.settings.lexicon.format == "tsv":
+            # A language that is not trained on makes no difference here. In published lists it
+            # does: concepts that lack a word in any language of the study are left out.
+            settings["lexicon"]["languages"] = list(seen)
         settings["endonyms"] = {code: language.endonym for code, language in seen.items()}
     return settings
 
