@@ -1,7 +1,7 @@
 """The Muon optimizer in float32, for the matrices of a model's blocks.
 
-`torch.optim.Muon` orthogonalises in bfloat16, one matrix at a time; this one does it in float32, all
-matrices of one shape together.
+`torch.optim.Muon` orthogonalises in bfloat16, one matrix at a time; this one does it in float32,
+all matrices of one shape together.
 """
 
 from __future__ import annotations
