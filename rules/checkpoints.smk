@@ -29,17 +29,15 @@ rule pretrain_model:
     threads: 8
     resources:
         gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
-        mem_mb=memory_of("pretraining", "pretraining"),
-        runtime=runtime_of("pretraining", "pretraining"),
-        disk_mb=disk_of("pretraining", "pretraining"),
+        mem_mb=memory_of(costs.pretraining_cost, "pretraining"),
+        runtime=runtime_of(costs.pretraining_cost, "pretraining"),
+        disk_mb=disk_of(costs.pretraining_cost, "pretraining"),
         study=study.name,
         device=pretraining_device,
     params:
         script=program("pretrain_model"),
         code=code_digest("pretrain_model"),
-        settings=lambda wildcards: as_text(
-            stage_settings.pretrain_settings(study, wildcards.pretraining)
-        ),
+        settings=settings_of(stage_settings.pretrain_settings, "pretraining"),
         resume_dir=resume_dir,
     message:
         "Pretraining {wildcards.pretraining}"
@@ -62,14 +60,14 @@ rule fetch_checkpoint:
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=memory_of("checkpoint"),
-        runtime=runtime_of("checkpoint"),
-        disk_mb=disk_of("checkpoint"),
+        mem_mb=memory_of(costs.checkpoint_cost, "model"),
+        runtime=runtime_of(costs.checkpoint_cost, "model"),
+        disk_mb=disk_of(costs.checkpoint_cost, "model"),
         study=study.name,
     params:
         script=program("fetch_checkpoint"),
         code=code_digest("fetch_checkpoint"),
-        settings=settings_of("checkpoint", "model", "checkpoint"),
+        settings=settings_of(stage_settings.checkpoint_settings, "model", "checkpoint"),
         pretraining=lambda wildcards, input: [
             f"--pretraining {path}" for path in input.pretraining
         ],

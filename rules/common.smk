@@ -9,13 +9,14 @@ Nothing is computed here, and nothing heavy is imported.
 
 import json
 import os
+import re
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis import costs, preflight
-from glossogenesis.config import stage_settings
+from glossogenesis import costs, feature_costs, preflight
+from glossogenesis.config import feature_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
 from glossogenesis.config.study import check_study
 from glossogenesis.errors import StudyError
@@ -44,6 +45,10 @@ wildcard_constraints:
     model=NAME_PATTERN.strip("^$"),
     checkpoint=NAME_PATTERN.strip("^$"),
     pretraining=NAME_PATTERN.strip("^$"),
+    corpus=NAME_PATTERN.strip("^$"),
+    tokenizer=NAME_PATTERN.strip("^$"),
+    sae=NAME_PATTERN.strip("^$"),
+    layer="[0-9]+",
 
 
 def program(name):
@@ -56,9 +61,8 @@ def as_text(settings):
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
 
 
-def settings_of(stage, *wildcard_names):
-    """Return a param function: the slice `stage` of the study, for the wildcards of that name."""
-    slice_of = getattr(stage_settings, f"{stage}_settings")
+def settings_of(slice_of, *wildcard_names):
+    """Return a param function: a slice of the study, for the wildcards of that name."""
 
     def settings(wildcards):
         return as_text(slice_of(study, *(wildcards[name] for name in wildcard_names)))
@@ -66,32 +70,32 @@ def settings_of(stage, *wildcard_names):
     return settings
 
 
-def memory_of(stage, wildcard="model"):
+def memory_of(cost_of, *wildcard_names):
     """Return a resource function: memory in MB, half as much again at each retry."""
-    cost_of = getattr(costs, f"{stage}_cost")
 
     def memory(wildcards, attempt):
-        return cost_of(study, wildcards[wildcard]).requested_memory_mb(attempt)
+        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
+        return cost.requested_memory_mb(attempt)
 
     return memory
 
 
-def runtime_of(stage, wildcard="model"):
+def runtime_of(cost_of, *wildcard_names):
     """Return a resource function: minutes, doubled at each retry."""
-    cost_of = getattr(costs, f"{stage}_cost")
 
     def runtime(wildcards, attempt):
-        return cost_of(study, wildcards[wildcard]).runtime_minutes(attempt)
+        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
+        return cost.runtime_minutes(attempt)
 
     return runtime
 
 
-def disk_of(stage, wildcard="model"):
+def disk_of(cost_of, *wildcard_names):
     """Return a resource function: disk space in MB."""
-    cost_of = getattr(costs, f"{stage}_cost")
 
     def disk(wildcards):
-        return 100 + cost_of(study, wildcards[wildcard]).disk_bytes // 10**6
+        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
+        return 100 + cost.disk_bytes // 10**6
 
     return disk
 
@@ -114,7 +118,8 @@ def checkpoint_manifest(wildcards):
 
 def lexicon_input(wildcards):
     """Return the lexicon, or nothing where it is not in place yet; see `onstart`."""
-    return [study.lexicon_path] if os.path.exists(study.lexicon_path) else []
+    path = study.lexicon_path
+    return [path] if path is not None and os.path.exists(path) else []
 
 
 def pretraining_lexicon(wildcards):
@@ -137,13 +142,9 @@ def pretraining_device(wildcards):
 
 
 def resume_dir(wildcards, output):
-    """Return where an unfinished pretraining keeps its state: outputs are deleted before a rerun."""
-    manifest = Path(output.manifest)
-    return (
-        manifest.parents[2]
-        / "resume"
-        / manifest.parent.relative_to(manifest.parents[2])
-    )
+    """Return where unfinished training keeps its state: outputs are deleted before a rerun."""
+    folder = Path(output[0]).parent
+    return Path(results) / "resume" / os.path.relpath(folder, results)
 
 
 def checkpoint_inputs(wildcards):
@@ -152,19 +153,23 @@ def checkpoint_inputs(wildcards):
     return [f"<results>/pretraining/{name}/manifest.json"] if name else []
 
 
-def first_checkpoint_manifest(wildcards):
-    """Return the manifest of the model's first checkpoint in the sheet.
+def first_manifest_of(model):
+    """Return the manifest of a model's first checkpoint in the sheet.
 
-    Its tokenizer stands for the model's: a row added below changes no prompt.
+    Its tokenizer stands for the model's: a row added below changes no prompt and no corpus.
     """
-    first = study.checkpoints_of(wildcards.model)[0].checkpoint
-    return f"<results>/checkpoints/{wildcards.model}/{first}/manifest.json"
+    first = study.checkpoints_of(model)[0].checkpoint
+    return f"<results>/checkpoints/{model}/{first}/manifest.json"
+
+
+def first_checkpoint_manifest(wildcards):
+    """Return the manifest of the first checkpoint of the model that the wildcards name."""
+    return first_manifest_of(wildcards.model)
 
 
 def concepts_targets():
     """Return the tables and figures of the concepts study, none where it is not enabled."""
-    concepts = study.settings.concepts
-    if concepts is None or not concepts.enabled:
+    if not study.has_concepts:
         return []
     return [
         *expand(
@@ -173,6 +178,48 @@ def concepts_targets():
             format=["parquet", "csv"],
         ),
         *expand(
-            "<results>/figures/{model}/{figure}.svg", model=study.models, figure=FIGURES
+            "<results>/figures/{model}/{figure}.svg",
+            model=study.models_of("concepts"),
+            figure=FIGURES,
         ),
     ]
+
+
+def features_targets():
+    """Return the tables and figures of the features study, none where it is not enabled."""
+    if not study.has_features:
+        return []
+    models = study.models_of("features")
+    figures = [*FEATURE_FIGURES, *(TRACKING_FIGURES if is_tracked() else [])]
+    targets = expand(
+        "<results>/tables/features_{table}.{format}",
+        table=feature_tables(),
+        format=["parquet", "csv"],
+    ) + expand("<results>/figures/{model}/{figure}.svg", model=models, figure=figures)
+    if len(models) > 1:
+        targets.append("<results>/figures/model_sizes.svg")
+    if is_injected():
+        targets.append(
+            f"<results>/figures/{feature_settings.injection_model(study)}/injection.svg"
+        )
+    return targets
+
+
+def feature_tables():
+    """Return the tables of the features study that its settings ask for."""
+    return [
+        *FEATURE_TABLES,
+        *(["tracking"] if is_tracked() else []),
+        *(["injection"] if is_injected() else []),
+    ]
+
+
+def is_tracked():
+    """Tell whether features are followed over checkpoints."""
+    return study.features.tracking.enabled
+
+
+def is_injected():
+    """Tell whether features are injected."""
+    injection = study.features.injection
+    return injection is not None and injection.enabled

@@ -28,16 +28,16 @@ rule extract_states:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of("states"),
-        runtime=runtime_of("states"),
-        disk_mb=disk_of("states"),
+        mem_mb=memory_of(costs.states_cost, "model"),
+        runtime=runtime_of(costs.states_cost, "model"),
+        disk_mb=disk_of(costs.states_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),
     params:
         script=program("extract_states"),
         code=code_digest("extract_states"),
-        settings=settings_of("states", "model"),
+        settings=settings_of(stage_settings.states_settings, "model"),
     message:
         "Extracting source states of {wildcards.model} {wildcards.checkpoint}"
     shell:
@@ -64,16 +64,16 @@ rule patch_translations:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of("patching"),
-        runtime=runtime_of("patching"),
-        disk_mb=disk_of("patching"),
+        mem_mb=memory_of(costs.patching_cost, "model"),
+        runtime=runtime_of(costs.patching_cost, "model"),
+        disk_mb=disk_of(costs.patching_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),
     params:
         script=program("patch_translations"),
         code=code_digest("patch_translations"),
-        settings=settings_of("patching", "model"),
+        settings=settings_of(stage_settings.patching_settings, "model"),
     message:
         "Patching translations of {wildcards.model} {wildcards.checkpoint}"
     shell:

@@ -39,7 +39,7 @@ rule plot_unpatched_accuracy:
     params:
         script=program("plot_unpatched_accuracy"),
         code=code_digest("plot_unpatched_accuracy"),
-        settings=settings_of("figure", "model"),
+        settings=settings_of(stage_settings.figure_settings, "model"),
     message:
         "Plotting accuracy without patching of {wildcards.model}"
     shell:
@@ -111,7 +111,7 @@ rule plot_outcomes:
     params:
         script=program("plot_outcomes"),
         code=code_digest("plot_outcomes"),
-        settings=settings_of("figure", "model"),
+        settings=settings_of(stage_settings.figure_settings, "model"),
     message:
         "Plotting outcomes of {wildcards.model}"
     shell:

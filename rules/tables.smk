@@ -18,7 +18,7 @@ rule tabulate_concepts:
         sheet=study.path(study.settings.checkpoints),
         patching=[
             f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet"
-            for row in study.sheet
+            for row in study.rows_of("concepts")
         ],
     output:
         accuracy=multiext("<results>/tables/concepts_accuracy", ".parquet", ".csv"),
@@ -39,7 +39,7 @@ rule tabulate_concepts:
     params:
         script=program("tabulate_concepts"),
         code=code_digest("tabulate_concepts"),
-        settings=as_text(stage_settings.table_settings(study)),
+        settings=settings_of(stage_settings.table_settings),
         patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
         folder=lambda wildcards, output: Path(output[0]).parent,
     message:

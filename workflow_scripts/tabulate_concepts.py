@@ -33,7 +33,8 @@ def main() -> None:
         patching={"help": "folder of MODEL/CHECKPOINT/patching.parquet"},
         output={"help": "folder of the tables"},
     )
-    sheet = read_sheet(arguments.sheet)
+    models = arguments.settings["models"]
+    sheet = [row for row in read_sheet(arguments.sheet) if row.model in models]
     paths = [arguments.patching / row.model / row.checkpoint / "patching.parquet" for row in sheet]
     check_agreement(paths)
     inputs = {str(path.relative_to(arguments.patching)): path for path in paths}

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from glossogenesis import __version__, planning
 from glossogenesis.cli import app
 from glossogenesis.config.study import Study
-from glossogenesis.planning import Job
+from glossogenesis.planned_jobs import Job
 
 REPOSITORY = Path(__file__).parents[2]
 

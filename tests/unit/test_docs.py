@@ -13,7 +13,18 @@ import pytest
 import yaml
 
 from glossogenesis import __version__
-from glossogenesis.config import concepts, languages, lexicon, models, pretrain, sheet, study
+from glossogenesis.config import (
+    concepts,
+    corpora,
+    features,
+    languages,
+    lexicon,
+    models,
+    pretrain,
+    sae,
+    sheet,
+    study,
+)
 from glossogenesis.config.section import Section
 from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA
 from glossogenesis.inspection.content import KINDS
@@ -34,11 +45,24 @@ REPOSITORY = Path(__file__).parents[2]
 DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOSITORY / "README.md"]
 
+PAGE_OF_MODULE = {
+    **dict.fromkeys((concepts, languages, lexicon, models, pretrain, sheet, study), "study.md"),
+    **dict.fromkeys((corpora, features, sae), "study_features.md"),
+}
+# SaeSettings is what a study has; SaeTraining, a part of it, is what a job is given.
+LEFT_OUT = (Section, sae.SaeTraining)
+
 SECTIONS = {
     section.__name__: section
-    for module in (concepts, languages, lexicon, models, pretrain, sheet, study)
+    for module in PAGE_OF_MODULE
     for section in vars(module).values()
-    if isinstance(section, type) and issubclass(section, Section) and section is not Section
+    if isinstance(section, type) and issubclass(section, Section) and section not in LEFT_OUT
+}
+PAGE = {
+    section.__name__: page
+    for module, page in PAGE_OF_MODULE.items()
+    for section in vars(module).values()
+    if isinstance(section, type) and section.__module__ == module.__name__
 }
 
 KEYS = [*CHECKPOINT_FACTS, "setting", "input_language", "output_language", "start_layer"]
@@ -57,11 +81,11 @@ def table_below(page: str, marker: str) -> dict[str, list[str]]:
 @pytest.mark.parametrize("name", SECTIONS)
 def test_every_key_of_a_study_is_in_the_guide_with_its_default(name: str):
     fields = SECTIONS[name].model_fields
-    rows = table_below("study.md", f"keys: {name}")
-    assert list(rows) == list(fields), f"docs/study.md, table of {name}"
+    rows = table_below(PAGE[name], f"keys: {name}")
+    assert list(rows) == list(fields), f"docs/{PAGE[name]}, table of {name}"
     for key, field in fields.items():
         written, meaning = rows[key][0], rows[key][1]
-        assert meaning or key == "kind", f"{name}.{key} has no meaning in docs/study.md"
+        assert meaning or key == "kind", f"{name}.{key} has no meaning in docs/{PAGE[name]}"
         default = field.get_default(call_default_factory=True)
         if field.is_required():
             assert written == "*required*", f"{name}.{key}"
@@ -73,8 +97,8 @@ def test_every_key_of_a_study_is_in_the_guide_with_its_default(name: str):
 
 
 def test_every_choice_of_a_key_is_in_the_guide():
-    guide = (DOCS / "study.md").read_text(encoding="utf-8")
     for name, section in SECTIONS.items():
+        guide = (DOCS / PAGE[name]).read_text(encoding="utf-8")
         for key, field in section.model_fields.items():
             for choice in get_args(field.annotation):
                 if isinstance(choice, str):

@@ -14,7 +14,8 @@ from rich.console import Console
 from glossogenesis import costs, planning
 from glossogenesis.config.study import Study, load_study
 from glossogenesis.errors import StudyError
-from glossogenesis.planning import Job, disk_warnings, plan_jobs, read_jobs
+from glossogenesis.planned_jobs import Job, read_jobs
+from glossogenesis.planning import disk_warnings, plan_jobs
 from glossogenesis.planning_page import lay_out, time_in_words
 
 STUDY = """\
@@ -69,19 +70,40 @@ def jobs() -> list[Job]:
     return read_jobs(SUMMARY, Path("results"))
 
 
-def job(rule: str, name: str, folder: str, is_pending: bool = True) -> Job:
-    return Job(rule, name, folder, is_pending)
+def job(rule: str, name: str, folder: str, is_pending: bool = True, outputs: int = 1) -> Job:
+    return Job(rule, name, folder, is_pending, outputs)
 
 
 def test_outputs_of_a_folder_are_one_job_that_is_pending_if_one_of_them_is(jobs: list[Job]):
     assert jobs == [
-        job("tabulate_concepts", "", "tables"),
+        job("tabulate_concepts", "", "tables", outputs=2),
         job("extract_states", "own", "concepts/own/last", is_pending=False),
         job("extract_states", "own", "concepts/own/first"),
         job("extract_states", "hub", "concepts/hub/main"),
         job("fetch_checkpoint", "hub", "checkpoints/hub/main"),
-        job("pretrain_model", "own", "pretraining/own"),
+        job("pretrain_model", "own", "pretraining/own", outputs=2),
     ]
+
+
+def test_a_job_of_many_layers_is_one_job_and_knows_its_autoencoder():
+    header = "output_file\tdate\trule\tlog-file(s)\tstatus\tplan\n"
+    files = [
+        ("extract_activations_1", "activations/own/last/text/layer_{layer}/manifest.json"),
+        ("train_saes", "sae/own/last/layer_{layer}/topk/cfg.json"),
+        ("train_saes", "sae/own/last/layer_{layer}/topk/training.parquet"),
+    ]
+    rows = [
+        f"results/{path.format(layer=layer)}\t-\t{rule}\t-\tmissing\tupdate pending\n"
+        for rule, path in files
+        for layer in (0, 3)
+    ]
+    extraction, training = read_jobs(header + "".join(rows), Path("results"))
+    assert (extraction.rule, extraction.name, extraction.outputs) == (
+        "extract_activations",
+        "own",
+        2,
+    )
+    assert (training.rule, training.sae, training.outputs) == ("train_saes", "topk", 4)
 
 
 def test_results_elsewhere_are_recognised():

@@ -24,3 +24,21 @@ def tree(finished_study: WorkingTree, tmp_path: Path) -> Iterator[WorkingTree]:
     shutil.copytree(finished_study.root, copy)
     yield WorkingTree(copy)
     shutil.rmtree(copy)
+
+
+@pytest.fixture(scope="session")
+def finished_features(tmp_path_factory: pytest.TempPathFactory) -> WorkingTree:
+    """A small features study, run to its end; tests read it and change only copies."""
+    root = copy_of_repository(tmp_path_factory.mktemp("features") / "tree").root
+    tree = WorkingTree(root, "features.yaml")
+    tree.snakemake("--cores", "2", "--show-failed-logs")
+    return tree
+
+
+@pytest.fixture
+def features_tree(finished_features: WorkingTree, tmp_path: Path) -> Iterator[WorkingTree]:
+    """A copy of the finished features study that a test may change."""
+    copy = tmp_path / "tree"
+    shutil.copytree(finished_features.root, copy)
+    yield WorkingTree(copy, "features.yaml")
+    shutil.rmtree(copy)

@@ -9,7 +9,8 @@ from glossogenesis.config.study import load_study
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"
-CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8}
+CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8, "inaba2025": 10}
+CONCEPTS = ("koerner2026", "bloom-560m")
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def test_loads(name: str) -> None:
     assert len(study.sheet) == CHECKPOINTS[name]
 
 
-@pytest.mark.parametrize("name", CHECKPOINTS)
+@pytest.mark.parametrize("name", CONCEPTS)
 def test_plans_every_checkpoint(clone: WorkingTree, name: str) -> None:
     printed = clone.snakemake("--dry-run", study=f"resources/studies/{name}.yaml")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
@@ -37,6 +38,17 @@ def test_plans_every_checkpoint(clone: WorkingTree, name: str) -> None:
         assert jobs[rule] == str(CHECKPOINTS[name])
     assert jobs["write_prompts"] == "1"
     assert "pretrain_model" not in jobs
+
+
+def test_streams_every_layer_of_every_checkpoint(clone: WorkingTree) -> None:
+    printed = clone.snakemake("--dry-run", study="resources/studies/inaba2025.yaml")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
+    layers = {"150m": 12, "440m": 16, "980m": 20, "1.8b": 24, "3.7b": 28}
+    setups = sum(layers.values()) + 5 * layers["1.8b"]
+    assert jobs["collect_features"] == str(setups)
+    blocks = sum(int(count) for rule, count in jobs.items() if rule.startswith("train_saes"))
+    assert blocks == setups / 4
+    assert jobs["prepare_corpus"] == "1"
 
 
 def test_a_run_stops_at_once_where_files_are_missing(clone: WorkingTree) -> None:

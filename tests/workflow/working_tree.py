@@ -39,6 +39,48 @@ concepts:
   unpatched_pairs: [[en, en]]
 """
 
+FEATURES_STUDY = """\
+study: small-features
+checkpoints: small.tsv
+lexicon: {path: resources/demo/lexicon.tsv, limit: 40}
+languages:
+  en: {endonym: English, script: Latin, group: pivot, share: {1: 0.5, 2: 0.5}}
+  ru: {endonym: Русский, script: Cyrillic, group: seen, share: {1: 0.5, 2: 0.5}}
+models:
+  tiny: {batch_size: 64, gpus: 0, threads: 1, layers: all}
+pretrain:
+  tiny:
+    text: {kind: demo, phases: {1: {pairs: pivot}, 2: {pairs: all}}}
+    steps: {1: 4, 2: 4}
+    saved_steps: [0, 4, 6, 8]
+    model: {vocabulary: 400, hidden: 16, layers: 2, heads: 2, feed_forward: 32}
+    batch: 4
+    context: 64
+    tokenizer_characters: 20000
+corpora:
+  documents:
+    text: {kind: demo, languages: [en, ru]}
+    train_tokens: 1500
+    held_out_tokens: 1000
+    held_out_share: 0.4
+    context: 32
+features:
+  corpus: documents
+  activations: {window: 1024}
+  saes:
+    topk:
+      latents: 32
+      k: 4
+      batch_size: 256
+      learning_rates: [0.001, 0.01]
+      warmup_steps: 2
+      seeds: [0, 1]
+  recovery: {contexts: 4}
+  sensitivity: {share: [0.8]}
+  injection: {layers: [0], targets: [first], draws: 1, contexts: 4}
+  resamples: 100
+"""
+
 SMALL_SHEET = """\
 model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder
 tiny\tfirst\t0\t0\t1\tpretrain:tiny\t\t
@@ -54,17 +96,26 @@ class WorkingTree:
     """A copy of the repository with the small study in it."""
 
     root: Path
+    study: str = "small.yaml"
 
-    def snakemake(self, *arguments: str, study: str = "small.yaml", check: bool = True) -> str:
-        """Run Snakemake on the small study, or another; return what it printed."""
+    def snakemake(self, *arguments: str, study: str | None = None, check: bool = True) -> str:
+        """Run Snakemake on the tree's study, or another; return what it printed."""
+        return self.run("snakemake", "--configfile", study or self.study, *arguments, check=check)
+
+    def run(self, module: str, *arguments: str, check: bool = True) -> str:
+        """Run a Python module in the tree; return what it printed."""
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.root / "workflow_scripts"),
         }
-        command = [sys.executable, "-m", "snakemake", "--configfile", study, *arguments]
         done = subprocess.run(
-            command, cwd=self.root, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-m", module, *arguments],
+            cwd=self.root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         printed = done.stdout + done.stderr
         assert not check or done.returncode == 0, printed
@@ -100,5 +151,6 @@ def copy_of_repository(root: Path) -> WorkingTree:
         else:
             shutil.copy2(source, root / name)
     (root / "small.yaml").write_text(SMALL_STUDY, encoding="utf-8")
+    (root / "features.yaml").write_text(FEATURES_STUDY, encoding="utf-8")
     (root / "small.tsv").write_text(SMALL_SHEET, encoding="utf-8")
     return WorkingTree(root)

@@ -1,4 +1,4 @@
-"""The command `glossogenesis`: look into artifacts, and plan a study before it starts."""
+"""The command `glossogenesis`: look into artifacts, plan a study, and free its disk."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Look into artifacts, and plan a study before it starts. Studies run with `snakemake`.",
+    help="Look into artifacts, plan a study before it starts, and free the disk that its "
+    "activations take. Studies run with `snakemake`.",
 )
 
 
@@ -77,6 +78,38 @@ def plan(
         if missing := preflight.absent(study, results):
             warnings.insert(0, missing)
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
+
+
+@app.command()
+def purge(
+    configfile: Annotated[Path, typer.Option(help="The study file.")] = Path("config.yaml"),
+    dry_run: Annotated[bool, typer.Option(help="Say what would be deleted.")] = False,
+    unused: Annotated[
+        bool, typer.Option(help="Also delete shards that unfinished jobs still need.")
+    ] = False,
+) -> None:
+    """Delete the activations that were used; manifests stay, and so does a finished study."""
+    from glossogenesis.config.study import load_study
+    from glossogenesis.inspection.content import size_in_words
+    from glossogenesis.planning import results_folder
+    from glossogenesis.purging import bytes_of_shards, caches_of
+    from glossogenesis.storage.activations.cache import purge_shards
+
+    with _errors_in_one_line():
+        study = load_study(configfile)
+        freed = kept = 0
+        for cache in caches_of(study, results_folder(study)):
+            if cache.unfinished and not unused:
+                kept += 1
+                continue
+            freed += (bytes_of_shards if dry_run else purge_shards)(cache.manifest)
+        verb = "would free" if dry_run else "freed"
+        typer.echo(f"{verb} {size_in_words(freed)} of activations")
+        if kept:
+            typer.echo(
+                f"kept the shards of {kept} layers, which unfinished jobs need; "
+                "run the workflow first, or pass --unused"
+            )
 
 
 def _console() -> Console:

@@ -189,7 +189,7 @@ def _source_prompts(study: Study) -> int:
     """Return the number of source prompts: a concept once for each language pair."""
     concepts = study.concepts
     pairs = {pair for by in source_pairs(study).values() for group in by.values() for pair in group}
-    limit = study.settings.lexicon.limit
+    limit = study.lexicon.limit
     most = concepts.items if limit is None else min(concepts.items, limit)
     return len(pairs | set(concepts.measured_pairs)) * most
 

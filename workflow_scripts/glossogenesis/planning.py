@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis import costs
 from glossogenesis.config.stage_settings import is_local
 from glossogenesis.config.study import Study
-from glossogenesis.costs import Cost
 from glossogenesis.errors import StudyError
+from glossogenesis.planned_jobs import Job, cost_of, read_jobs
 from glossogenesis.provenance import SCRIPTS
-
-COST_OF_RULE: dict[str, Callable[[Study, str], Cost]] = {
-    "pretrain_model": costs.pretraining_cost,
-    "fetch_checkpoint": costs.checkpoint_cost,
-    "extract_states": costs.states_cost,
-    "patch_translations": costs.patching_cost,
-}
-"""Rules whose jobs load or train a model; all others are light."""
 
 STAGES = (
     "pretrain_model",
@@ -33,22 +24,19 @@ STAGES = (
     "extract_states",
     "patch_translations",
     "tabulate_concepts",
+    "prepare_corpus",
+    "extract_activations",
+    "extract_embeddings",
+    "train_sae",
+    "train_saes",
+    "measure_quality",
+    "measure_recovery",
+    "compare_seeds",
+    "collect_features",
+    "match_features",
+    "inject_features",
 )
 """Rules in the order in which they run; figures follow."""
-
-PENDING = "update pending"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One job of the study."""
-
-    rule: str
-    name: str
-    """The model, or the pretraining, that its outputs' paths name."""
-    folder: str
-    """The folder of its outputs, which tells apart the jobs of a rule."""
-    is_pending: bool
 
 
 @dataclass(frozen=True)
@@ -113,22 +101,6 @@ def plan_jobs(study: Study, jobs: Sequence[Job]) -> Plan:
     return Plan(tuple(_rule_plan(study, name, jobs) for name in sorted(names, key=_place)))
 
 
-def read_jobs(summary: str, results: Path) -> list[Job]:
-    """Return the jobs of a table that `snakemake --summary` printed, one row an output file.
-
-    Outputs lie in `<results>/<stage>/<model>/...`; those of one job share their folder.
-    """
-    rows = csv.DictReader(summary.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    jobs: dict[tuple[str, str], Job] = {}
-    for row in rows:
-        file = Path(os.path.relpath(row["output_file"], results))
-        name = file.parts[1] if len(file.parts) > 2 else ""
-        key = (row["rule"], str(file.parent))
-        pending = row["plan"] == PENDING or (key in jobs and jobs[key].is_pending)
-        jobs[key] = Job(row["rule"], name, str(file.parent), pending)
-    return list(jobs.values())
-
-
 def results_folder(study: Study) -> Path:
     """Return the folder that the study's outputs go to."""
     return Path(study.settings.pathvars.get("results", "results")).expanduser()
@@ -186,9 +158,8 @@ def _summary(study_file: Path) -> str:
 
 
 def _rule_plan(study: Study, rule: str, jobs: Sequence[Job]) -> RulePlan:
-    cost_of = COST_OF_RULE.get(rule, costs.light_cost)
     own = [job for job in jobs if job.rule == rule]
-    pending = [cost_of(study, job.name) for job in own if job.is_pending]
+    pending = [cost_of(study, job) for job in own if job.is_pending]
     written = sum(cost.disk_bytes for cost in pending)
     downloads = rule == "fetch_checkpoint"
     return RulePlan(

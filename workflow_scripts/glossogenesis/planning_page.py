@@ -11,6 +11,8 @@ from glossogenesis.inspection.content import size_in_words
 from glossogenesis.inspection.page import table
 from glossogenesis.planning import Plan, RulePlan
 
+AFTER_USE = "`glossogenesis purge` frees them after use"
+
 HEADERS = ("rule", "jobs", "of", "a job", "all jobs", "GPU hours", "disk", "memory")
 
 
@@ -69,12 +71,14 @@ def _totals(plan: Plan) -> tuple[str, ...]:
 
 def _largest(plan: Plan) -> list[str]:
     """Return the totals that decide where a study can run, and the largest single numbers."""
+    caches = sum(rule.results_bytes for rule in plan.rules if rule.rule == "extract_activations")
     longest = max(plan.rules, key=lambda rule: rule.longest_hours)
     largest = max(plan.rules, key=lambda rule: rule.memory_mb)
     return [
         f"GPU hours {plan.gpu_hours:,.1f}, hours without a GPU {plan.cpu_hours:,.1f}",
         f"disk {size_in_words(plan.results_bytes)} of results, "
         f"{size_in_words(plan.download_bytes)} of downloads",
+        *([f"activation caches {size_in_words(caches)} of it; {AFTER_USE}"] if caches else []),
         f"longest job {time_in_words(longest.longest_hours)} ({longest.rule}), "
         f"largest memory {size_in_words(largest.memory_mb * 1e6)} ({largest.rule})",
     ]

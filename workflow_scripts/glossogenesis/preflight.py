@@ -7,9 +7,13 @@ runs before the first job. Neither loads a model or reaches the network.
 
 from __future__ import annotations
 
+import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from glossogenesis import feature_costs
+from glossogenesis.config.corpora import CorpusFiles
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.stage_settings import is_local, lexicon_settings
@@ -26,15 +30,17 @@ LAYER_KEYS = ("num_hidden_layers", "n_layer")
 def check(study: Study) -> None:
     """Check a study against its lexicon, where that is in place; StudyError names the mend."""
     _check_text_files(study)
+    _check_corpus_files(study)
     _check_pretrained_facts(study)
-    if study.settings.concepts is not None and study.settings.concepts.enabled:
+    if study.has_concepts:
         source_pairs(study)
-        for name in dict.fromkeys(row.pretrained_by for row in study.sheet):
+        for name in dict.fromkeys(row.pretrained_by for row in study.rows_of("concepts")):
             if name is not None:
                 _check_layers(study, study.settings.pretrain[name].model.layers, name)
-    if Path(study.lexicon_path).exists():
-        lexicon = read_lexicon(study.lexicon_path, **lexicon_settings(study))
-        if study.settings.concepts is not None and study.settings.concepts.enabled:
+    path = study.lexicon_path
+    if path is not None and Path(path).exists():
+        lexicon = read_lexicon(path, **lexicon_settings(study))
+        if study.has_concepts:
             _check_concepts(study, lexicon)
 
 
@@ -44,10 +50,10 @@ def absent(study: Study, results: Path) -> str | None:
     Checkpoints whose manifest stands in the folder `results` are not asked for.
     """
     lines = []
-    if not Path(study.lexicon_path).exists():
+    path = study.lexicon_path
+    if path is not None and not Path(path).exists():
         lines.append(
-            f"{study.lexicon_path}: no such lexicon; put it there or correct `lexicon.path` in "
-            f"{study.file}"
+            f"{path}: no such lexicon; put it there or correct `lexicon.path` in {study.file}"
         )
     sheet = study.path(study.settings.checkpoints)
     for row, folder in _local_checkpoints(study, results):
@@ -64,6 +70,7 @@ def check_files(study: Study, results: Path) -> None:
     """Check that a study's files are in place and whole; StudyError names the first that is not."""
     if missing := absent(study, results):
         raise StudyError(missing)
+    _check_disk(study, results)
     for row, folder in _local_checkpoints(study, results):
         check_weights(folder)
         config = read_config(folder)
@@ -116,6 +123,51 @@ def _check_text_files(study: Study) -> None:
                     f"{study.path(written)}: no such text file; correct `pretrain.{name}.text` in "
                     f"{study.file}"
                 )
+
+
+def _check_corpus_files(study: Study) -> None:
+    """Every text file of the features study exists."""
+    if not study.has_features:
+        return
+    name = study.features.corpus
+    text = study.settings.corpora[name].text
+    by_language = text.files.values() if isinstance(text, CorpusFiles) else ()
+    for written in (path for paths in by_language for path in paths):
+        if not Path(study.path(written)).is_file():
+            raise StudyError(
+                f"{study.path(written)}: no such text file; correct `corpora.{name}.text.files` in "
+                f"{study.file}"
+            )
+
+
+def _check_disk(study: Study, results: Path) -> None:
+    """The activation caches that are still to be written fit the disk."""
+    if not study.has_features:
+        return
+    corpus = study.features.corpus
+    waiting = Counter(
+        row.model
+        for row in study.rows_of("features")
+        for layer in study.layers_of(row.model)[:1]
+        if not _cache_manifest(results, row, corpus, layer).exists()
+    )
+    needed = feature_costs.cache_bytes(study, waiting)
+    existing = next(path for path in (results, *results.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if needed > free:
+        raise StudyError(
+            f"{results}: the activations of {waiting.total()} checkpoints will take "
+            f"{needed / 1e9:,.1f} GB, but the disk has {free / 1e9:,.1f} GB free; set "
+            "`features.activations.mode: stream`, which keeps only held-out activations, lower "
+            f"`corpora.{corpus}.train_tokens` or `held_out_tokens`, choose fewer `layers`, run "
+            "part of the sheet and `glossogenesis purge` between, or set `pathvars.results` to a "
+            "larger disk"
+        )
+
+
+def _cache_manifest(results: Path, row: Checkpoint, corpus: str, layer: int) -> Path:
+    folder = results / "activations" / row.model / row.checkpoint / corpus
+    return folder / f"layer_{layer}" / "manifest.json"
 
 
 def _check_concepts(study: Study, lexicon: Lexicon) -> None:

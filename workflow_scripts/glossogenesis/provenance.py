@@ -25,7 +25,16 @@ SCRIPTS = LIBRARY.parent
 NOT_COMPUTING = ("cli", "config", "errors", "program", "progress", "provenance", "storage")
 """Rooms that must not change what is computed, so that editing them recomputes nothing."""
 
-RECORDED_LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "polars", "numpy")
+RECORDED_LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "polars",
+    "numpy",
+    "scipy",
+    "sacrebleu",
+)
 
 
 @dataclass(frozen=True)

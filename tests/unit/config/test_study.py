@@ -65,7 +65,7 @@ def test_a_study_without_concepts_says_so_when_asked(tmp_path: Path) -> None:
             lambda s: s["languages"]["es"].update(colour="red"),
             r"unknown key `languages.es.colour`; known keys are endonym, group, script, seen",
         ),
-        (lambda s: s.pop("lexicon"), r"key `lexicon` is missing; see config.yaml"),
+        (lambda s: s.pop("lexicon"), r"`concepts` needs a lexicon; add the section `lexicon`"),
         (
             lambda s: s["pretrain"]["small"]["text"].pop("kind"),
             r"`pretrain.small.text`: key 'kind' is missing",

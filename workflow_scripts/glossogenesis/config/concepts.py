@@ -6,7 +6,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from glossogenesis.config.section import LanguageCode, LanguagePair, Section
+from glossogenesis.config.section import LanguageCode, LanguagePair, Name, Section
 
 PatchedSetting = Literal["seen", "tgt", "en_en", "copy", "self"]
 UnpatchedSetting = Literal["tgt_unpatched", "src_unpatched"]
@@ -24,6 +24,8 @@ class ConceptsSettings(Section):
 
     enabled: bool = True
     """Whether the study has this part."""
+    models: tuple[Name, ...] | None = None
+    """Models of the sheet that are patched; all where absent."""
     items: Annotated[int, Field(ge=1)] = 256
     """Pairs of a source concept and a target concept for every target language pair."""
     few_shot: Annotated[int, Field(ge=1)] = 5

@@ -6,9 +6,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glossogenesis.config.section import Section
+from glossogenesis.config.section import Name, Section
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+class EveryLayer(Section):
+    """Layers at a regular distance."""
+
+    every: Annotated[int, Field(ge=1)]
+    """Every how many layers one is taken, counted back from the last."""
 
 
 class ModelSettings(Section):
@@ -25,6 +32,16 @@ class ModelSettings(Section):
     parameters: Annotated[float, Field(gt=0)] | None = None
     """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
     unless the model is pretrained by the workflow."""
+    n_layers: Annotated[int, Field(ge=1)] | None = None
+    """Number of decoder blocks. The features study needs it for `layers: all` and `every`, unless
+    the model is pretrained by the workflow."""
+    layers: (
+        Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    ) | EveryLayer = "all"
+    """Layers of the features study: `all`, a list such as `[0, 5, 11]`, or `{every: 2}`."""
+    shares_tokenizer_with: Name | None = None
+    """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
+    both; that it is the same is checked."""
     tokenizer: str | None = None
     """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
     begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""

@@ -43,20 +43,24 @@ class Checkpoint(Section):
 
 
 def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
-    """Read a TSV of checkpoints in its own order.
+    """Read a TSV of checkpoints in its own order; lines that begin with # are remarks.
 
     StudyError names the line where a column is missing or unknown, a value is bad, or a model has
     one checkpoint twice.
     """
     text = read_text(path, "checkpoint sheet", "see `checkpoints` in the study")
-    rows = [line.split("\t") for line in text.splitlines()]
-    if not rows:
+    lines = [
+        (number, line.split("\t"))
+        for number, line in enumerate(text.splitlines(), start=1)
+        if not line.startswith("#")
+    ]
+    if not lines:
         raise StudyError(f"{path}: empty; its first line names the columns {', '.join(COLUMNS)}")
-    header = [cell.strip() for cell in rows[0]]
+    header = [cell.strip() for cell in lines[0][1]]
     _check_header(path, header)
     checkpoints = [
         _checkpoint(path, number, header, cells)
-        for number, cells in enumerate(rows[1:], start=2)
+        for number, cells in lines[1:]
         if any(cell.strip() for cell in cells)
     ]
     if not checkpoints:

@@ -17,7 +17,7 @@ Settings = dict[str, Any]
 
 def lexicon_settings(study: Study) -> Settings:
     """How the lexicon is read, as keyword arguments of `read_lexicon`."""
-    lexicon = study.settings.lexicon
+    lexicon = study.lexicon
     return {
         "format": lexicon.format,
         "languages": list(study.settings.languages),
@@ -49,7 +49,7 @@ def pretrain_settings(study: Study, name: str) -> Settings:
     }
     if isinstance(pretraining.text, DemoText):
         settings["lexicon"] = lexicon_settings(study)
-        if study.settings.lexicon.format == "tsv":
+        if study.lexicon.format == "tsv":
             # A language that is not trained on makes no difference here. In published lists it
             # does: concepts that lack a word in any language of the study are left out.
             settings["lexicon"]["languages"] = list(seen)
@@ -135,6 +135,7 @@ def table_settings(study: Study) -> Settings:
     """What the aggregated tables depend on beside the sheet and the rows of each checkpoint."""
     concepts = study.concepts
     return {
+        "models": list(study.models_of("concepts")),
         "interval": concepts.interval,
         "resamples": concepts.resamples,
         "seed": concepts.seed,

@@ -12,11 +12,14 @@ import yaml
 from pydantic import Field, ValidationError
 
 from glossogenesis.config.concepts import ConceptsSettings
+from glossogenesis.config.corpora import CorpusDemo, CorpusSettings
+from glossogenesis.config.feature_checks import check_features
+from glossogenesis.config.features import FeaturesSettings
 from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.config.lexicon import LexiconSettings
 from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
-from glossogenesis.config.pretrain import FileText, PretrainSettings
+from glossogenesis.config.pretrain import DemoText, FileText, PretrainSettings
 from glossogenesis.config.section import LanguageCode, Name, Section
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
@@ -32,16 +35,20 @@ class StudySettings(Section):
     """What the study asks, for people."""
     checkpoints: str
     """The checkpoint sheet; a relative path counts from the study file's folder."""
-    lexicon: LexiconSettings
-    """The words that concepts are tested with."""
+    lexicon: LexiconSettings | None = None
+    """The words that concepts are tested with, and that the demo world's text is made of."""
     languages: Annotated[dict[LanguageCode, LanguageSettings], Field(min_length=1)]
     """The languages of the study, by code; the lexicon has a word of each concept in each."""
     models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
     """How each model of the checkpoint sheet is loaded and run."""
     pretrain: dict[Name, PretrainSettings] = Field(default_factory=dict)
     """Models that the workflow trains itself; the sheet names them as `pretrain:NAME`."""
+    corpora: dict[Name, CorpusSettings] = Field(default_factory=dict)
+    """Text that activations are taken from, by name."""
     concepts: ConceptsSettings | None = None
     """Cross-lingual activation patching of few-shot word translation."""
+    features: FeaturesSettings | None = None
+    """Sparse autoencoders over checkpoints, and what their features are."""
     pathvars: dict[Literal["results", "logs", "benchmarks"], str] = Field(default_factory=dict)
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
 
@@ -84,9 +91,19 @@ class Study:
         return os.path.relpath(self.file.parent / expanded)
 
     @property
-    def lexicon_path(self) -> str:
-        """The lexicon file."""
-        return self.path(self.settings.lexicon.path)
+    def lexicon(self) -> LexiconSettings:
+        """The lexicon section; StudyError where the study has none."""
+        if self.settings.lexicon is None:
+            raise StudyError(
+                f"{self.file}: no section `lexicon`; add it for the concepts study or demo text"
+            )
+        return self.settings.lexicon
+
+    @property
+    def lexicon_path(self) -> str | None:
+        """The lexicon file, None where the study has no lexicon."""
+        lexicon = self.settings.lexicon
+        return None if lexicon is None else self.path(lexicon.path)
 
     @property
     def concepts(self) -> ConceptsSettings:
@@ -94,6 +111,62 @@ class Study:
         if self.settings.concepts is None:
             raise StudyError(f"{self.file}: no section `concepts`; add it or ask for other targets")
         return self.settings.concepts
+
+    @property
+    def features(self) -> FeaturesSettings:
+        """The features section; StudyError where the study has none."""
+        if self.settings.features is None:
+            raise StudyError(f"{self.file}: no section `features`; add it or ask for other targets")
+        return self.settings.features
+
+    @property
+    def has_concepts(self) -> bool:
+        """Whether the concepts study runs."""
+        return self.settings.concepts is not None and self.settings.concepts.enabled
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the features study runs."""
+        return self.settings.features is not None and self.settings.features.enabled
+
+    def rows_of(self, part: Literal["concepts", "features"]) -> tuple[Checkpoint, ...]:
+        """The rows of the sheet whose models a part of the study covers."""
+        section = getattr(self, part)
+        models = section.models or self.models
+        chosen = getattr(section, "checkpoints", {})
+        return tuple(
+            row
+            for row in self.sheet
+            if row.model in models and row.checkpoint in chosen.get(row.model, (row.checkpoint,))
+        )
+
+    def feature_checkpoints(self, model: str) -> tuple[str, ...]:
+        """The model's checkpoints that the features study covers, in the order of the sheet."""
+        return tuple(row.checkpoint for row in self.rows_of("features") if row.model == model)
+
+    def models_of(self, part: Literal["concepts", "features"]) -> tuple[str, ...]:
+        """The models that a part of the study covers, in the order of the sheet."""
+        return tuple(dict.fromkeys(row.model for row in self.rows_of(part)))
+
+    def depth_of(self, model: str) -> int | None:
+        """The model's number of layers, where the study says it or trains the model."""
+        name = self.checkpoints_of(model)[0].pretrained_by
+        given = self.settings.models[model].n_layers
+        return given if name is None else self.settings.pretrain[name].model.layers
+
+    def layers_of(self, model: str) -> tuple[int, ...]:
+        """The layers of the model that the features study covers, ascending."""
+        written = self.settings.models[model].layers
+        if isinstance(written, tuple):
+            return tuple(sorted(written))
+        depth = self.depth_of(model)
+        assert depth is not None, "checked in `check_study`"
+        every = 1 if written == "all" else written.every
+        return tuple(sorted(range(depth - 1, -1, -every)))
+
+    def tokenizer_of(self, model: str) -> str:
+        """The model whose tokenizer stands for this model's."""
+        return self.settings.models[model].shares_tokenizer_with or model
 
 
 def load_study(file: Path | str) -> Study:
@@ -124,6 +197,9 @@ def check_study(content: Mapping[str, Any], file: Path) -> Study:
     study = Study(settings, file, read_sheet(Path(study.path(settings.checkpoints))))
     _check_models(study)
     _check_languages(study)
+    _check_lexicon(study)
+    if study.settings.features is not None:
+        check_features(study)
     return study
 
 
@@ -159,6 +235,29 @@ def _check_models(study: Study) -> None:
             )
 
 
+def _check_lexicon(study: Study) -> None:
+    """What needs a lexicon has one, and the parts name models of the sheet."""
+    settings = study.settings
+    needs = {
+        "concepts": settings.concepts is not None,
+        **{f"pretrain.{name}.text": isinstance(pretraining.text, DemoText)
+           for name, pretraining in settings.pretrain.items()},
+        **{f"corpora.{name}.text": isinstance(corpus.text, CorpusDemo)
+           for name, corpus in settings.corpora.items()},
+    }  # fmt: skip
+    for key in (key for key, needed in needs.items() if needed):
+        if settings.lexicon is None:
+            raise StudyError(f"{study.file}: `{key}` needs a lexicon; add the section `lexicon`")
+    for part in ("concepts", "features"):
+        section = getattr(settings, part)
+        for model in (section.models or ()) if section is not None else ():
+            if model not in study.models:
+                raise StudyError(
+                    f"{study.file}: `{part}.models` names {model!r}, which has no row in "
+                    f"{study.path(settings.checkpoints)}; add rows or correct the name"
+                )
+
+
 def _check_languages(study: Study) -> None:
     """Every language that some section names is described."""
     known = study.settings.languages
@@ -173,7 +272,11 @@ def _check_languages(study: Study) -> None:
 
 def _named_languages(settings: StudySettings) -> dict[str, set[str]]:
     """Return the language codes that the study names outside `languages`, by key."""
-    places = {"lexicon.columns": set(settings.lexicon.columns)}
+    places: dict[str, set[str]] = {}
+    if settings.lexicon is not None:
+        places["lexicon.columns"] = set(settings.lexicon.columns)
+    for name, corpus in settings.corpora.items():
+        places[f"corpora.{name}.text"] = set(corpus.text.languages)
     for name, pretraining in settings.pretrain.items():
         text = pretraining.text
         key = f"pretrain.{name}.text"

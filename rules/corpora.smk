@@ -1,0 +1,43 @@
+"""
+This part of the workflow brings text into place for everything that reads activations.
+
+REQUIRED INPUTS:
+    the text that `corpora` names (files, a dataset on the Hub, or the lexicon); the manifest of the
+    first checkpoint of the model whose tokenizer is used
+OUTPUTS:
+    <results>/corpora/{corpus}/{tokenizer}/manifest.json     sizes and checksums of the shards beside it
+
+STEPS:
+    prepare_corpus     splits documents, tokenises them, and cuts them into contexts
+"""
+
+
+rule prepare_corpus:
+    input:
+        text=corpus_text,
+        lexicon=corpus_lexicon,
+        checkpoint=tokenizer_manifest,
+    output:
+        manifest="<results>/corpora/{corpus}/{tokenizer}/manifest.json",
+    log:
+        "<logs>/prepare_corpus/{corpus}/{tokenizer}.log",
+    benchmark:
+        "<benchmarks>/prepare_corpus/{corpus}/{tokenizer}.tsv"
+    conda:
+        "../envs/models.yaml"
+    threads: 4
+    resources:
+        mem_mb=memory_of(feature_costs.corpus_cost, "tokenizer"),
+        runtime=runtime_of(feature_costs.corpus_cost, "tokenizer"),
+        disk_mb=disk_of(feature_costs.corpus_cost, "tokenizer"),
+        study=study.name,
+    params:
+        script=program("prepare_corpus"),
+        code=code_digest("prepare_corpus"),
+        settings=settings_of(feature_settings.corpus_settings, "corpus", "tokenizer"),
+    message:
+        "Preparing corpus {wildcards.corpus} with the tokenizer of {wildcards.tokenizer}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --lexicon {input.lexicon:q} --checkpoint {input.checkpoint:q}"
+        " --threads {threads} --output {output.manifest:q} > {log:q} 2>&1"

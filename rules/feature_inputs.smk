@@ -1,0 +1,273 @@
+"""
+Says which artifacts each job of the features study reads; nothing is computed here.
+
+REQUIRED INPUTS:
+    the study that rules/common.smk loads
+"""
+
+
+def numbered(name, number):
+    """Return the name of one of several rules that differ in their outputs alone."""
+    return f"{name}_{number}" if number else name
+
+
+def any_of(names):
+    """Return a wildcard constraint that matches exactly these names."""
+    return "|".join(re.escape(name) for name in names)
+
+
+def models_by_layers():
+    """Return the models that have the same layers in the study, by these layers."""
+    found = {}
+    for model in study.models_of("features"):
+        found.setdefault(study.layers_of(model), []).append(model)
+    return found
+
+
+def models_by_block():
+    """Return the models that a streaming job trains a block of layers of, by that block."""
+    found = {}
+    for model in study.models_of("features"):
+        layers = study.layers_of(model)
+        size = study.features.activations.layers_per_job or len(layers)
+        for start in range(0, len(layers), size):
+            found.setdefault(layers[start : start + size], []).append(model)
+    return found
+
+
+def block_cost(block):
+    """Return the cost function of training a block of layers."""
+    return lambda study, model, sae: feature_costs.streaming_cost(
+        study, model, sae, len(block)
+    )
+
+
+def block_settings(block):
+    """Return the function that slices the study for training a block of layers."""
+    return lambda study, model, sae: feature_settings.streaming_settings(
+        study, model, sae, block
+    )
+
+
+def corpus_text(wildcards):
+    """Return the user's own files of a corpus, none where it has none."""
+    text = study.settings.corpora[wildcards.corpus].text
+    by_language = text.files.values() if text.kind == "files" else ()
+    return [study.path(path) for paths in by_language for path in paths]
+
+
+def corpus_lexicon(wildcards):
+    """Return the lexicon where a corpus is generated from it, or nothing."""
+    kind = study.settings.corpora[wildcards.corpus].text.kind
+    return lexicon_input(wildcards) if kind == "demo" else []
+
+
+def tokenizer_manifest(wildcards):
+    """Return the manifest of the checkpoint whose tokenizer a corpus is cut with."""
+    return first_manifest_of(wildcards.tokenizer)
+
+
+def corpus_manifest(wildcards):
+    """Return the manifest of a corpus with the tokenizer of the model."""
+    tokenizer = study.tokenizer_of(wildcards.model)
+    return f"<results>/corpora/{wildcards.corpus}/{tokenizer}/manifest.json"
+
+
+def study_corpus_manifest(wildcards):
+    """Return the manifest of the features study's corpus with the tokenizer of the model."""
+    tokenizer = study.tokenizer_of(wildcards.model)
+    return f"<results>/corpora/{study.features.corpus}/{tokenizer}/manifest.json"
+
+
+def last_checkpoint_manifest(wildcards):
+    """Return the manifest of the model's last checkpoint in the features study."""
+    last = study.feature_checkpoints(wildcards.model)[-1]
+    return f"<results>/checkpoints/{wildcards.model}/{last}/manifest.json"
+
+
+def activations_folder(wildcards):
+    """Return the folder of a checkpoint's activation caches."""
+    return (
+        f"<results>/activations/{wildcards.model}/{wildcards.checkpoint}"
+        f"/{study.features.corpus}"
+    )
+
+
+def layer_activations(wildcards):
+    """Return the manifest of a layer's activation cache."""
+    return f"{activations_folder(wildcards)}/layer_{wildcards.layer}/manifest.json"
+
+
+def block_activations(block):
+    """Return an input function: the manifests of a block of layers."""
+    return lambda wildcards: [
+        f"{activations_folder(wildcards)}/layer_{layer}/manifest.json"
+        for layer in block
+    ]
+
+
+def earlier_checkpoint(wildcards):
+    """Return the checkpoint before this one in the features study, None for the first."""
+    names = study.feature_checkpoints(wildcards.model)
+    place = names.index(wildcards.checkpoint)
+    return names[place - 1] if place else None
+
+
+def sae_file(wildcards, checkpoint, layer, name, stage="sae"):
+    """Return a file of one autoencoder of the model and kind that the wildcards name."""
+    return f"<results>/{stage}/{wildcards.model}/{checkpoint}/layer_{layer}/{wildcards.sae}/{name}"
+
+
+def earlier_saes(block):
+    """Return an input function: what warm starts of a block begin with, or nothing."""
+
+    def saes(wildcards):
+        name, _ = study.features.trained[wildcards.sae]
+        earlier = earlier_checkpoint(wildcards)
+        if not study.features.saes[name].warm_start or earlier is None:
+            return []
+        return [
+            sae_file(wildcards, earlier, layer, "sae_weights.safetensors")
+            for layer in block
+        ]
+
+    return saes
+
+
+def earlier_sae(wildcards):
+    """Return the autoencoder that a warm start begins with, or nothing."""
+    return earlier_saes([wildcards.layer])(wildcards)
+
+
+def earlier_checkpoint_folder(wildcards, input):
+    """Return the folder of the earlier checkpoint's autoencoders, or nothing."""
+    return [Path(path).parents[2] for path in input.warm_start[:1]]
+
+
+def earlier_weights(wildcards):
+    """Return the autoencoder of the checkpoint before this one."""
+    earlier = earlier_checkpoint(wildcards)
+    return sae_file(wildcards, earlier, wildcards.layer, "sae_weights.safetensors")
+
+
+def earlier_statistics(wildcards):
+    """Return the feature statistics of the checkpoint before this one."""
+    earlier = earlier_checkpoint(wildcards)
+    return sae_file(
+        wildcards, earlier, wildcards.layer, "statistics.parquet", "features"
+    )
+
+
+def weights_of_all_layers(wildcards):
+    """Return the autoencoders of one kind of all layers of a checkpoint."""
+    return [
+        sae_file(wildcards, wildcards.checkpoint, layer, "sae_weights.safetensors")
+        for layer in study.layers_of(wildcards.model)
+    ]
+
+
+def weights_of_all_seeds(wildcards):
+    """Return the autoencoders of one kind with all its seeds, the first one first."""
+    folder = f"<results>/sae/{wildcards.model}/{wildcards.checkpoint}/layer_{wildcards.layer}"
+    return [
+        f"{folder}/{name}/sae_weights.safetensors"
+        for name, (of, _) in study.features.trained.items()
+        if of == wildcards.sae
+    ]
+
+
+def own_vectors(wildcards):
+    """Return the user's own file of token vectors, or nothing."""
+    path = feature_settings.embedding_file(study)
+    return [path] if path else []
+
+
+def injection_source_manifest(wildcards):
+    """Return the manifest of the checkpoint whose features are injected."""
+    source = feature_settings.injection_source(study)
+    return f"<results>/checkpoints/{wildcards.model}/{source}/manifest.json"
+
+
+def injected_files(stage, name):
+    """Return an input function: one file of each autoencoder whose features are injected."""
+
+    def files(wildcards):
+        source = feature_settings.injection_source(study)
+        sae = feature_settings.injection_sae(study)
+        return [
+            f"<results>/{stage}/{wildcards.model}/{source}/layer_{layer}/{sae}/{name}"
+            for layer in study.features.injection.layers
+        ]
+
+    return files
+
+
+def injection_prompts(wildcards):
+    """Return the concepts study's prompts where they are translated, or nothing."""
+    if study.features.injection.translation != "prompts":
+        return []
+    return [f"<results>/prompts/{wildcards.model}/translation.parquet"]
+
+
+def injection_lexicon(wildcards):
+    """Return the lexicon where prompts are translated, or nothing."""
+    is_used = study.features.injection.translation == "prompts"
+    return lexicon_input(wildcards) if is_used else []
+
+
+def injection_parallel_text(wildcards):
+    """Return the parallel text that is translated, or nothing."""
+    text = study.features.injection.translation
+    files = getattr(text, "files", {}).values()
+    return [study.path(path) for pair in files for path in pair]
+
+
+def every_sae(stage, name, seeds="first", checkpoints="all"):
+    """Return one file of every setup: model, checkpoint, layer and autoencoder.
+
+    `seeds` is `first`, `other`, or `compared` (the first, where there are several); `checkpoints`
+    is `all`, or `later`: all but each model's first.
+    """
+    first = set(study.features.saes)
+    chosen = {
+        "first": first,
+        "other": set(study.features.trained) - first,
+        "compared": {
+            name for name, sae in study.features.saes.items() if len(sae.seeds) > 1
+        },
+    }[seeds]
+    saes = [sae for sae in study.features.trained if sae in chosen]
+    rows = study.rows_of("features")
+    if checkpoints == "later":
+        rows = [
+            row
+            for row in rows
+            if row.checkpoint != study.feature_checkpoints(row.model)[0]
+        ]
+    return [
+        f"<results>/{stage}/{row.model}/{row.checkpoint}/layer_{layer}/{sae}/{name}"
+        for row in rows
+        for layer in study.layers_of(row.model)
+        for sae in saes
+    ]
+
+
+def every_recovery():
+    """Return the recovered cross-entropy of every checkpoint, none where it is not measured."""
+    if not study.features.recovery.enabled:
+        return []
+    return [
+        f"<results>/recovery/{row.model}/{row.checkpoint}/{sae}.parquet"
+        for row in study.rows_of("features")
+        for sae in study.features.saes
+    ]
+
+
+def every_injection():
+    """Return the results of every injection."""
+    model = feature_settings.injection_model(study)
+    return [
+        f"<results>/injection/{model}/{checkpoint}/{name}.parquet"
+        for checkpoint in feature_settings.injection_targets(study)
+        for name in ("perplexity", "translation")
+    ]

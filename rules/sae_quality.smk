@@ -1,0 +1,109 @@
+"""
+This part of the workflow measures how good sparse autoencoders are.
+
+REQUIRED INPUTS:
+    trained autoencoders; held-out activations; for recovery, the checkpoint and the corpus
+OUTPUTS:
+    <results>/sae/{model}/{checkpoint}/layer_{layer}/{sae}/quality.json
+    <results>/recovery/{model}/{checkpoint}/{sae}.parquet                           all layers
+    <results>/tracking/{model}/{checkpoint}/layer_{layer}/{sae}/seeds.parquet
+
+STEPS:
+    measure_quality    reconstruction, sparsity and dead latents on held-out activations
+    measure_recovery   cross-entropy when reconstructions replace the residual stream
+    compare_seeds      how far dictionaries of different seeds agree
+"""
+
+
+rule measure_quality:
+    input:
+        activations=layer_activations,
+        sae=f"{SAE_FOLDER}/sae_weights.safetensors",
+        cfg=f"{SAE_FOLDER}/cfg.json",
+    output:
+        quality=f"{SAE_FOLDER}/quality.json",
+    log:
+        "<logs>/measure_quality/{model}/{checkpoint}/layer_{layer}/{sae}.log",
+    benchmark:
+        "<benchmarks>/measure_quality/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
+    conda:
+        "../envs/saes.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(feature_costs.quality_cost, "model", "sae"),
+        runtime=runtime_of(feature_costs.quality_cost, "model", "sae"),
+        study=study.name,
+        device=model_setting("device"),
+    params:
+        script=program("measure_quality"),
+        code=code_digest("measure_quality"),
+        settings="{}",
+    message:
+        "Measuring {wildcards.sae} of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --activations {input.activations:q} --sae {input.sae:q}"
+        " --threads {threads} --device {resources.device}"
+        " --output {output.quality:q} > {log:q} 2>&1"
+
+
+rule measure_recovery:
+    input:
+        checkpoint=checkpoint_manifest,
+        corpus=study_corpus_manifest,
+        saes=weights_of_all_layers,
+    output:
+        recovery="<results>/recovery/{model}/{checkpoint}/{sae}.parquet",
+    log:
+        "<logs>/measure_recovery/{model}/{checkpoint}/{sae}.log",
+    benchmark:
+        "<benchmarks>/measure_recovery/{model}/{checkpoint}/{sae}.tsv"
+    conda:
+        "../envs/models.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(feature_costs.recovery_cost, "model", "sae"),
+        runtime=runtime_of(feature_costs.recovery_cost, "model", "sae"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("measure_recovery"),
+        code=code_digest("measure_recovery"),
+        settings=settings_of(feature_settings.recovery_settings, "model", "sae"),
+        saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
+    message:
+        "Splicing {wildcards.sae} into {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --checkpoint {input.checkpoint:q} --corpus {input.corpus:q} --saes {params.saes:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.recovery:q} > {log:q} 2>&1"
+
+
+rule compare_seeds:
+    input:
+        saes=weights_of_all_seeds,
+    output:
+        seeds="<results>/tracking/{model}/{checkpoint}/layer_{layer}/{sae}/seeds.parquet",
+    log:
+        "<logs>/compare_seeds/{model}/{checkpoint}/layer_{layer}/{sae}.log",
+    benchmark:
+        "<benchmarks>/compare_seeds/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
+    conda:
+        "../envs/saes.yaml"
+    resources:
+        mem_mb=memory_of(feature_costs.matching_cost, "model", "sae"),
+        runtime=runtime_of(feature_costs.matching_cost, "model", "sae"),
+        study=study.name,
+    params:
+        script=program("compare_seeds"),
+        code=code_digest("compare_seeds"),
+        settings="{}",
+    message:
+        "Comparing seeds of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --saes {input.saes:q} --output {output.seeds:q} > {log:q} 2>&1"

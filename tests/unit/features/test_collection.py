@@ -1,0 +1,398 @@
+"""Features from activations to tables: every number is what plain counting gives."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import tracemalloc
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.features.collection import FeatureRules, Features, collect_features
+from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.firing import whole_sequences
+from glossogenesis.features.language import token_languages
+from glossogenesis.features.schemas import (
+    EXAMPLES_SCHEMA,
+    sensitivity_schema,
+    statistics_schema,
+)
+from glossogenesis.features.surroundings import examples_in_parts
+from glossogenesis.sae.autoencoder import SparseAutoencoder
+from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.tables import read_provenance, read_table
+from planted_features import (
+    LANGUAGES,
+    ORIGIN,
+    SCRIPTS,
+    VOCABULARY,
+    identity_sae,
+    random_contexts,
+    write_cache,
+    write_corpus,
+)
+
+N_LATENTS, K = 8, 2
+DEAD_LATENT = 7
+
+
+def rules(**changes: Any) -> FeatureRules:
+    return FeatureRules(
+        language=LanguageRule(**changes.get("language", {})),
+        monosemanticity=MonosemanticityRule(**changes.get("monosemanticity", {})),
+        sensitivity=Sensitivity(**changes.get("sensitivity", {})),
+        scripts=changes.get("scripts", SCRIPTS),
+    )
+
+
+def embedding_of(name: str) -> torch.Tensor:
+    seed = {"input": 1, "unembedding": 2}[name]
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(len(VOCABULARY), 3, generator=generator)
+
+
+class World:
+    """Random contexts whose tokens have random activations; one latent never fires."""
+
+    def __init__(self, folder: Path, n_contexts: int = 40, seed: int = 0) -> None:
+        self.contexts = random_contexts(n_contexts, 9, seed)
+        self.corpus: TokenisedCorpus = write_corpus(folder / "corpus", self.contexts)
+        tokens = sum(map(len, self.contexts))
+        generator = torch.Generator().manual_seed(seed)
+        self.activations = torch.randn(tokens, N_LATENTS, generator=generator)
+        self.activations[:, DEAD_LATENT] = -1.0
+        # Two tokens of a sequence are equally strong: the first is the example's.
+        self.activations[1, 3] = self.activations[0, 3] = 9.0
+        self.cache: ActivationCache = write_cache(folder / "cache", self.corpus, self.activations)
+
+    def collect(self, folder: Path, sae: SparseAutoencoder, **changes: Any) -> Features:
+        return collect_features(
+            sae, self.cache, self.corpus, rules(**changes), embedding_of, scratch=folder
+        )
+
+    def fired(self, chosen: Callable[[list[float]], list[int]]) -> list[dict[str, Any]]:
+        """Everything that fires, by plain loops; `chosen` says which latents of a token do."""
+        found = []
+        row = 0
+        for context, ids in enumerate(self.contexts):
+            for column, token in enumerate(ids):
+                values = self.activations[row].tolist()
+                found += [
+                    {
+                        "feature": latent,
+                        "context": context,
+                        "column": column,
+                        "token_id": token,
+                        "value": values[latent],
+                    }
+                    for latent in chosen(values)
+                ]
+                row += 1
+        return found
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("world"))
+
+
+def top_k(values: list[float]) -> list[int]:
+    order = sorted(range(N_LATENTS), key=lambda latent: -values[latent])
+    return [latent for latent in order[:K] if values[latent] > 0]
+
+
+def positive(values: list[float]) -> list[int]:
+    return [latent for latent in range(N_LATENTS) if values[latent] > 0]
+
+
+@pytest.mark.parametrize(("architecture", "chosen"), [("topk", top_k), ("relu", positive)])
+def test_firing_statistics_by_plain_counting(
+    world: World, tmp_path: Path, architecture: str, chosen: Callable[[list[float]], list[int]]
+) -> None:
+    sae = identity_sae(
+        N_LATENTS, k=K if architecture == "topk" else None, architecture=architecture
+    )
+    table = world.collect(tmp_path, sae).statistics
+    assert table.schema == statistics_schema(LANGUAGES)
+    fired = world.fired(chosen)
+    tokens = Counter(context % 2 for context, ids in enumerate(world.contexts) for _ in ids)
+    for row in table.iter_rows(named=True):
+        mine = [entry for entry in fired if entry["feature"] == row["feature"]]
+        values = [entry["value"] for entry in mine]
+        assert row["firings"] == len(mine)
+        assert row["firing_frequency"] == len(mine) / tokens.total()
+        assert row["maximum"] == (max(values) if values else None)
+        mean = sum(values) / len(values) if values else None
+        assert row["mean"] == (pytest.approx(mean, rel=1e-6) if values else None)
+        assert row["encoder_maximum"] == world.activations[:, row["feature"]].max()
+        for language, code in enumerate(LANGUAGES):
+            here = sum(entry["context"] % 2 == language for entry in mine)
+            assert row["firing_by_language"][code] == here / tokens[language]
+        counted = Counter(entry["token_id"] for entry in mine)
+        best = sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:10]
+        assert row["top_tokens"] == [
+            {"token_id": token, "text": VOCABULARY[token][0], "count": count}
+            for token, count in best
+        ]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("maximum", ["fired", "encoder"])
+@pytest.mark.parametrize("limit", [3, 50])
+def test_examples_by_plain_counting(world: World, tmp_path: Path, maximum: str, limit: int) -> None:
+    # A latent may have its largest pre-activation where others keep it from firing.
+    features = world.collect(
+        tmp_path, identity_sae(N_LATENTS, k=K), language={"maximum": maximum, "examples": limit}
+    )
+    (table,) = features.example_parts()
+    assert table.schema == EXAMPLES_SCHEMA
+    fired = world.fired(top_k)
+    largest: dict[int, float] = defaultdict(float)
+    for entry in fired:
+        largest[entry["feature"]] = max(largest[entry["feature"]], entry["value"])
+    if maximum == "encoder":
+        largest = dict(enumerate(world.activations.max(dim=0).values.tolist()))
+    expected = []
+    for feature in range(N_LATENTS):
+        best: dict[int, dict[str, Any]] = {}
+        for entry in fired:
+            if entry["feature"] == feature and entry["value"] > 0.7 * largest[feature]:
+                held = best.setdefault(entry["context"], entry)
+                if entry["value"] > held["value"]:
+                    best[entry["context"]] = entry
+        expected += list(best.values())[:limit]
+    keys = ("feature", "context", "column", "token_id")
+    assert table.select(keys).rows() == [tuple(entry[key] for key in keys) for entry in expected]
+    assert table["activation"].to_list() == pytest.approx(
+        [entry["value"] for entry in expected], rel=2**-11
+    )
+    counted = table.group_by("feature").len().sort("feature")
+    examples = features.statistics.filter(pl.col("examples") > 0)
+    assert examples.select("feature", pl.col("examples").cast(pl.UInt32)).rows() == counted.rows()
+    assert (3, 0, 0) in table.select("feature", "context", "column").rows()
+
+
+def test_shares_and_entropies_follow_from_the_examples(world: World, tmp_path: Path) -> None:
+    features = world.collect(tmp_path, identity_sae(N_LATENTS, k=K))
+    (examples,) = features.example_parts()
+    for row in features.statistics.iter_rows(named=True):
+        mine = examples.filter(feature=row["feature"])
+        tokens = Counter(mine["token_id"])
+        assert row["token_types"] == len(tokens)
+        if not mine.height:
+            assert row["monosemanticity"] is None
+            assert row["share_by_language"] == {"en": None, "ja": None}
+            continue
+        shares = [count / mine.height for count in tokens.values()]
+        entropy = -sum(share * math.log(share) for share in shares)
+        assert row["token_entropy"] == pytest.approx(entropy)
+        assert 0 <= row["meaning_entropy"] <= entropy + 1e-9
+        for code in LANGUAGES:
+            told = sum(language == code for language in mine["token_language"])
+            assert row["share_by_language"][code] == told / mine.height
+
+
+def test_surroundings_stay_in_the_document(tmp_path: Path) -> None:
+    cat, dog, red, neko = 1, 2, 3, 5
+    corpus = write_corpus(
+        tmp_path / "corpus", [[cat, dog, red, neko, cat]], documents=[[0, 0, 0, 1, 1]]
+    )
+    activations = torch.zeros(5, 2)
+    activations[1, 0], activations[4, 1] = 1.0, 2.0
+    cache = write_cache(tmp_path / "cache", corpus, activations)
+    features = collect_features(
+        identity_sae(2, k=1), cache, corpus, rules(), embedding_of, scratch=tmp_path
+    )
+    (table,) = features.example_parts()
+    assert table.select("before", "token", "after", "document", "token_language").rows() == [
+        (" cat", " dog", " red", 0, "en"),
+        ("猫", " cat", "", 1, "en"),
+    ]
+
+
+def test_characters_of_several_tokens_are_whole(tmp_path: Path) -> None:
+    cat = "猫".encode()
+    vocabulary = [b"", cat[:1], cat[1:], b"!"]
+    corpus = write_corpus(tmp_path / "corpus", [[1, 2, 3, 1, 2]], vocabulary=vocabulary)
+    activations = torch.zeros(5, 1)
+    activations[2, 0] = 1.0
+    cache = write_cache(tmp_path / "cache", corpus, activations)
+    features = collect_features(
+        identity_sae(1, k=1), cache, corpus, rules(), embedding_of, scratch=tmp_path
+    )
+    (table,) = features.example_parts()
+    assert table.select("before", "token", "after").row(0) == ("猫", "!", "猫")
+
+
+def planted(tmp_path: Path) -> tuple[ActivationCache, TokenisedCorpus]:
+    """Latent 0 fires on English tokens, 1 on Japanese, 2 on both, 3 once, 4 never."""
+    contexts = random_contexts(60, 8, seed=3)
+    corpus = write_corpus(tmp_path / "corpus", contexts)
+    rows = []
+    for token in [token for ids in contexts for token in ids]:
+        language = VOCABULARY[token][1]
+        rows.append([float(language == 0), float(language == 1), 0.9, 0.0, -1.0])
+    rows[5][3] = 2.0
+    return write_cache(tmp_path / "cache", corpus, torch.tensor(rows)), corpus
+
+
+def test_planted_languages_are_found(tmp_path: Path) -> None:
+    cache, corpus = planted(tmp_path)
+    sae = identity_sae(5, k=2)
+    asked = rules(
+        language={"minimum_examples": 2},
+        sensitivity={"minimum_examples": [1], "by": ["document", "paper"], "share": [0.5]},
+    )
+    features = collect_features(sae, cache, corpus, asked, embedding_of, scratch=tmp_path)
+    labels = features.statistics["language"].to_list()
+    assert labels == ["en", "ja", "mixed", "unlabelled", "dead"]
+    by_choice = {
+        (row["choice"], row["value"]): row["features_by_label"]
+        for row in features.sensitivity.iter_rows(named=True)
+    }
+    assert by_choice["default", "default"] == Counter(labels)
+    # The documents are half English, half Japanese, whatever the tokens.
+    assert by_choice["by", "document"]["mixed"] == 3
+    assert by_choice["minimum_examples", "1"]["unlabelled"] == 0
+
+
+def test_the_default_row_is_what_the_statistics_say(world: World, tmp_path: Path) -> None:
+    features = world.collect(
+        tmp_path,
+        identity_sae(N_LATENTS, k=K),
+        language={"share": 0.6, "minimum_examples": 2},
+        sensitivity={"threshold": [0.7], "cosine": [0.5], "share": [0.6], "linkage": ["average"]},
+    )
+    table = features.sensitivity
+    assert table.schema == sensitivity_schema(LANGUAGES)
+    assert table["choice"].to_list() == ["default", "share", "threshold", "linkage", "cosine"]
+    # Alternatives that equal the default change nothing.
+    summaries = table.drop("choice", "value")
+    assert summaries.n_unique() == 1
+    row = summaries.row(0, named=True)
+    statistics = features.statistics
+    counts = dict(statistics.group_by("language").len().rows())
+    assert {label: n for label, n in row["features_by_label"].items() if n} == counts
+    known = statistics.filter(pl.col("language").is_in([*LANGUAGES, "mixed"]))
+    assert row["labelled"] == known.height
+    assert row["monosemanticity"] == pytest.approx(known["monosemanticity"].mean())
+    several = known.filter(pl.col("token_types") > 1)
+    assert row["several_types"] == several.height
+    assert row["monosemanticity_several_types"] == pytest.approx(several["monosemanticity"].mean())
+    for label, mean in row["monosemanticity_by_label"].items():
+        of_label = known.filter(language=label)["monosemanticity"].mean()
+        assert mean == (None if of_label is None else pytest.approx(of_label))
+
+
+@pytest.mark.parametrize(
+    ("choice", "value", "section"),
+    [
+        ("share", 0.5, "language"),
+        ("threshold", 0.3, "language"),
+        ("minimum_examples", 9, "language"),
+        ("by", "document", "language"),
+        ("by", "paper", "language"),
+        ("linkage", "single", "monosemanticity"),
+        ("cosine", 0.1, "monosemanticity"),
+        ("embedding", "unembedding", "monosemanticity"),
+    ],
+)
+def test_an_alternative_is_what_a_run_with_it_gives(
+    world: World, tmp_path: Path, choice: str, value: Any, section: str
+) -> None:
+    sae = identity_sae(N_LATENTS, k=K)
+    beside = world.collect(tmp_path, sae, sensitivity={choice: [value]}).sensitivity
+    alone = world.collect(tmp_path, sae, **{section: {choice: value}}).sensitivity
+    assert beside.row(1)[:2] == (choice, str(value))
+    assert beside.row(1)[2:] == alone.row(0)[2:]
+
+
+def test_a_corpus_that_is_another(world: World, tmp_path: Path) -> None:
+    other = write_corpus(tmp_path / "corpus", random_contexts(40, 9, seed=5))
+    features = collect_features(
+        identity_sae(N_LATENTS, k=K), world.cache, other, rules(), embedding_of, scratch=tmp_path
+    )
+    with pytest.raises(StudyError, match=r"corpus: holds other tokens .*extract_activations"):
+        list(features.example_parts())
+    russian = write_corpus(tmp_path / "ru", [[1]], languages=("en", "ru"))
+    with pytest.raises(StudyError, match=r"its languages is \('en', 'ja'\), but .*ru"):
+        collect_features(
+            identity_sae(N_LATENTS, k=K), world.cache, russian, rules(), embedding_of,
+            scratch=tmp_path,
+        )  # fmt: skip
+
+
+def test_a_damaged_shard_leaves_nothing_behind(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    shard = sorted(world.cache.manifest.parent.glob("held_out_*"))[-1]
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    scratch = tmp_path / "scratch"
+    with pytest.raises(StudyError, match=shard.name):
+        world.collect(scratch, identity_sae(N_LATENTS, k=K))
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 7, 1000])
+def test_sequences_are_never_cut(world: World, rows_at_once: int) -> None:
+    blocks = list(whole_sequences(world.cache, rows_at_once))
+    contexts = [set(block.contexts.tolist()) for block in blocks]
+    assert sum(map(len, contexts)) == len(set().union(*contexts)) == len(world.contexts)
+    assert torch.equal(torch.cat([block.activations for block in blocks]), world.activations)
+
+
+def test_examples_are_written_in_parts(world: World, tmp_path: Path) -> None:
+    features = world.collect(tmp_path, identity_sae(N_LATENTS, k=K))
+    (whole,) = features.example_parts()
+    examples = features.firings.examples[0.7]
+    languages = token_languages("script", examples, world.corpus, SCRIPTS)
+    parts = list(examples_in_parts(examples, languages, world.corpus, examples_at_once=100))
+    assert len(parts) == 4
+    assert pl.concat(parts).equals(whole)
+    path = tmp_path / "examples.parquet"
+    write_examples(path, iter(parts), ORIGIN)
+    assert read_table(path).equals(whole)
+    assert read_provenance(path) == ORIGIN
+    again = tmp_path / "again.parquet"
+    write_examples(again, iter(parts), ORIGIN)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_ten_times_the_tokens_take_the_same_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The smaller run is to fill every buffer of fixed size, too; scipy is to be imported already.
+    monkeypatch.setattr("glossogenesis.features.top_tokens._AT_LEAST_WAITING", 4096)
+    importlib.import_module("scipy.cluster.hierarchy")
+    peaks, firings = [], []
+    for times in (1, 10):
+        folder = tmp_path / str(times)
+        generator = np.random.default_rng(0)
+        contexts = generator.integers(1, len(VOCABULARY), (128 * times, 64)).tolist()
+        corpus = write_corpus(folder / "corpus", contexts)
+        activations = torch.randn(128 * times * 64, 16, generator=torch.Generator().manual_seed(0))
+        cache = write_cache(folder / "cache", corpus, activations, contexts_a_shard=32)
+        sae = identity_sae(16, k=4)
+        # So few examples that both runs find them all.
+        few = rules(language={"examples": 5, "threshold": 0.5})
+        tracemalloc.start()
+        features = collect_features(sae, cache, corpus, few, embedding_of, scratch=tmp_path)
+        for _ in features.example_parts():
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert features.statistics["examples"].to_list() == [5] * 16
+        firings.append(int(features.firings.counts.firings.sum()))
+        # A token with fewer than k positive latents is padded.
+        assert features.firings.bytes_a_latent == pytest.approx(4, abs=0.05)
+    assert firings[1] > 9 * firings[0]
+    assert peaks[1] <= 1.2 * peaks[0]

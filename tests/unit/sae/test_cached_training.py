@@ -1,0 +1,324 @@
+"""Training from a cache: recovery of what was planted, the winner, resuming, and bad input."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from cached_activations import write_cache
+from glossogenesis.config.sae import SaeTraining
+from glossogenesis.errors import StudyError
+from glossogenesis.provenance import Provenance
+from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
+from glossogenesis.sae.files import read_own_facts, read_sae
+from glossogenesis.sae.training import TrainingRun
+from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from glossogenesis.storage.tables import read_provenance
+from planted_dictionary import best_cosines, planted
+
+PROVENANCE = Provenance("sae", "a-study", {}, {}, "", model="tiny", checkpoint="100", layer=3)
+SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
+
+SMALL = SaeTraining(
+    latents=64,
+    k=3,
+    batch_size=128,
+    learning_rates=(1e-2, 1e-5),
+    warmup_steps=2,
+    decay_share=0.2,
+    auxk_coefficient=1 / 32,
+    auxk=8,
+    dead_after_tokens=256,
+)
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    data = planted(n_features=32, d_model=16, active=3, rows=2100, noise=0.02)
+    folder = tmp_path_factory.mktemp("cache")
+    return write_cache(folder, data.activations[:1700], data.activations[1700:])
+
+
+def job(folder: Path, manifest: Path, settings: SaeTraining = SMALL, **changes) -> CachedTraining:
+    options = {
+        "settings": settings,
+        "seed": 0,
+        "cache": ActivationCache.open(manifest),
+        "warm_start": None,
+        "folder": folder / "sae",
+        "training": folder / "sae" / "training.parquet",
+        "resume_folder": folder / "resume",
+    }
+    return CachedTraining(**{**options, **changes})
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "sae").iterdir())}
+
+
+def test_planted_directions_are_found(tmp_path):
+    data = planted(n_features=48, d_model=48, active=3, rows=26_000, noise=0.01)
+    manifest = write_cache(tmp_path, data.activations[:25_000], data.activations[25_000:])
+    settings = SaeTraining(
+        latents=96, k=3, batch_size=256, epochs=3, learning_rates=(3e-3,), decay_share=0.3
+    )
+    train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+    sae = read_sae(tmp_path / "sae")
+    assert best_cosines(data.directions, sae.w_dec).mean() > 0.97
+    held_out = read_own_facts(tmp_path / "sae")["training"]["held_out"][0]
+    assert held_out["explained_variance"] > 0.95
+    assert held_out["l0"] <= 3
+
+
+def test_batchtopk_keeps_its_k_on_average_at_inference(tmp_path):
+    data = planted(n_features=48, d_model=32, active=4, rows=13_000, noise=0.02)
+    manifest = write_cache(tmp_path, data.activations[:12_000], data.activations[12_000:])
+    settings = SaeTraining(
+        architecture="batchtopk",
+        latents=96,
+        k=4,
+        batch_size=256,
+        epochs=2,
+        learning_rates=(3e-3,),
+        decay_share=0.3,
+    )
+    train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+    sae = read_sae(tmp_path / "sae")
+    u, _ = sae.to_sae_space(data.activations[12_000:])
+    fired = sae.fired(u)
+    assert len(fired.values) / fired.n_rows == pytest.approx(4.0, rel=0.05)
+    counts = torch.bincount(fired.rows, minlength=fired.n_rows)
+    assert counts.min() < 4 < counts.max()
+    steps = pl.read_parquet(tmp_path / "sae" / "training.parquet")
+    assert steps["l0"].to_list()[-1] == 4.0
+
+
+def test_a_penalty_on_latents_makes_relu_sparse(tmp_path, manifest):
+    l0 = {}
+    for weight in (0.0, 0.3):
+        settings = SaeTraining(
+            architecture="relu",
+            latents=64,
+            l1_coefficient=weight,
+            batch_size=64,
+            epochs=20,
+            learning_rates=(3e-3,),
+        )
+        folder = tmp_path / str(weight)
+        train_from_cache(job(folder, manifest, settings), PROVENANCE, device="cpu")
+        l0[weight] = read_own_facts(folder / "sae")["training"]["held_out"][0]["l0"]
+    assert l0[0.3] < 0.5 * l0[0.0]
+
+
+def test_the_learning_rate_with_the_least_held_out_loss_is_kept_and_all_are_recorded(
+    tmp_path, manifest
+):
+    train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+    facts = read_own_facts(tmp_path / "sae")["training"]
+    assert [each["learning_rate"] for each in facts["held_out"]] == [1e-2, 1e-5]
+    assert facts["held_out"][0]["loss"] < facts["held_out"][1]["loss"]
+    assert facts["learning_rate"] == 1e-2
+    assert facts["held_out"][0]["tokens"] == 400
+    recorded = read_provenance(tmp_path / "sae" / "training.parquet").facts
+    assert recorded["held_out"] == facts["held_out"]
+    rows = pl.read_parquet(tmp_path / "sae" / "training.parquet")
+    assert rows.group_by("learning_rate").len()["len"].to_list() == [13, 13]
+    assert rows["tokens"].max() == 13 * 128
+    single = tmp_path / "single"
+    settings = SMALL.model_copy(update={"learning_rates": (1e-2,)})
+    train_from_cache(job(single, manifest, settings), PROVENANCE, device="cpu")
+    assert torch.equal(read_sae(single / "sae").w_enc, read_sae(tmp_path / "sae").w_enc)
+
+
+def test_equal_runs_give_equal_bytes_and_leave_no_state(tmp_path, manifest):
+    for name in ("a", "b"):
+        train_from_cache(job(tmp_path / name, manifest), PROVENANCE, device="cpu")
+        assert not (tmp_path / name / "resume").exists()
+    assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
+    other = job(tmp_path / "c", manifest, seed=1)
+    train_from_cache(other, PROVENANCE, device="cpu")
+    assert bytes_of(tmp_path / "a") != bytes_of(tmp_path / "c")
+
+
+@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(
+    tmp_path, manifest, monkeypatch, architecture, epochs
+):
+    settings = SMALL.model_copy(update={"architecture": architecture, "epochs": epochs})
+    train_from_cache(job(tmp_path / "whole", manifest, settings), PROVENANCE, device="cpu")
+    step = TrainingRun.step
+    for last in (1, 5, 12):
+        folder = tmp_path / str(last)
+
+        def stop_after(run, batch, last=last):
+            if run.steps_done == last:
+                raise KeyboardInterrupt
+            step(run, batch)
+
+        monkeypatch.setattr(TrainingRun, "step", stop_after)
+        with pytest.raises(KeyboardInterrupt):
+            train_from_cache(
+                job(folder, manifest, settings),
+                PROVENANCE,
+                device="cpu",
+                seconds_between_states=0,
+            )
+        taken: list[int] = []
+
+        def count(run, batch, taken=taken):
+            taken.append(run.steps_done)
+            step(run, batch)
+
+        monkeypatch.setattr(TrainingRun, "step", count)
+        train_from_cache(job(folder, manifest, settings), PROVENANCE, device="cpu")
+        monkeypatch.setattr(TrainingRun, "step", step)
+        assert taken[0] == last
+        assert bytes_of(folder) == bytes_of(tmp_path / "whole")
+        assert not (folder / "resume").exists()
+
+
+def test_a_state_of_other_settings_is_not_taken_up(tmp_path, manifest, monkeypatch):
+    step = TrainingRun.step
+
+    def stop(run, batch):
+        if run.steps_done == 3:
+            raise KeyboardInterrupt
+        step(run, batch)
+
+    monkeypatch.setattr(TrainingRun, "step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_from_cache(
+            job(tmp_path, manifest), PROVENANCE, device="cpu", seconds_between_states=0
+        )
+    monkeypatch.setattr(TrainingRun, "step", step)
+    changed = Provenance("sae", "a-study", {"k": 4}, {}, "")
+    train_from_cache(job(tmp_path, manifest), changed, device="cpu")
+    train_from_cache(job(tmp_path / "fresh", manifest), changed, device="cpu")
+    assert bytes_of(tmp_path) == bytes_of(tmp_path / "fresh")
+
+
+def test_a_warm_start_begins_at_the_neighbour_and_is_recorded(tmp_path, manifest):
+    train_from_cache(job(tmp_path / "first", manifest), PROVENANCE, device="cpu")
+    weights = tmp_path / "first" / "sae" / "sae_weights.safetensors"
+    # With no time to move, what comes out is what went in.
+    still = SMALL.model_copy(update={"warmup_steps": 0, "learning_rates": (1e-12,)})
+    train_from_cache(
+        job(tmp_path / "second", manifest, still, warm_start=weights), PROVENANCE, device="cpu"
+    )
+    first, second = read_sae(tmp_path / "first" / "sae"), read_sae(tmp_path / "second" / "sae")
+    for name, parameter in first.named_parameters():
+        assert torch.allclose(parameter, second.get_parameter(name), atol=1e-6), name
+    assert read_own_facts(tmp_path / "second" / "sae")["training"]["warm_start"] == "100"
+    assert read_own_facts(tmp_path / "first" / "sae")["training"]["warm_start"] is None
+
+
+def test_a_neighbour_of_another_size_is_refused(tmp_path, manifest):
+    train_from_cache(job(tmp_path / "first", manifest), PROVENANCE, device="cpu")
+    weights = tmp_path / "first" / "sae" / "sae_weights.safetensors"
+    larger = SMALL.model_copy(update={"latents": 80})
+    with pytest.raises(StudyError, match=r"number of latents 64.*of number of latents 80"):
+        train_from_cache(
+            job(tmp_path / "b", manifest, larger, warm_start=weights), PROVENANCE, device="cpu"
+        )
+    data = planted(n_features=32, d_model=24, active=3, rows=400)
+    wider = write_cache(tmp_path / "wider", data.activations[:300], data.activations[300:])
+    with pytest.raises(StudyError, match="width 16"):
+        train_from_cache(job(tmp_path / "c", wider, warm_start=weights), PROVENANCE, device="cpu")
+
+
+def test_a_k_above_the_dictionary_is_refused(tmp_path, manifest):
+    settings = SaeTraining(expansion=2, k=40, batch_size=128)
+    with pytest.raises(StudyError, match="k is 40, larger than the dictionary of 32 latents"):
+        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+
+
+def test_too_few_tokens_for_a_batch_are_refused(tmp_path, manifest):
+    settings = SMALL.model_copy(update={"batch_size": 4096})
+    with pytest.raises(StudyError, match=r"layer 3: 1700 training tokens do not fill.*lower"):
+        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_activations_that_are_not_finite_name_layer_and_checkpoint(tmp_path, split):
+    data = planted(n_features=32, d_model=16, active=3, rows=600).activations
+    data[100 if split == "train" else 590, 3] = float("nan")
+    manifest = write_cache(tmp_path, data[:500], data[500:])
+    with pytest.raises(StudyError, match=r"tiny, checkpoint 100, layer 3: activations are NaN"):
+        train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+
+
+def test_a_loss_that_is_not_finite_names_the_learning_rate(tmp_path, manifest):
+    settings = SMALL.model_copy(update={"learning_rates": (1e-3, 1e30), "warmup_steps": 0})
+    with pytest.raises(StudyError, match=r"layer 3: the loss is not finite at .*1e\+30"):
+        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+
+
+def test_purged_activations_say_how_to_remake_them(tmp_path):
+    data = planted(n_features=32, d_model=16, active=3, rows=600).activations
+    manifest = write_cache(tmp_path, data[:500], data[500:])
+    purge_shards(manifest)
+    with pytest.raises(StudyError, match="were purged; delete"):
+        train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+
+
+def program(folder: Path, manifest: Path, seconds_between_states: float) -> list[str]:
+    return [
+        sys.executable,
+        str(SCRIPTS / "train_sae.py"),
+        "--settings",
+        f'{{"sae": {SMALL.model_copy(update={"epochs": 60}).model_dump_json()}, "seed": 0}}',
+        *("--study", "a-study", "--activations", str(manifest), "--warm-start"),
+        *("--resume-dir", str(folder / "resume"), "--threads", "1"),
+        *("--seconds-between-states", str(seconds_between_states)),
+        *("--output", str(folder / "sae" / "sae_weights.safetensors")),
+        *("--training", str(folder / "sae" / "training.parquet")),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_program_goes_on_and_ends_with_equal_bytes(tmp_path, manifest):
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
+    whole = subprocess.run(
+        program(tmp_path / "whole", manifest, 60.0), env=environment, capture_output=True
+    )
+    assert whole.returncode == 0, whole.stderr.decode()
+    killed = tmp_path / "killed"
+    kills = 0
+    for _ in range(20):
+        running = subprocess.Popen(
+            program(killed, manifest, 0.0),
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # The state is written at every step, so the signal hits steps and writes alike.
+        while running.poll() is None and not list(killed.glob("resume/*/*.safetensors")):
+            time.sleep(0.01)
+        time.sleep(0.05 + 0.1 * kills)
+        if running.poll() is None and kills < 3:
+            running.send_signal(signal.SIGKILL)
+            kills += 1
+        if running.wait() == 0:
+            break
+    assert kills
+    assert bytes_of(killed) == bytes_of(tmp_path / "whole")
+    assert not (killed / "resume").exists()
+
+
+def test_the_program_never_imports_transformers():
+    code = "import sys, train_sae; print('transformers' in sys.modules, 'scipy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(SCRIPTS)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["False", "False"]

@@ -1,0 +1,173 @@
+"""The program that writes activation caches, on a tiny checkpoint and corpus."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import extract_activations
+from glossogenesis.errors import StudyError
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
+from glossogenesis.provenance import SCRIPTS
+from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from tiny_checkpoint import save_tiny_checkpoint
+from tiny_corpus import tiny_corpus
+
+LAYERS = [0, 2]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Manifests of a checkpoint and of a corpus."""
+    folder = tmp_path_factory.mktemp("inputs")
+    weights = save_tiny_checkpoint(folder / "weights")
+    manifest = describe_checkpoint(
+        CheckpointLocation(str(weights)),
+        model="tiny",
+        checkpoint="step1",
+        source="weights",
+        provenance={},
+    )
+    manifest.write(folder / "checkpoint.json")
+    tiny_corpus(folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
+    return {
+        "checkpoint": folder / "checkpoint.json",
+        "corpus": folder / "corpus" / "manifest.json",
+    }
+
+
+@pytest.fixture
+def extract(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Runs the program into `tmp_path`; `changes` are of the section `features.activations`."""
+
+    def run(layers: list[int] = LAYERS, paths: Any = inputs, **changes: Any) -> None:
+        activations = {"mode": "cache", "dtype": "bfloat16", "window": 40, "not_finite": "stop"}
+        settings = {
+            "layers": layers,
+            "dtype": "float32",
+            "corpus": "text",
+            "seed": 0,
+            "activations": activations | changes,
+        }
+        options = {
+            "settings": json.dumps(settings),
+            "study": "test",
+            **paths,
+            "batch-size": 4,
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+            "output": tmp_path,
+        }
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        monkeypatch.setattr("sys.argv", [str(SCRIPTS / "extract_activations.py"), *words])
+        extract_activations.main()
+
+    return run
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def open_layer(folder: Path, layer: int) -> ActivationCache:
+    return ActivationCache.open(folder / f"layer_{layer}" / "manifest.json")
+
+
+def test_writes_a_cache_a_layer(
+    extract: Any, inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extract()
+    checkpoint = CheckpointManifest.read(inputs["checkpoint"])
+    for layer in LAYERS:
+        cache = open_layer(tmp_path, layer)
+        assert (cache.model, cache.checkpoint, cache.corpus) == ("tiny", "step1", "text")
+        assert (cache.layer, cache.hook) == (layer, f"model.layers.{layer}")
+        assert cache.source == checkpoint.folder
+        assert cache.tokenizer_digest == checkpoint.tokenizer_digest
+        assert cache.provenance["layer"] == layer
+        assert len(list(cache.shards("train"))) > 1
+    rows = {split: open_layer(tmp_path, 0).rows_in(split) for split in ("train", "held_out")}
+    assert (
+        f"2 layers, tokens of each: {rows['held_out']} held_out, {rows['train']} train; 0 dr"
+        in (capsys.readouterr().out)
+    )
+    tokens = [
+        torch.cat([rows.token_ids for rows in open_layer(tmp_path, layer).shards("train")])
+        for layer in LAYERS
+    ]
+    assert torch.equal(*tokens)
+
+
+def test_remaking_a_purged_cache_gives_equal_bytes(extract: Any, tmp_path: Path) -> None:
+    extract()
+    before = contents_of(tmp_path)
+    for layer in LAYERS:
+        purge_shards(tmp_path / f"layer_{layer}" / "manifest.json")
+    assert contents_of(tmp_path).keys() == {f"layer_{n}/manifest.json" for n in LAYERS}
+    extract()
+    assert contents_of(tmp_path) == before
+
+
+def test_another_layer_leaves_the_caches_of_the_others_as_they_are(
+    extract: Any, tmp_path: Path
+) -> None:
+    extract([2])
+    before = contents_of(tmp_path)
+    extract([0, 2, 3])
+    after = contents_of(tmp_path)
+    assert {name: after[name] for name in before} == before
+    assert len(after) == 3 * len(before)
+
+
+def test_how_layers_are_divided_among_jobs_changes_nothing(extract: Any, tmp_path: Path) -> None:
+    extract(layers_per_job=None)
+    before = contents_of(tmp_path)
+    extract(layers_per_job=2)
+    assert contents_of(tmp_path) == before
+
+
+def test_streaming_writes_held_out_activations_alone(extract: Any, tmp_path: Path) -> None:
+    extract()
+    held_out = {name for name in contents_of(tmp_path) if "held_out" in name}
+    extract(mode="stream")
+    cache = open_layer(tmp_path, 2)
+    assert list(cache.splits) == ["held_out"]
+    assert contents_of(tmp_path).keys() == held_out | {f"layer_{n}/manifest.json" for n in LAYERS}
+    with pytest.raises(StudyError, match="holds no 'train' activations, only held_out; set"):
+        next(cache.shards("train"))
+
+
+def test_a_corpus_of_another_tokenizer(
+    extract: Any, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    other = replace(CheckpointManifest.read(inputs["checkpoint"]), tokenizer_digest="other")
+    other.write(tmp_path / "other.json")
+    with pytest.raises(StudyError, match="'step1' has another tokenizer than the one that made"):
+        extract(paths=inputs | {"checkpoint": tmp_path / "other.json"})
+    assert not list(tmp_path.glob("layer_*"))
+
+
+def test_activations_that_would_not_fit_the_disk(
+    extract: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract()
+    held = sum(len(text) for name, text in contents_of(tmp_path).items() if ".safe" in name)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(StudyError) as error:
+        extract()
+    message = str(error.value)
+    assert "GB of activations do not fit into the 0.00 GB that are free. Free some" in message
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=held))
+    extract()

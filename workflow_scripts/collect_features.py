@@ -1,0 +1,121 @@
+"""Describe the features of one sparse autoencoder from held-out activations.
+
+How often, how strongly and on which tokens each fires, its examples, the language it belongs to and
+its monosemanticity; and what other values of the ambiguous choices would have made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.features.collection import FeatureRules, Features, collect_features
+from glossogenesis.features.example_file import write_examples
+from glossogenesis.models.loading import resolve_device
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.sae.files import read_sae
+from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.tables import write_table
+from glossogenesis.storage.tensors import read_tensors
+
+
+def main() -> None:
+    """Write the statistics, examples and sensitivity of one autoencoder's features."""
+    arguments = program_arguments(
+        __doc__,
+        activations={"help": "manifest of the layer's activations"},
+        corpus={"help": "manifest of the tokenised corpus"},
+        sae={"help": "sae_weights.safetensors"},
+        embeddings={"help": "vectors of tokens, written by extract_embeddings.py"},
+        own_embedding={
+            "nargs": "?",
+            "default": None,
+            "help": "file named in `monosemanticity.embedding`",
+        },
+        threads={"type": int},
+        device={"type": str},
+        output={"help": "statistics.parquet"},
+        examples={},
+        sensitivity_table={},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    rules = FeatureRules(
+        language=LanguageRule.model_validate(settings["language"]),
+        monosemanticity=MonosemanticityRule.model_validate(settings["monosemanticity"]),
+        sensitivity=Sensitivity.model_validate(settings["sensitivity"]),
+        scripts=settings["scripts"],
+    )
+    cache = ActivationCache.open(arguments.activations)
+    device = resolve_device(arguments.device)
+    features = collect_features(
+        read_sae(arguments.sae, d_model=cache.d_model).to(device),
+        cache,
+        TokenisedCorpus.read(arguments.corpus),
+        rules,
+        embedding_reader(arguments.embeddings, arguments.own_embedding),
+        scratch=arguments.output.parent,
+    )
+    inputs = {name: getattr(arguments, name) for name in ("activations", "corpus", "sae")}
+    inputs["embeddings"] = arguments.embeddings
+    if arguments.own_embedding is not None:
+        inputs["own_embedding"] = arguments.own_embedding
+    provenance = provenance_of(
+        arguments,
+        "features",
+        inputs,
+        model=cache.model,
+        checkpoint=cache.checkpoint,
+        revision=cache.revision,
+        layer=cache.layer,
+        dtype=cache.dtype,
+        device=device,
+        facts=facts_of(features, cache),
+    )
+    write_examples(arguments.examples, features.example_parts(), provenance)
+    write_table(arguments.sensitivity_table, features.sensitivity, provenance)
+    write_table(arguments.output, features.statistics, provenance)
+
+
+def embedding_reader(embeddings: Path, own_embedding: Path | None) -> Callable[[str], Tensor]:
+    """Return a function from the name of an embedding to its vectors [token, dimension].
+
+    The names are `input` and `unembedding`, and else the user's own file.
+    """
+
+    def read(name: str) -> Tensor:
+        if name in ("input", "unembedding"):
+            return read_tensors(embeddings, [name])[name]
+        if own_embedding is None:
+            raise StudyError(f"`monosemanticity.embedding` is {name}; give --own-embedding too")
+        held = read_tensors(own_embedding)
+        if "embedding" not in held or held["embedding"].ndim != 2:
+            raise StudyError(
+                f"{own_embedding}: holds no tensor `embedding` [token, dimension] (there: "
+                f"{', '.join(held) or 'none'}); save the vectors under that name, a row a token id"
+            )
+        return held["embedding"]
+
+    return read
+
+
+def facts_of(features: Features, cache: ActivationCache) -> dict[str, object]:
+    """What the tables' provenance says beside their settings."""
+    tokens = features.firings.counts.tokens.tolist()
+    return {
+        "activations": "in the space that the autoencoder sees",
+        "languages": list(cache.languages),
+        "share_denominator": "all examples, also those whose token is in no language",
+        "tokens": sum(tokens),
+        "tokens_by_language": dict(zip(cache.languages, tokens, strict=True)),
+    }
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,52 @@
+"""Compare the dictionaries of autoencoders that differ in their seeds.
+
+Every pair gets the mean greatest cosine both ways and the mean cosine of a one-to-one matching, and
+the same of dictionaries that have nothing in common.
+"""
+
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.sae.files import check_origin, read_own_facts, read_sae, sae_folder
+from glossogenesis.sae.seeds import Dictionary, compare_dictionaries
+from glossogenesis.storage.tables import write_table
+
+
+def main() -> None:
+    """Write one row a pair of autoencoders."""
+    arguments = program_arguments(
+        __doc__,
+        saes={"nargs": "+", "help": "sae_weights.safetensors of each, with cfg.json beside it"},
+        threads={"type": int, "default": 1},
+        output={"help": "seeds.parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    origin = read_own_facts(arguments.saes[0])["provenance"]
+    for path in arguments.saes:
+        check_origin(path, origin["model"], origin["checkpoint"], origin["layer"])
+    table: pl.DataFrame = compare_dictionaries([dictionary(path) for path in arguments.saes])
+    provenance = provenance_of(
+        arguments,
+        "seeds",
+        {sae_folder(path).name: path for path in arguments.saes},
+        model=origin["model"],
+        checkpoint=origin["checkpoint"],
+        revision=origin["revision"],
+        layer=origin["layer"],
+    )
+    write_table(arguments.output, table, provenance)
+
+
+def dictionary(path: Path) -> Dictionary:
+    """Read an autoencoder's directions, its name and its seed."""
+    provenance = read_own_facts(path)["provenance"]
+    return Dictionary(
+        name=sae_folder(path).name, seed=provenance["seed"], directions=read_sae(path).w_dec
+    )
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,161 @@
+"""The language of a token by its script, from the characters that it covers.
+
+A character's script is read off its Unicode name (`CYRILLIC SMALL LETTER A`): only letters and
+their combining marks (general categories L and M) have one. `Japanese` is kana and Han together;
+other names of scripts are one Unicode script each.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import get_args
+
+import numpy as np
+
+from glossogenesis.config.languages import Script
+from glossogenesis.corpora.tokenised import NO_LANGUAGE
+
+NO_LETTER = 0
+"""Class of characters that are no letters."""
+
+OTHER_SCRIPT = 1
+"""Class of letters of scripts that no language setting names."""
+
+_CLASS_OF_NAME: Mapping[str, str] = {
+    "LATIN": "Latin",
+    "CYRILLIC": "Cyrillic",
+    "HIRAGANA": "Kana",
+    "KATAKANA": "Kana",
+    "HENTAIGANA": "Kana",
+    "CJK": "Han",
+    "IDEOGRAPHIC": "Han",
+    "ARABIC": "Arabic",
+    "HEBREW": "Hebrew",
+    "DEVANAGARI": "Devanagari",
+    "HANGUL": "Hangul",
+    "GREEK": "Greek",
+}
+"""Word of a character's Unicode name to the class of its letter."""
+
+_CLASSES = ("", "other", *dict.fromkeys(_CLASS_OF_NAME.values()))
+
+_CLASSES_OF_SCRIPT: Mapping[str, tuple[str, ...]] = {
+    script: ("Kana", "Han") if script == "Japanese" else (script,) for script in get_args(Script)
+}
+
+_WORD = re.compile(r"[A-Z]+")
+
+
+def languages_told_by_script(scripts: Mapping[str, Script]) -> tuple[str, ...]:
+    """Return the languages, of those given with their scripts, whose letters all are theirs alone.
+
+    Languages that share letters cannot be told apart by script, so their document's language must
+    decide; Japanese and Chinese share Han, for example.
+    """
+    owners = _owners(scripts)
+    return tuple(
+        language
+        for language, script in scripts.items()
+        if all(len(owners[name]) == 1 for name in _CLASSES_OF_SCRIPT[script])
+    )
+
+
+@dataclass(frozen=True)
+class ScriptLanguages:
+    """Tells the language of tokens by the script of their letters."""
+
+    language_of_character: np.ndarray
+    """uint8 by code point: index of the language whose letter it is; 255 where it is a letter of
+    none or of several languages, or no letter."""
+    is_letter: np.ndarray
+    """bool by code point."""
+
+    @classmethod
+    def of(cls, scripts: Mapping[str, Script]) -> ScriptLanguages:
+        """Prepare for the languages of a corpus, in its order, given with their scripts."""
+        codes = list(scripts)
+        language_of_class = np.full(len(_CLASSES), NO_LANGUAGE, dtype=np.uint8)
+        for name, languages in _owners(scripts).items():
+            if len(languages) == 1:
+                language_of_class[_CLASSES.index(name)] = codes.index(languages[0])
+        classes = _class_of_character()
+        return cls(language_of_class[classes], classes != NO_LETTER)
+
+    def of_tokens(
+        self, texts: Sequence[str], spans: np.ndarray, tokens_of_text: np.ndarray
+    ) -> np.ndarray:
+        """Return the language of each token, uint8 `[token]`, all texts' tokens in a row.
+
+        `spans` is `[token, 2]`: first character in its text and the one after the last. Every token
+        that is a part of a character has the span of that character. `tokens_of_text` is `[text]`:
+        the number of tokens of each. A token has the language of its first letter, and one without
+        letters that of the nearest earlier token of its text with letters. 255 stands where that is
+        a letter of no language of the corpus or of several, or there is none.
+        """
+        if not len(spans):
+            return np.zeros(0, dtype=np.uint8)
+        characters = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
+        first_characters = np.cumsum([0, *(len(text) for text in texts[:-1])])
+        starts, ends = (spans + np.repeat(first_characters, tokens_of_text)[:, None]).T
+        # The character after the last has no letter, for tokens at the end.
+        next_letter = np.append(_next_true(self.is_letter[characters]), len(characters))
+        letters = next_letter[starts]
+        lettered = letters < ends
+        languages = np.full(len(spans), NO_LANGUAGE, dtype=np.uint8)
+        languages[lettered] = self.language_of_character[characters[letters[lettered]]]
+        earlier = _latest_true(lettered)
+        first_tokens = np.repeat(np.cumsum([0, *tokens_of_text[:-1]]), tokens_of_text)
+        inherits = earlier >= first_tokens
+        return np.where(inherits, languages[earlier], np.uint8(NO_LANGUAGE))
+
+
+def _owners(scripts: Mapping[str, Script]) -> dict[str, list[str]]:
+    """Return the languages that write with each class of letters."""
+    owners: dict[str, list[str]] = {name: [] for name in _CLASSES[2:]}
+    for language, script in scripts.items():
+        for name in _CLASSES_OF_SCRIPT[script]:
+            owners[name].append(language)
+    return owners
+
+
+@cache
+def _class_of_character() -> np.ndarray:
+    """Return the class of every code point, uint8: an index into `_CLASSES`."""
+    classes = np.full(sys.maxunicode + 1, NO_LETTER, dtype=np.uint8)
+    for point in range(sys.maxunicode + 1):
+        character = chr(point)
+        category = unicodedata.category(character)
+        if category[0] not in "LM":
+            continue
+        named = _class_by_name(character)
+        if named is None and category[0] == "L":
+            # Letters such as ª and bold mathematical ones stand for plain letters.
+            named = _class_by_name(unicodedata.normalize("NFKC", character)[0])
+        if named is not None:
+            classes[point] = _CLASSES.index(named)
+        elif category in ("Lu", "Ll", "Lt", "Lo"):
+            # Marks and modifiers of no script, such as a combining acute, take the language of
+            # what stands before them.
+            classes[point] = OTHER_SCRIPT
+    return classes
+
+
+def _class_by_name(character: str) -> str | None:
+    words = _WORD.findall(unicodedata.name(character, ""))
+    return next((_CLASS_OF_NAME[word] for word in words if word in _CLASS_OF_NAME), None)
+
+
+def _next_true(flags: np.ndarray) -> np.ndarray:
+    """Return, for each index, the nearest one not before it where `flags` is true, or its end."""
+    indices = np.where(flags, np.arange(len(flags)), len(flags))
+    return np.minimum.accumulate(indices[::-1])[::-1]
+
+
+def _latest_true(flags: np.ndarray) -> np.ndarray:
+    """Return, for each index, the nearest one not after it where `flags` is true, or -1."""
+    return np.maximum.accumulate(np.where(flags, np.arange(len(flags)), -1))

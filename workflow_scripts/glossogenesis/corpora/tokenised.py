@@ -1,0 +1,210 @@
+"""A tokenised corpus on disk: contexts of token ids with their documents and languages.
+
+Beside `manifest.json` lie `train_00000.safetensors`, ..., `held_out_00000.safetensors`, ... and
+`vocabulary.parquet`. Reading them takes torch, but no tokenizer and no transformers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.atomic import read_json, write_json
+
+NO_LANGUAGE = 255
+"""Stands in `languages` at padding, and in `token_languages` where no language can be told."""
+
+NO_DOCUMENT = -1
+"""Stands in `documents` at padding."""
+
+VOCABULARY_FILE = "vocabulary.parquet"
+
+MEND = "remake the corpus with `snakemake --forcerun prepare_corpus`"
+
+
+@dataclass(frozen=True)
+class ContextBlock:
+    """Consecutive contexts of one split; every tensor is `[context, position]`."""
+
+    first: int
+    """Number of the block's first context in its split."""
+    token_ids: Tensor
+    """int32; the corpus' `pad_id` at padding, which is always on the right."""
+    documents: Tensor
+    """int32: number of the token's document in its split; -1 at padding."""
+    positions: Tensor
+    """int32: index of the token in its document, special tokens counted; 0 at padding."""
+    languages: Tensor
+    """uint8: index into the corpus' languages, of the document's language; 255 at padding."""
+    token_languages: Tensor
+    """uint8: language by the token's script; 255 where there is none or several have it."""
+    kept: Tensor
+    """bool: False at padding, special tokens and, with `drop_first`, the first token of a
+    context; what is trained on and measured is True."""
+
+
+BLOCK_TENSORS = tuple(field.name for field in fields(ContextBlock) if field.name != "first")
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One file beside the manifest; `contexts` is 0 where it is no shard."""
+
+    file: str
+    bytes: int
+    sha256: str
+    contexts: int = 0
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What one split holds."""
+
+    contexts: int
+    tokens: Mapping[str, int]
+    """Kept tokens by language."""
+    documents: int
+    """Documents that occur in it, numbered from 0, language after language."""
+    shards: tuple[FileFacts, ...]
+
+
+@dataclass(frozen=True)
+class TokenisedCorpus:
+    """The artifact `results/corpora/{corpus}/{tokenizer}/manifest.json` and its neighbours."""
+
+    folder: Path
+    corpus: str
+    languages: tuple[str, ...]
+    told_by_script: tuple[str, ...]
+    """Languages whose script no other language of the corpus has; `token_languages` tells only
+    these apart."""
+    context: int
+    fill: str
+    drop_first: bool
+    tokenizer_digest: str
+    pad_id: int
+    end_id: int | None
+    """The token after each document of packed text, where the tokenizer has one."""
+    splits: Mapping[str, SplitFacts]
+    vocabulary_file: FileFacts
+    sources: Mapping[str, Mapping[str, Any]]
+    """For each language, the files that were read and, of a Hub dataset, the resolved commit."""
+    provenance: Mapping[str, Any]
+
+    def write(self) -> None:
+        """Write the manifest as JSON, without the folder's name."""
+        content = asdict(self)
+        del content["folder"]
+        write_json(self.folder / "manifest.json", content)
+
+    @classmethod
+    def read(cls, manifest: Path | str) -> TokenisedCorpus:
+        """Read a manifest and check that its files are there in full length.
+
+        StudyError where the manifest is damaged, or a file is missing or of another length.
+        """
+        manifest = Path(manifest)
+        try:
+            corpus = _from_json(manifest.parent, read_json(manifest))
+        except (TypeError, KeyError, AttributeError):
+            raise StudyError(f"{manifest}: not a tokenised corpus' manifest; {MEND}") from None
+        shards = [shard for split in corpus.splits.values() for shard in split.shards]
+        for facts in (*shards, corpus.vocabulary_file):
+            path = corpus.folder / facts.file
+            size = path.stat().st_size if path.is_file() else None
+            if size != facts.bytes:
+                state = "missing" if size is None else f"{size} bytes long"
+                raise StudyError(f"{path}: {state}, but its manifest says {facts.bytes}; {MEND}")
+        return corpus
+
+    def facts(self, split: str) -> SplitFacts:
+        """Return the facts of `train` or `held_out`; KeyError for any other name."""
+        return self.splits[split]
+
+    def blocks(self, split: str, contexts: int) -> Iterator[ContextBlock]:
+        """Yield the contexts of a split in order, at most `contexts` a block, fewer at shard ends.
+
+        One shard is in memory at a time. StudyError where its size or checksum is not the
+        manifest's.
+        """
+        first = 0
+        for shard in self.facts(split).shards:
+            tensors = self._verified(shard)
+            for start in range(0, shard.contexts, contexts):
+                end = min(start + contexts, shard.contexts)
+                yield ContextBlock(
+                    first + start, **{name: tensors[name][start:end] for name in BLOCK_TENSORS}
+                )
+            first += shard.contexts
+
+    def vocabulary(self) -> list[str]:
+        """Return the text of each token alone, by token id; bytes of no character become �."""
+        column: list[str] = self._vocabulary_column("text")
+        return column
+
+    def token_bytes(self) -> list[bytes]:
+        """Return the bytes that each token stands for, by token id; see `text_of`."""
+        column: list[bytes] = self._vocabulary_column("bytes")
+        return column
+
+    def _vocabulary_column(self, name: str) -> list[Any]:
+        # polars takes a moment to import, and most readers need no text.
+        from glossogenesis.storage.tables import read_table
+
+        return read_table(self.folder / self.vocabulary_file.file).sort("token_id")[name].to_list()
+
+    def _verified(self, shard: FileFacts) -> dict[str, Tensor]:
+        """Read a shard and check its checksum, size and tensors."""
+        path = self.folder / shard.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
+        if len(content) != shard.bytes or hashlib.sha256(content).hexdigest() != shard.sha256:
+            raise StudyError(f"{path}: not the bytes that its manifest records; {MEND}")
+        try:
+            tensors = load(content)
+        except SafetensorError as error:
+            raise StudyError(f"{path}: damaged safetensors file ({error}); {MEND}") from None
+        shape = (shard.contexts, self.context)
+        for name in BLOCK_TENSORS:
+            if name not in tensors or tuple(tensors[name].shape) != shape:
+                raise StudyError(f"{path}: no tensor {name!r} of shape {shape}; {MEND}")
+        return tensors
+
+
+def text_of(token_ids: Sequence[int], token_bytes: Sequence[bytes]) -> str:
+    """Return the text of consecutive tokens; a character cut at either end becomes �.
+
+    `token_bytes` is `TokenisedCorpus.token_bytes()`. Characters that several tokens make up
+    together are whole, which joining the tokens' texts would not give.
+    """
+    return b"".join(token_bytes[token] for token in token_ids).decode("utf-8", errors="replace")
+
+
+def _from_json(folder: Path, content: Mapping[str, Any]) -> TokenisedCorpus:
+    """Build a corpus from its manifest; TypeError or KeyError where it is another's."""
+    splits = {
+        name: SplitFacts(
+            contexts=facts["contexts"],
+            tokens=facts["tokens"],
+            documents=facts["documents"],
+            shards=tuple(FileFacts(**shard) for shard in facts["shards"]),
+        )
+        for name, facts in content["splits"].items()
+    }
+    written = {
+        "splits": splits,
+        "vocabulary_file": FileFacts(**content["vocabulary_file"]),
+        "languages": tuple(content["languages"]),
+        "told_by_script": tuple(content["told_by_script"]),
+    }
+    return TokenisedCorpus(folder=folder, **{**content, **written})

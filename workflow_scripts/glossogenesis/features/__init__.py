@@ -1,0 +1,1 @@
+"""What the features of sparse autoencoders are: language, meaning, and both over training."""

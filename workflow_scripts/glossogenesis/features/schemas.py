@@ -1,0 +1,95 @@
+"""What the tables of features hold, column by column.
+
+Columns that have a value a language are structs whose fields are the languages of the corpus, in
+its order, so that two of the schemas depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from glossogenesis.errors import StudyError
+
+MIXED, UNLABELLED, DEAD = "mixed", "unlabelled", "dead"
+NOT_LANGUAGES = (MIXED, UNLABELLED, DEAD)
+"""Labels of features that belong to no language."""
+
+DEFAULT = "default"
+"""Choice and value of the row of `sensitivity.parquet` in which nothing differs."""
+
+_Type = pl.DataType | type[pl.DataType]
+
+TOP_TOKEN = pl.Struct({"token_id": pl.Int32, "text": pl.String, "count": pl.Int64})
+
+EXAMPLES_SCHEMA = pl.Schema(
+    {
+        "feature": pl.Int32,
+        "example": pl.Int32,  # from 0, in the order of the corpus
+        "context": pl.Int32,  # number of the sequence in the held-out split
+        "column": pl.Int32,  # position of the activating token in its sequence
+        "document": pl.Int32,
+        "token_id": pl.Int32,
+        "token": pl.String,  # the activating token, decoded alone
+        "token_language": pl.String,  # by the rule of the study; null for none
+        "activation": pl.Float32,  # to 11 significant bits
+        "before": pl.String,
+        "after": pl.String,
+    }
+)
+
+
+def statistics_schema(languages: Sequence[str]) -> pl.Schema:
+    """Columns of `statistics.parquet`, one row a feature."""
+    by_language = _struct(check_languages(languages), pl.Float64)
+    columns: dict[str, _Type] = {
+        "feature": pl.Int32,
+        "firings": pl.Int64,
+        "firing_frequency": pl.Float64,  # share of all tokens
+        "maximum": pl.Float32,  # where it fired; null of dead features, as the next
+        "mean": pl.Float32,
+        "encoder_maximum": pl.Float32,  # over all tokens, before ReLU and TopK
+        "firing_by_language": by_language,  # share of the tokens of its documents
+        "examples": pl.Int32,
+        "share_by_language": by_language,  # of the examples; null where there is none
+        "language": pl.String,
+        "token_types": pl.Int32,  # different activating tokens; 0 where no example
+        "token_entropy": pl.Float64,  # nats; null where no example, as the next two
+        "meaning_entropy": pl.Float64,
+        "monosemanticity": pl.Float64,
+        "top_tokens": pl.List(TOP_TOKEN),  # on which it fired most often
+    }
+    return pl.Schema(columns)
+
+
+def sensitivity_schema(languages: Sequence[str]) -> pl.Schema:
+    """Columns of `sensitivity.parquet`, one row an alternative.
+
+    Means are over labelled features (of a language or mixed) and null where there is none.
+    """
+    labels = [*check_languages(languages), MIXED]
+    columns: dict[str, _Type] = {
+        "choice": pl.String,
+        "value": pl.String,
+        "features_by_label": _struct([*labels, UNLABELLED, DEAD], pl.Int64),
+        "labelled": pl.Int64,
+        "monosemanticity": pl.Float64,
+        "monosemanticity_by_label": _struct(labels, pl.Float64),
+        "several_types": pl.Int64,  # labelled features with more than one activating token
+        "monosemanticity_several_types": pl.Float64,  # mean over those alone
+    }
+    return pl.Schema(columns)
+
+
+def check_languages(languages: Sequence[str]) -> Sequence[str]:
+    """Return the languages; StudyError where one is called like a label of features."""
+    if taken := [language for language in languages if language in NOT_LANGUAGES]:
+        raise StudyError(
+            f"language {taken[0]!r} is called like a label of features; rename it in `languages`"
+        )
+    return languages
+
+
+def _struct(names: Sequence[str], dtype: type[pl.DataType]) -> pl.DataType:
+    return pl.Struct([pl.Field(name, dtype) for name in names])

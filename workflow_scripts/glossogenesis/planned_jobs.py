@@ -1,0 +1,112 @@
+"""The jobs of a study, read from a dry run of its workflow, and what each of them costs."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from glossogenesis import costs, feature_costs
+from glossogenesis.config.study import Study
+from glossogenesis.costs import Cost
+
+PENDING = "update pending"
+
+NUMBER = re.compile(r"_[0-9]+$")
+"""End of the name of a rule that differs from another in its outputs alone."""
+
+LAYER = re.compile(r"^layer_[0-9]+$")
+
+OF_MANY_LAYERS = ("extract_activations", "train_saes")
+"""Rules whose jobs write several layers, which are folders of their own."""
+
+FILES_OF_AN_SAE = 3
+"""Outputs of training for each layer."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the study."""
+
+    rule: str
+    name: str
+    """The model, the pretraining or the corpus that its outputs' paths name."""
+    folder: str
+    """The folder of its outputs, which tells apart the jobs of a rule."""
+    is_pending: bool
+    outputs: int = 1
+    """Output files."""
+    sae: str = ""
+    """The autoencoder, where its outputs are of one."""
+
+
+def read_jobs(summary: str, results: Path) -> list[Job]:
+    """Return the jobs of a table that `snakemake --summary` printed, one row an output file.
+
+    Outputs lie in `<results>/<stage>/<model>/...`; those of one job share their folder, but for
+    the layers of a job that writes several.
+    """
+    rows = csv.DictReader(summary.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
+    jobs: dict[tuple[str, str], Job] = {}
+    for row in rows:
+        file = Path(os.path.relpath(row["output_file"], results))
+        rule = NUMBER.sub("", row["rule"])
+        parts = file.parent.parts
+        if rule in OF_MANY_LAYERS:
+            parts = tuple(part for part in parts if not LAYER.match(part))
+        folder = Path(*parts)
+        key = (row["rule"], str(folder))
+        known = jobs.get(key)
+        jobs[key] = Job(
+            rule,
+            name=file.parts[1] if len(file.parts) > 2 else "",
+            folder=str(folder),
+            is_pending=row["plan"] == PENDING or (known is not None and known.is_pending),
+            outputs=1 if known is None else known.outputs + 1,
+            sae=_sae_of(file),
+        )
+    return list(jobs.values())
+
+
+def _sae_of(file: Path) -> str:
+    """Return the autoencoder that an output is of, empty where it is of none."""
+    parts = file.parts
+    if parts[0] == "recovery":
+        return file.stem
+    return parts[-2] if len(parts) > 4 and LAYER.match(parts[-3]) else ""
+
+
+def cost_of(study: Study, job: Job) -> Cost:
+    """Return what a job takes; rules without a model are light."""
+    if job.rule == "train_saes":
+        layers = job.outputs // FILES_OF_AN_SAE
+        return feature_costs.streaming_cost(study, job.name, job.sae, layers)
+    if job.rule == "inject_features":
+        return feature_costs.injection_cost(study)
+    if job.rule in COST_OF_MODEL:
+        return COST_OF_MODEL[job.rule](study, job.name)
+    if job.rule in COST_OF_SAE:
+        return COST_OF_SAE[job.rule](study, job.name, job.sae)
+    return costs.light_cost(study)
+
+
+COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
+    "pretrain_model": costs.pretraining_cost,
+    "fetch_checkpoint": costs.checkpoint_cost,
+    "extract_states": costs.states_cost,
+    "patch_translations": costs.patching_cost,
+    "prepare_corpus": feature_costs.corpus_cost,
+    "extract_activations": feature_costs.activations_cost,
+    "extract_embeddings": feature_costs.embeddings_cost,
+}
+COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
+    "train_sae": feature_costs.training_cost,
+    "measure_quality": feature_costs.quality_cost,
+    "measure_recovery": feature_costs.recovery_cost,
+    "compare_seeds": feature_costs.matching_cost,
+    "collect_features": feature_costs.collection_cost,
+    "match_features": feature_costs.matching_cost,
+}

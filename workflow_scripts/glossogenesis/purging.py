@@ -1,0 +1,50 @@
+"""Delete activation shards that were used, and keep their manifests: a finished study stays so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from glossogenesis.config.sheet import Checkpoint
+from glossogenesis.config.study import Study
+
+
+@dataclass(frozen=True)
+class UsedCache:
+    """The activation cache of one layer, and what is still to be made from it."""
+
+    manifest: Path
+    unfinished: tuple[Path, ...]
+    """Artifacts of the study that read the cache and are not there yet."""
+
+
+def caches_of(study: Study, results: Path) -> Iterator[UsedCache]:
+    """Yield the caches of a study that exist, in the order of the sheet."""
+    for row in study.rows_of("features"):
+        folder = results / "activations" / row.model / row.checkpoint / study.features.corpus
+        for layer in study.layers_of(row.model):
+            manifest = folder / f"layer_{layer}" / "manifest.json"
+            if manifest.exists():
+                made = artifacts_from(study, results, row, layer)
+                missing = tuple(path for path in made if not path.exists())
+                yield UsedCache(manifest, missing)
+
+
+def artifacts_from(study: Study, results: Path, row: Checkpoint, layer: int) -> list[Path]:
+    """Return what the study makes from the activations of one layer."""
+    setup = Path(row.model, row.checkpoint, f"layer_{layer}")
+    trained = [
+        results / "sae" / setup / sae / name
+        for sae in study.features.trained
+        for name in ("sae_weights.safetensors", "quality.json")
+    ]
+    collected = [
+        results / "features" / setup / sae / "statistics.parquet" for sae in study.features.saes
+    ]
+    return [*trained, *collected]
+
+
+def bytes_of_shards(manifest: Path) -> int:
+    """Return the bytes of the shards that lie beside a manifest."""
+    return sum(path.stat().st_size for path in manifest.parent.glob("*.safetensors"))

@@ -1,0 +1,1 @@
+"""Sparse autoencoders: architecture, sparse gradients, training, files and quality."""

@@ -1,0 +1,64 @@
+"""Write what a training came to: the autoencoder, and the table of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from glossogenesis.provenance import Provenance
+from glossogenesis.sae.files import SaeFacts, write_sae
+from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
+from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.tables import write_table
+
+TRAINING_SCHEMA = pl.Schema(
+    {
+        "step": pl.Int64,
+        "tokens": pl.Int64,
+        "learning_rate": pl.Float64,
+        "loss": pl.Float64,
+        "l0": pl.Float64,
+        "dead_share": pl.Float64,
+        "explained_variance": pl.Float64,
+    }
+)
+
+
+def write_outcome(
+    trained: TrainedAutoencoder,
+    plan: TrainingPlan,
+    cache: ActivationCache,
+    folder: Path,
+    training: Path,
+    provenance: Provenance,
+) -> None:
+    """Write `training.parquet`, `cfg.json` and, last, `sae_weights.safetensors`.
+
+    Args:
+        trained: what came out of the run.
+        plan: what it trained.
+        cache: the layer's activations.
+        folder: gets `cfg.json` and the weights.
+        training: the table of steps.
+        provenance: of the run; facts are added.
+    """
+    facts = training_facts(trained, plan)
+    provenance = replace(provenance, facts={**provenance.facts, **facts})
+    table = pl.DataFrame([asdict(step) for step in trained.rows], schema=TRAINING_SCHEMA)
+    write_table(training, table, provenance)
+    write_sae(folder, trained.sae, SaeFacts.of_cache(cache, facts), provenance)
+
+
+def training_facts(trained: TrainedAutoencoder, plan: TrainingPlan) -> dict[str, Any]:
+    """What an autoencoder's files record of its training, as JSON."""
+    return {
+        "seed": plan.seed,
+        "learning_rate": trained.winner.learning_rate,
+        "held_out": [asdict(facts) for facts in trained.held_out],
+        "steps": trained.steps_done,
+        "tokens": trained.steps_done * plan.settings.batch_size,
+        "warm_start": None if plan.neighbour is None else plan.neighbour_checkpoint,
+    }

@@ -1,0 +1,272 @@
+"""Train autoencoders of one layer at several learning rates side by side, and pick the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glossogenesis.config.sae import SaeTraining
+from glossogenesis.errors import StudyError
+from glossogenesis.sae.autoencoder import SparseAutoencoder, to_sae_space
+from glossogenesis.sae.held_out import HeldOutFacts, HeldOutSums, best_of
+from glossogenesis.sae.initialisation import initial_autoencoder, warm_started
+from glossogenesis.sae.trainer import StepFacts, StepPlan, Trainer, Workspace
+
+RECORDED_STEPS = 1000
+"""Rows of the training table for each learning rate, at most twice as many."""
+
+
+@dataclass(frozen=True)
+class TrainedStep:
+    """One row of the training table: one step at one learning rate."""
+
+    step: int
+    tokens: int
+    """Seen so far."""
+    learning_rate: float
+    """The highest of its schedule."""
+    loss: float
+    """Mean over the batch of the squared error of a token, and of the L1 penalty."""
+    l0: float
+    """Latents that fired for a token, on average over the batch."""
+    dead_share: float
+    """Latents that have not fired in the last `dead_after_tokens`, or since the start."""
+    explained_variance: float
+    """Of the batch."""
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """What a run trains, apart from the activations."""
+
+    settings: SaeTraining
+    seed: int
+    total_steps: int
+    described_as: str
+    """Model, checkpoint and layer, for messages."""
+    neighbour: SparseAutoencoder | None = None
+    """Where a warm start takes its weights from."""
+    neighbour_name: str | None = None
+    """What messages call it."""
+    neighbour_checkpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class TrainedAutoencoder:
+    """What comes out of a run."""
+
+    sae: SparseAutoencoder
+    """The winner."""
+    winner: HeldOutFacts
+    held_out: tuple[HeldOutFacts, ...]
+    """Of every learning rate."""
+    rows: tuple[TrainedStep, ...]
+    """The training table."""
+    steps_done: int
+
+
+class TrainingRun:
+    """The autoencoders of one layer in training; all learning rates see every batch in turn."""
+
+    def __init__(
+        self, plan: TrainingPlan, *, device: torch.device | str, workspace: Workspace | None = None
+    ) -> None:
+        self.plan = plan
+        self.device = torch.device(device)
+        self.trainers: list[Trainer] = []
+        self.rows: list[TrainedStep] = []
+        self._workspace = workspace or Workspace(plan.settings.precision)
+
+    @property
+    def steps_done(self) -> int:
+        """Steps so far."""
+        return self.trainers[0].step_number if self.trainers else 0
+
+    def step(self, batch: Tensor) -> None:
+        """Take a step at every learning rate.
+
+        Args:
+            batch: activations [batch, d_model] in their stored dtype, on any device.
+
+        Raises:
+            StudyError: an activation or a loss is not finite; a setting does not fit the width.
+        """
+        self._check_finite(batch)
+        u, _ = to_sae_space(batch.to(self.device), self.plan.settings.normalise)
+        if not self.trainers:
+            self._start(u)
+        facts = [trainer.step(u) for trainer in self.trainers]
+        if self._is_recorded(self.steps_done):
+            self._record(facts, u)
+
+    def finish(self, held_out: Iterable[Tensor]) -> TrainedAutoencoder:
+        """Compare the learning rates on held-out activations and return the best.
+
+        Args:
+            held_out: activations [row, d_model], some rows at a time.
+
+        Raises:
+            StudyError: an activation or a loss is not finite, or there are none.
+        """
+        settings = self.plan.settings
+        sums = [HeldOutSums(trainer.sae, settings.l1_coefficient) for trainer in self.trainers]
+        for rows in held_out:
+            self._check_finite(rows)
+            for part in rows.split(settings.batch_size):
+                u, _ = to_sae_space(part.to(self.device), settings.normalise)
+                for each in sums:
+                    each.add(u)
+        found = tuple(
+            each.facts(rate) for each, rate in zip(sums, settings.learning_rates, strict=True)
+        )
+        for facts in found:
+            if not facts.tokens:
+                raise StudyError(
+                    f"{self.plan.described_as}: there are no held-out activations; raise "
+                    "`held_out_tokens` of the corpus"
+                )
+            self._check_loss(facts.loss, facts.learning_rate)
+        best = best_of(found)
+        return TrainedAutoencoder(
+            self.trainers[best].sae, found[best], found, tuple(self.rows), self.steps_done
+        )
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return tensors and JSON from which `restore` goes on exactly."""
+        tensors: dict[str, Tensor] = {}
+        for number, trainer in enumerate(self.trainers):
+            for name, tensor in trainer.state_tensors().items():
+                tensors[f"{number}/{name}"] = tensor
+        return tensors, {
+            "trainers": [trainer.state_facts() for trainer in self.trainers],
+            "rows": [asdict(row) for row in self.rows],
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Take up a state of this very run."""
+        self.rows = [TrainedStep(**row) for row in facts["rows"]]
+        self.trainers = []
+        for number, of_trainer in enumerate(facts["trainers"]):
+            own = {
+                name.removeprefix(f"{number}/"): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(f"{number}/")
+            }
+            n_latents, d_model = own["w_enc"].shape
+            sae = self._empty(d_model, n_latents).to(self.device)
+            trainer = self._trainer(sae, self.plan.settings.learning_rates[number])
+            trainer.restore(own, of_trainer)
+            self.trainers.append(trainer)
+
+    def _start(self, u: Tensor) -> None:
+        """Make one autoencoder a learning rate, all equal."""
+        settings = self.plan.settings
+        n_latents = settings.latents_of(u.shape[1])
+        if self.plan.neighbour is not None:
+            sae = warm_started(
+                self.plan.neighbour,
+                u,
+                n_latents,
+                settings.architecture,
+                k=settings.k,
+                normalise=settings.normalise,
+                name=self.plan.neighbour_name or "the neighbour",
+            )
+        else:
+            sae = initial_autoencoder(
+                u,
+                n_latents,
+                settings.architecture,
+                k=settings.k,
+                normalise=settings.normalise,
+                seed=self.plan.seed,
+            )
+        for rate in settings.learning_rates:
+            own = self._empty(sae.d_model, sae.n_latents).to(self.device)
+            own.load_state_dict(sae.state_dict())
+            own.threshold = sae.threshold
+            self.trainers.append(self._trainer(own, rate))
+
+    def _empty(self, d_model: int, n_latents: int) -> SparseAutoencoder:
+        settings = self.plan.settings
+        return SparseAutoencoder(
+            d_model,
+            n_latents,
+            settings.architecture,
+            k=settings.k,
+            normalise=settings.normalise,
+        )
+
+    def _trainer(self, sae: SparseAutoencoder, rate: float) -> Trainer:
+        settings = self.plan.settings
+        plan = StepPlan(
+            learning_rate=rate,
+            total_steps=self.plan.total_steps,
+            warmup_steps=settings.warmup_steps,
+            decay_share=settings.decay_share,
+            adam_epsilon=settings.adam_epsilon,
+            clip_norm=settings.clip_norm,
+            l1_coefficient=settings.l1_coefficient,
+            auxk_coefficient=settings.auxk_coefficient,
+            auxk=settings.auxk,
+            dead_after_tokens=settings.dead_after_tokens,
+        )
+        return Trainer(sae, plan, workspace=self._workspace)
+
+    def _is_recorded(self, step: int) -> bool:
+        every = max(1, self.plan.total_steps // RECORDED_STEPS)
+        return step % every == 0 or step == self.plan.total_steps
+
+    def _record(self, found: Sequence[StepFacts], u: Tensor) -> None:
+        variance = float((u - u.mean(0)).square().sum()) / len(u)
+        for trainer, facts in zip(self.trainers, found, strict=True):
+            rate = trainer.plan.learning_rate
+            loss, error = float(facts.loss), float(facts.squared_error)
+            self._check_loss(loss, rate)
+            self.rows.append(
+                TrainedStep(
+                    step=trainer.step_number,
+                    tokens=trainer.tokens,
+                    learning_rate=rate,
+                    loss=loss,
+                    l0=float(facts.l0),
+                    dead_share=float(facts.dead_share),
+                    explained_variance=1.0 - error / variance if variance > 0 else math.nan,
+                )
+            )
+
+    def _check_finite(self, batch: Tensor) -> None:
+        if not bool(batch.isfinite().all()):
+            raise StudyError(
+                f"{self.plan.described_as}: activations are NaN or infinite; check the "
+                "checkpoint's weights and the model's `dtype`, or leave such tokens out with "
+                "`features.activations.not_finite: drop`"
+            )
+
+    def _check_loss(self, loss: float, rate: float) -> None:
+        if not math.isfinite(loss):
+            raise StudyError(
+                f"{self.plan.described_as}: the loss is not finite at learning rate {rate:g} after "
+                f"{self.steps_done} steps; lower or remove it in `learning_rates`, or set "
+                "`clip_norm`"
+            )
+
+
+def total_steps_of(rows: int, settings: SaeTraining, described_as: str) -> int:
+    """Return the steps of a training on `rows` tokens.
+
+    Raises:
+        StudyError: they do not fill one batch.
+    """
+    steps = rows * settings.epochs // settings.batch_size
+    if not steps:
+        raise StudyError(
+            f"{described_as}: {rows} training tokens do not fill one batch of "
+            f"{settings.batch_size}; lower `batch_size`, or raise `train_tokens` or `epochs`"
+        )
+    return steps

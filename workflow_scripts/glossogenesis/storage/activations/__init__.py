@@ -1,0 +1,1 @@
+"""Activation caches: one small manifest a layer, checked shards beside it."""

@@ -1,0 +1,278 @@
+"""Inject features of a later checkpoint into an earlier one, and measure what that changes.
+
+Perplexity of held-out text in every language, and translations, with random controls.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.features.injection_groups import injection_groups
+from glossogenesis.models.loading import load_model, load_tokenizer, resolve_device
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.residuals import check_layers
+from glossogenesis.patching.injection import Method
+from glossogenesis.patching.injection_comet import Comet, load_comet
+from glossogenesis.patching.injection_decoding import decoding_of
+from glossogenesis.patching.injection_perplexity import LayerInjection, PerplexityRun, TwoModels
+from glossogenesis.patching.injection_rows import TRANSLATION_SCHEMA
+from glossogenesis.patching.injection_tables import perplexity_table
+from glossogenesis.patching.injection_tasks import TranslationTask, require_file, tasks_of
+from glossogenesis.patching.injection_translation import translate, translation_table
+from glossogenesis.patching.injection_variants import variants_of
+from glossogenesis.patching.states import check_tokenizer
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.provenance import Provenance
+from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
+from glossogenesis.sae.recovery import held_out_contexts
+from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.storage.tables import read_provenance, read_table, write_table
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What is translated, ready before any model is loaded."""
+
+    tasks: list[TranslationTask]
+    tokenizer: Any
+    comet: Comet | None
+
+
+def main() -> None:
+    """Write the perplexities and translations of one target checkpoint."""
+    arguments = program_arguments(
+        __doc__,
+        source={"help": "manifest of the checkpoint whose features are injected"},
+        target={"help": "manifest of the checkpoint that they are injected into"},
+        saes={"help": "folder of the source's layer_{layer}/{sae}/"},
+        sae={"type": str, "help": "name of the autoencoder"},
+        statistics={"help": "folder of the source's layer_{layer}/{sae}/statistics.parquet"},
+        corpus={"help": "manifest of the tokenised corpus"},
+        prompts={"nargs": "?", "default": None, "help": "prompts of the concepts study"},
+        lexicon={"nargs": "?", "default": None, "help": "words that prompts ask for"},
+        batch_size={"type": int},
+        device={"type": str},
+        threads={"type": int},
+        output={"help": "perplexity.parquet"},
+        translation_output={"nargs": "?", "default": None, "help": "translation.parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    _check_options(arguments)
+    source, target = map(CheckpointManifest.read, (arguments.source, arguments.target))
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    _check_tokenizers(source, target, corpus, arguments)
+    translation = _prepared(arguments, target)
+    models = _models(source, target, arguments)
+    check_layers(models.target, settings["layers"], f"{target.model} {target.checkpoint}")
+    files = _files(arguments)
+    injections = [
+        _injection(layer, models, source, arguments, files) for layer in settings["layers"]
+    ]
+    method = Method(settings["scale"], settings["mode"], settings["positions"])
+    run = PerplexityRun(
+        models,
+        held_out_contexts(corpus, settings["contexts"]),
+        method,
+        n_languages=len(corpus.languages),
+        batch_size=arguments.batch_size,
+    )
+    injections = [run.matched(injection) for injection in injections]
+    table = perplexity_table(
+        run.losses(injections, settings["alpha"]),
+        injections,
+        settings["alpha"],
+        corpus.languages,
+        Bootstrap(settings["resamples"], settings["seed"]),
+    )
+    facts = {"source": source.checkpoint, "source_revision": source.commit, "sae": arguments.sae}
+    provenance = _provenance(arguments, "injection_perplexity", files, target, models, facts)
+    write_table(arguments.output, table, provenance)
+    if arguments.translation_output is not None:
+        rows = pl.DataFrame(schema=TRANSLATION_SCHEMA)
+        signatures: dict[str, str] = {}
+        if translation is not None:
+            rows, signatures = _translations(
+                arguments, translation, models, injections, method, corpus.drop_first
+            )
+        provenance = _provenance(
+            arguments,
+            "injection_translation",
+            files,
+            target,
+            models,
+            {**facts, "sacrebleu": signatures},
+        )
+        write_table(arguments.translation_output, rows, provenance)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """StudyError, before anything is computed, where an option that is needed is not given."""
+    translation = arguments.settings["translation"]
+    if translation is not None and arguments.translation_output is None:
+        raise StudyError("a translation is asked for; give `--translation-output`")
+    if translation is not None and translation["kind"] == "prompts":
+        require_file(arguments.prompts, "prompts")
+        require_file(arguments.lexicon, "lexicon")
+
+
+def _check_tokenizers(
+    source: CheckpointManifest,
+    target: CheckpointManifest,
+    corpus: TokenisedCorpus,
+    arguments: argparse.Namespace,
+) -> None:
+    """StudyError where models, corpus and prompts do not share a tokenizer."""
+    for manifest, path in ((source, arguments.source), (target, arguments.target)):
+        if manifest.tokenizer_digest != corpus.tokenizer_digest:
+            raise StudyError(
+                f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the one "
+                f"that made {arguments.corpus}; inject between checkpoints of one model"
+            )
+        if arguments.prompts is not None:
+            check_tokenizer(manifest, read_provenance(arguments.prompts), path)
+
+
+def _models(
+    source: CheckpointManifest, target: CheckpointManifest, arguments: argparse.Namespace
+) -> TwoModels:
+    """Load both models; StudyError where they differ in width."""
+    models = TwoModels(
+        *(
+            load_model(
+                manifest.location, dtype=arguments.settings["dtype"], device=arguments.device
+            ).anatomy
+            for manifest in (source, target)
+        )
+    )
+    if models.source.d_model != models.target.d_model:
+        raise StudyError(
+            f"{arguments.source}: a model of width {models.source.d_model}, but the target's is "
+            f"{models.target.d_model}; inject between checkpoints of one model"
+        )
+    return models
+
+
+def _files(arguments: argparse.Namespace) -> dict[str, Path]:
+    """Every input file by its name in the provenance."""
+    files = {name: getattr(arguments, name) for name in ("source", "target", "corpus")}
+    for name in ("prompts", "lexicon"):
+        if getattr(arguments, name) is not None:
+            files[name] = getattr(arguments, name)
+    for layer in arguments.settings["layers"]:
+        place = Path(f"layer_{layer}") / arguments.sae
+        files[f"sae_layer_{layer}"] = arguments.saes / place / WEIGHTS_FILE
+        files[f"statistics_layer_{layer}"] = arguments.statistics / place / "statistics.parquet"
+    return files
+
+
+def _injection(
+    layer: int,
+    models: TwoModels,
+    source: CheckpointManifest,
+    arguments: argparse.Namespace,
+    files: Mapping[str, Path],
+) -> LayerInjection:
+    """Choose the groups of one layer and draw their controls."""
+    settings = arguments.settings
+    weights, statistics = files[f"sae_layer_{layer}"], files[f"statistics_layer_{layer}"]
+    check_origin(weights, source.model, source.checkpoint, layer)
+    sae = read_sae(weights, d_model=models.target.d_model).to(models.target.device)
+    groups = injection_groups(
+        read_table(statistics),
+        sae.n_latents,
+        languages=settings["languages"],
+        minimum_monosemanticity=settings["minimum_monosemanticity"],
+        path=statistics,
+    )
+    sizes = ", ".join(f"{name} {len(latents)}" for name, latents in groups.by_name.items())
+    print(f"layer {layer}: {sizes}, of {len(groups.alive)} features that fire")
+    variants = variants_of(
+        groups,
+        d_model=sae.d_model,
+        draws=settings["draws"],
+        seed=settings["seed"],
+        layer=layer,
+    )
+    return LayerInjection(layer, sae, variants)
+
+
+def _prepared(arguments: argparse.Namespace, target: CheckpointManifest) -> Translation | None:
+    """What is translated, and COMET where it is asked for; None where nothing is."""
+    settings = arguments.settings
+    if settings["translation"] is None:
+        return None
+    comet = None
+    if settings["comet"] is not None:
+        gpu = resolve_device(arguments.device) == "cuda"
+        comet = load_comet(settings["comet"], batch_size=arguments.batch_size, gpu=gpu)
+    tokenizer = load_tokenizer(target.tokenizer_location)
+
+    def encode(text: str) -> list[int]:
+        special = settings["add_special_tokens"]
+        return list(tokenizer.encode(text, add_special_tokens=special))
+
+    tasks = tasks_of(settings, arguments.prompts, arguments.lexicon, encode)
+    return Translation(tasks, tokenizer, comet)
+
+
+def _translations(
+    arguments: argparse.Namespace,
+    translation: Translation,
+    models: TwoModels,
+    injections: list[LayerInjection],
+    method: Method,
+    skip_first: bool,
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Rows of the translation table, and sacrebleu's signatures."""
+    settings, tasks, tokenizer = arguments.settings, translation.tasks, translation.tokenizer
+    decoding = decoding_of(
+        tokenizer,
+        tasks[0].ends_at,
+        models.target.config.vocab_size,
+        max_new_tokens=settings["translation"]["max_new_tokens"],
+        skip_first=skip_first,
+    )
+
+    def decode(token_ids: Any) -> str:
+        return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))
+
+    alphas, batch_size = settings["alpha"], arguments.batch_size
+    answers = translate(models, tasks, injections, alphas, method, decoding, decode, batch_size)
+    bootstrap = Bootstrap(settings["resamples"], settings["seed"])
+    return translation_table(tasks, answers, injections, alphas, bootstrap, translation.comet)
+
+
+def _provenance(
+    arguments: argparse.Namespace,
+    kind: str,
+    files: Mapping[str, Path],
+    target: CheckpointManifest,
+    models: TwoModels,
+    facts: Mapping[str, Any],
+) -> Provenance:
+    return provenance_of(
+        arguments,
+        kind,
+        files,
+        model=target.model,
+        checkpoint=target.checkpoint,
+        revision=target.commit,
+        seed=arguments.settings["seed"],
+        dtype=arguments.settings["dtype"],
+        device=models.target.device.type,
+        facts=facts,
+    )
+
+
+if __name__ == "__main__":
+    run_program(main)

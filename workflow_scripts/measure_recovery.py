@@ -1,0 +1,110 @@
+"""Measure how much of a model's cross-entropy autoencoders recover when spliced into it.
+
+Every layer and language from one load of the model, beside zero and mean ablation of the layer.
+"""
+
+from pathlib import Path
+
+import polars as pl
+import torch
+
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.sae.autoencoder import SparseAutoencoder
+from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
+from glossogenesis.sae.recovery import (
+    held_out_contexts,
+    layers_in_memory,
+    measure_recovery,
+    passes_of,
+)
+from glossogenesis.sae.recovery_table import Resampling, recovery_table
+from glossogenesis.storage.tables import write_table
+
+
+def main() -> None:
+    """Write the cross-entropies of one checkpoint with one kind of autoencoder."""
+    arguments = program_arguments(
+        __doc__,
+        checkpoint={"help": "manifest of the checkpoint"},
+        corpus={"help": "manifest of the tokenised corpus"},
+        saes={"help": "folder that holds layer_{layer}/{sae}/"},
+        batch_size={"type": int, "help": "contexts in one forward pass"},
+        threads={"type": int, "default": 1},
+        device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
+        output={"help": "table, Parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    layers: list[int] = settings["layers"]
+    weights = {
+        layer: arguments.saes / f"layer_{layer}" / settings["sae"] / WEIGHTS_FILE
+        for layer in layers
+    }
+    manifest = CheckpointManifest.read(arguments.checkpoint)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    check_inputs(manifest, corpus, arguments.corpus, weights)
+    loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
+    anatomy = loaded.anatomy
+
+    def autoencoder_of(layer: int) -> SparseAutoencoder:
+        return read_sae(weights[layer], d_model=anatomy.d_model)
+
+    latents = max(int(read_config(path)["d_sae"]) for path in weights.values())
+    at_once = layers_in_memory(latents, anatomy.d_model)
+    block = held_out_contexts(corpus, settings["contexts"])
+    total = len(block.kept) * passes_of(len(layers), at_once)
+    with progress(total=total, label="splicing", unit="context") as bar:
+        measured = measure_recovery(
+            anatomy,
+            block,
+            layers,
+            autoencoder_of,
+            batch_size=arguments.batch_size,
+            layers_at_once=at_once,
+            on_batch=bar.update,
+        )
+    table: pl.DataFrame = recovery_table(
+        measured,
+        corpus.languages,
+        settings["ablation"],
+        Resampling(settings["resamples"], settings["seed"]),
+    )
+    provenance = provenance_of(
+        arguments,
+        "recovery",
+        {"checkpoint": arguments.checkpoint, "corpus": arguments.corpus}
+        | {f"layer_{layer}": path for layer, path in weights.items()},
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        seed=settings["seed"],
+        dtype=settings["dtype"],
+        device=anatomy.device.type,
+        facts={"sae": settings["sae"], "replaced": "kept tokens"},
+    )
+    write_table(arguments.output, table, provenance)
+
+
+def check_inputs(
+    manifest: CheckpointManifest,
+    corpus: TokenisedCorpus,
+    corpus_path: Path,
+    weights: dict[int, Path],
+) -> None:
+    """Refuse a corpus of another tokenizer, and autoencoders of another checkpoint or layer."""
+    if corpus.tokenizer_digest != manifest.tokenizer_digest:
+        raise StudyError(
+            f"{corpus_path}: tokenised by another tokenizer than that of {manifest.model} "
+            f"{manifest.checkpoint}; remake it with `snakemake --forcerun prepare_corpus`"
+        )
+    for layer, path in weights.items():
+        check_origin(path, manifest.model, manifest.checkpoint, layer)
+
+
+if __name__ == "__main__":
+    run_program(main)

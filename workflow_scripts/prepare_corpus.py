@@ -1,0 +1,79 @@
+"""Tokenise a corpus: contexts of token ids with their documents and languages, in two splits.
+
+Beside the manifest stand the shards of both splits and the vocabulary. What the languages lack, a
+budget or a file, is said before anything is written.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from glossogenesis.config.corpora import CorpusDemo, CorpusFiles, CorpusSettings
+from glossogenesis.corpora.corpus_text import (
+    CorpusText,
+    GeneratedText,
+    HubText,
+    LocalText,
+    local_paths,
+)
+from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.lexicon import read_lexicon
+from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
+from glossogenesis.models.loading import load_tokenizer
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.program import program_arguments, provenance_of, run_program
+
+
+def main() -> None:
+    """Write the tokenised corpus of one tokenizer."""
+    arguments = program_arguments(
+        __doc__,
+        lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
+        checkpoint={"help": "manifest of a checkpoint with the tokenizer"},
+        threads={"type": int, "default": 1},
+        output={"help": "manifest.json; shards are written beside it"},
+    )
+    # The tokenizers library reads this when it starts its threads.
+    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+    settings = arguments.settings
+    corpus = CorpusSettings.model_validate(settings["corpus"])
+    text = text_of_corpus(corpus, settings, arguments.lexicon)
+    manifest = CheckpointManifest.read(arguments.checkpoint)
+    tokenizer = CorpusTokenizer.of(
+        load_tokenizer(manifest.tokenizer_location),
+        manifest.tokenizer_digest,
+        manifest.tokenizer_folder,
+    )
+    inputs = local_paths(text) | ({"lexicon": arguments.lexicon} if arguments.lexicon else {})
+    provenance = provenance_of(
+        arguments,
+        "corpus",
+        inputs,
+        revision=text.revision,
+        seed=corpus.seed,
+        facts={"tokenizer_digest": tokenizer.digest},
+    )
+    plan = CorpusPlan(
+        settings["name"], corpus, settings["languages"], settings["add_special_tokens"]
+    )
+    written = prepare_corpus(plan, text, tokenizer, arguments.output.parent, provenance)
+    for split, facts in written.splits.items():
+        counts = ", ".join(f"{language} {count:,}" for language, count in facts.tokens.items())
+        print(f"{split}: {facts.contexts:,} contexts of {facts.documents:,} documents ({counts})")
+
+
+def text_of_corpus(
+    corpus: CorpusSettings, settings: dict[str, Any], lexicon: Path | None
+) -> CorpusText:
+    """Return the text that a corpus' settings ask for."""
+    if isinstance(corpus.text, CorpusFiles):
+        return LocalText(corpus.text)
+    if isinstance(corpus.text, CorpusDemo):
+        assert lexicon is not None, "demo text needs --lexicon"
+        concepts = read_lexicon(lexicon, **settings["lexicon"]).concepts
+        return GeneratedText(corpus.text, concepts, settings["endonyms"], corpus.seed)
+    return HubText.find(corpus.text)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,72 @@
+"""Tabulate injections over all target checkpoints: perplexity, translation, and the controls."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from glossogenesis.config.sheet import Checkpoint, read_sheet
+from glossogenesis.features.injection_summary import (
+    INJECTION_SCHEMA,
+    perplexity_rows,
+    translation_rows,
+)
+from glossogenesis.features.setups import Agreement, checkpoint_facts, chosen_rows
+from glossogenesis.patching.tables import with_checkpoint
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
+
+SHARED_INPUTS = ("source", "corpus", "sae", "statistics", "prompts")
+"""Inputs that all targets must have in common."""
+
+READERS = {"perplexity": perplexity_rows, "translation": translation_rows}
+
+
+def main() -> None:
+    """Read the targets in their order, sum up the controls, stack and write."""
+    arguments = program_arguments(
+        __doc__,
+        sheet={"help": "the checkpoint sheet"},
+        results={"help": "folder of injection/MODEL/CHECKPOINT/perplexity.parquet"},
+        output={"help": "folder of the table"},
+    )
+    settings = arguments.settings
+    targets = chosen_rows(read_sheet(arguments.sheet), {settings["model"]: settings["targets"]})
+    table, inputs = tabulate(targets, settings, arguments.results)
+    target = arguments.output / "features_injection.parquet"
+    provenance = provenance_of(arguments, "features_injection", inputs, model=settings["model"])
+    write_table(target, table, provenance)
+    write_csv(target.with_suffix(".csv"), table)
+
+
+def tabulate(
+    targets: Sequence[Checkpoint], settings: Mapping[str, Any], results: Path
+) -> tuple[pl.DataFrame, dict[str, Path]]:
+    """The table, and the files that it was made from by their paths below `results`.
+
+    Raises:
+        StudyError: a file is missing or damaged, or was made in another way than that of another
+            target.
+
+    """
+    agreement = Agreement(SHARED_INPUTS)
+    parts = [pl.DataFrame(schema=INJECTION_SCHEMA)]
+    inputs = {}
+    for row in progress(targets, label="tabulate", unit="checkpoint"):
+        for kind, rows_of in READERS.items():
+            path = results / "injection" / row.model / row.checkpoint / f"{kind}.parquet"
+            agreement.check(kind, path, read_provenance(path))
+            rows = with_checkpoint(rows_of(read_table(path), path), checkpoint_facts(row))
+            parts.append(
+                rows.with_columns(
+                    sae=pl.lit(settings["sae"]), source=pl.lit(settings["source"])
+                ).select(INJECTION_SCHEMA.names())
+            )
+            inputs[path.relative_to(results).as_posix()] = path
+    return pl.concat(parts), inputs
+
+
+if __name__ == "__main__":
+    run_program(main)
