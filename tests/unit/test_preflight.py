@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import write_json
 from tiny_checkpoint import save_tiny_checkpoint
+from tiny_features_study import tiny_features_study
 from tiny_study import replace, tiny_study
 
 
@@ -138,3 +140,21 @@ def test_a_folder_has_no_revision(tmp_path: Path) -> None:
     replace(tmp_path / "sheet.tsv", "./weights/late\t", "./weights/late\tmain")
     with pytest.raises(StudyError, match=r"'late' is the folder './weights/late' and has revision"):
         preflight.check_files(load_study(study.file), tmp_path / "results")
+
+
+@pytest.mark.usefixtures("weights")
+def test_activations_that_do_not_fit_the_disk_stop_a_run_with_the_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = tiny_features_study(tmp_path)
+    preflight.check_files(study, tmp_path / "results")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(StudyError, match=r"activations of 4 checkpoints will take .*mode: stream"):
+        preflight.check_files(study, tmp_path / "results")
+
+
+def test_a_missing_text_of_a_corpus_stops_a_plan(tmp_path: Path) -> None:
+    study = tiny_features_study(tmp_path)
+    (tmp_path / "ru.txt").unlink()
+    with pytest.raises(StudyError, match=r"ru.txt: no such text file; correct `corpora.text.text"):
+        preflight.check(study)

@@ -41,6 +41,13 @@ def test_rows_in_their_own_order(tmp_path: Path) -> None:
     )
 
 
+def test_lines_that_begin_with_a_hash_are_remarks(tmp_path: Path) -> None:
+    text = HEADER + "# to fill in\nm\tc\t1\t\t\tsomeone/m\t\t\n# and more\n"
+    assert len(read_sheet(sheet(tmp_path, text))) == 1
+    with pytest.raises(StudyError, match="line 4"):
+        read_sheet(sheet(tmp_path, HEADER + "# one\n# two\nm\tc\tx\t\t\tsomeone/m\n"))
+
+
 def test_columns_may_be_few_and_in_any_order(tmp_path: Path) -> None:
     (row,) = read_sheet(sheet(tmp_path, "source\tstep\tcheckpoint\tmodel\nsomeone/m\t1\tc\tm\n"))
     assert (row.source, row.step, row.tokens, row.phase) == ("someone/m", 1, None, 1)

@@ -1,0 +1,66 @@
+"""What stages of the features study ask for: grows with what it should grow with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from glossogenesis import costs, feature_costs
+from glossogenesis.config.study import Study
+from tiny_features_study import tiny_features_study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return tiny_features_study(tmp_path)
+
+
+def test_bytes_of_a_cache_are_tokens_times_layers_times_a_row(study: Study) -> None:
+    width = study.settings.pretrain["small"].model.hidden
+    a_row = 2 * width + feature_costs.BYTES_OF_IDS
+    assert feature_costs.activation_bytes(study, "small") == (2000 + 400) * 2 * a_row
+    assert feature_costs.activations_cost(study, "small").disk_bytes == (2000 + 400) * 2 * a_row
+
+
+def test_streaming_stores_held_out_activations_alone(tmp_path: Path) -> None:
+    cached = tiny_features_study(tmp_path)
+    streamed = tiny_features_study(
+        tmp_path, lambda content: content["features"].update(activations={"mode": "stream"})
+    )
+    share = feature_costs.activation_bytes(streamed, "local") / feature_costs.activation_bytes(
+        cached, "local"
+    )
+    assert share == pytest.approx(400 / 2400, rel=1e-3)
+
+
+def test_the_whole_grid_of_the_paper_is_as_large_as_its_reference_says() -> None:
+    """Reference: 100 million tokens x 1,572 setups in bfloat16 are 586 TB, ids not counted."""
+    widths = {512: 12 * 16, 1024: 16 * 16, 1536: 20 * 16, 2048: 24 * 16, 3072: 28 * 15}
+    assert sum(widths.values()) == 1572
+    assert sum(1e8 * 2 * width * setups for width, setups in widths.items()) == pytest.approx(
+        586e12, rel=1e-2
+    )
+
+
+def test_training_asks_for_weights_gradients_and_moments_of_every_rate(study: Study) -> None:
+    one = feature_costs.training_cost(study, "local", "wide")
+    _, width = costs.depth_and_width(study, "local")
+    state = 4 * 4 * 2 * 8 * width**2 * 3
+    assert one.memory_mb > feature_costs.LIGHT_PROGRAM_MB + state / 1e6
+    assert feature_costs.streaming_cost(study, "local", "wide", 3).operations > 3 * one.operations
+
+
+def test_every_cost_asks_for_some_memory_and_time(study: Study) -> None:
+    made = [
+        feature_costs.corpus_cost(study, "local"),
+        feature_costs.quality_cost(study, "local", "topk"),
+        feature_costs.collection_cost(study, "local", "topk"),
+        feature_costs.matching_cost(study, "local", "topk"),
+        feature_costs.recovery_cost(study, "local", "topk"),
+        feature_costs.injection_cost(study),
+        feature_costs.embeddings_cost(study, "local"),
+    ]
+    for cost in made:
+        assert cost.requested_memory_mb() >= feature_costs.LIGHT_PROGRAM_MB
+        assert cost.runtime_minutes() >= costs.MINUTES_TO_START

@@ -1,0 +1,25 @@
+"""Which caches of a study are used up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glossogenesis.purging import bytes_of_shards, caches_of
+from tiny_features_study import tiny_features_study
+
+
+def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> None:
+    study = tiny_features_study(tmp_path)
+    results = tmp_path / "results"
+    folder = results / "activations" / "local" / "early" / "text" / "layer_1"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").touch()
+    (folder / "train_00000.safetensors").write_bytes(b"12345")
+    (cache,) = caches_of(study, results)
+    assert len(cache.unfinished) == 3 * 2 + 2
+    for path in cache.unfinished:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (cache,) = caches_of(study, results)
+    assert cache.unfinished == ()
+    assert bytes_of_shards(cache.manifest) == 5
