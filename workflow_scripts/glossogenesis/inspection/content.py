@@ -24,8 +24,34 @@ KINDS = {
     ("concepts_accuracy", ".parquet"): "accuracies of all checkpoints",
     ("concepts_outcomes", ".parquet"): "outcomes of all checkpoints",
     ("concepts_probability", ".parquet"): "first-token probabilities of all checkpoints",
+    ("corpus", ".json"): "manifest of a tokenised corpus",
+    ("corpus", ".safetensors"): "shard of a tokenised corpus",
+    ("corpus", ".parquet"): "vocabulary of a tokenised corpus",
+    ("activations", ".json"): "manifest of a layer's activations",
+    ("activations", ".safetensors"): "shard of a layer's activations",
+    ("embeddings", ".safetensors"): "vectors of a model's tokens",
+    ("sae", ".json"): "configuration of a sparse autoencoder",
+    ("sae", ".safetensors"): "weights of a sparse autoencoder",
+    ("sae", ".parquet"): "training steps of a sparse autoencoder",
+    ("quality", ".json"): "quality of a sparse autoencoder",
+    ("recovery", ".parquet"): "cross-entropy that a checkpoint's sparse autoencoders recover",
+    ("features", "statistics.parquet"): "statistics and labels of features",
+    ("features", "examples.parquet"): "examples of features",
+    ("features", "sensitivity.parquet"): "labels of features under other choices",
+    ("matches", ".parquet"): "features matched with those of the checkpoint before",
+    ("seeds", ".parquet"): "agreement of sparse autoencoders of different seeds",
+    ("injection_perplexity", ".parquet"): "perplexity of a checkpoint with features injected",
+    ("injection_translation", ".parquet"): "translations of a checkpoint with features injected",
+    ("features_languages", ".parquet"): "languages of the features of all checkpoints",
+    ("features_monosemanticity", ".parquet"): "monosemanticity of all checkpoints",
+    ("features_quality", ".parquet"): "quality of the sparse autoencoders of all checkpoints",
+    ("features_stages", ".parquet"): "three stages of mixed features, tested",
+    ("features_sensitivity", ".parquet"): "labels under other choices of all checkpoints",
+    ("features_tracking", ".parquet"): "features followed over all checkpoints",
+    ("features_injection", ".parquet"): "injections into all checkpoints, with their controls",
 }
-"""Artifacts by the `kind` in their provenance; results/README.md uses the same words."""
+"""Artifacts by the `kind` in their provenance, and by the end of their names or, where files of one
+kind differ, by their whole names; results/README.md uses the same words."""
 
 OTHER_KINDS = {
     ".csv": "numbers as text",
@@ -74,7 +100,7 @@ def kind_in_words(path: Path, provenance: Mapping[str, Any] | None) -> str:
     if provenance is None:
         return OTHER_KINDS.get(path.suffix, "other file")
     kind = str(provenance.get("kind"))
-    return KINDS.get((kind, path.suffix), kind)
+    return KINDS.get((kind, path.name), KINDS.get((kind, path.suffix), kind))
 
 
 def provenance_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | None:
@@ -89,6 +115,15 @@ def provenance_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | N
     except json.JSONDecodeError as error:
         raise damaged(path, "provenance", error) from None
     return content
+
+
+def provenance_in_json(content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the provenance in a manifest or in an autoencoder's `cfg.json`, None without one."""
+    provenance = content.get("provenance")
+    if provenance is None and isinstance(metadata := content.get("metadata"), dict):
+        own = metadata.get(METADATA_KEY)
+        provenance = own.get("provenance") if isinstance(own, dict) else None
+    return provenance if isinstance(provenance, dict) else None
 
 
 def origin(path: Path, provenance: Mapping[str, Any] | None) -> Facts:

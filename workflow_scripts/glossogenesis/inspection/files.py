@@ -1,4 +1,4 @@
-"""Describe one file: a table, tensors or a manifest."""
+"""Describe one file: a table or tensors."""
 
 from __future__ import annotations
 
@@ -9,20 +9,16 @@ from typing import Any
 import polars as pl
 from safetensors import SafetensorError, safe_open
 
-from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import (
     Inspection,
     Section,
-    as_yaml,
     cell,
     damaged,
     kind_in_words,
     origin,
     provenance_in,
     provenance_sections,
-    size_in_words,
 )
-from glossogenesis.storage.atomic import read_json
 
 
 def describe_parquet(path: Path, rows: int) -> Inspection:
@@ -88,39 +84,3 @@ def describe_tensors(path: Path) -> Inspection:
     facts = (("tensors", f"{len(rows):,}"), *origin(path, provenance))
     sections = (*provenance_sections(provenance), Section("Tensors", headers, rows))
     return Inspection(path, kind_in_words(path, provenance), facts, sections)
-
-
-def describe_json(path: Path) -> Inspection:
-    """Describe a manifest, and whether the weights that it names are in place; or any JSON file."""
-    content = read_json(path)
-    if not isinstance(content, dict):
-        raise StudyError(f"{path}: not a manifest, which is a JSON object")
-    provenance = content.pop("provenance", None)
-    weights: dict[str, dict[str, Any]] = content.pop("weights", None) or {}
-    folder = Path(content.get("folder", path.parent))
-    files = tuple(
-        (
-            name,
-            size_in_words(facts["bytes"]),
-            _state(folder / name, facts["bytes"]),
-            facts["sha256"],
-        )
-        for name, facts in weights.items()
-    )
-    sections = [Section("Contents", text=as_yaml(content))]
-    if files:
-        sections.append(Section("Weights", ("file", "size", "on disk", "SHA-256"), files))
-    return Inspection(
-        path,
-        kind_in_words(path, provenance),
-        origin(path, provenance),
-        (*sections, *provenance_sections(provenance)),
-    )
-
-
-def _state(file: Path, size: int) -> str:
-    """Say whether a file is where its manifest says, and in full."""
-    if not file.is_file():
-        return "missing"
-    actual = file.stat().st_size
-    return "in place" if actual == size else f"{actual:,} bytes instead of {size:,}"

@@ -17,9 +17,12 @@ from glossogenesis.inspection.content import (
     damaged,
     kind_in_words,
     provenance_in,
+    provenance_in_json,
     size_in_words,
 )
 from glossogenesis.storage.atomic import read_json
+
+JSON_WITH_PROVENANCE = ("manifest.json", "cfg.json", "quality.json")
 
 
 def describe_checkpoint(path: Path) -> Inspection:
@@ -82,9 +85,9 @@ def _kind_of_file(file: Path) -> str:
         elif file.suffix == ".safetensors":
             with safe_open(str(file), framework="np") as tensors:
                 provenance = provenance_in(file, tensors.metadata() or {})
-        elif file.name == "manifest.json":
+        elif file.name in JSON_WITH_PROVENANCE:
             content = read_json(file)
-            provenance = content.get("provenance") if isinstance(content, dict) else None
+            provenance = provenance_in_json(content) if isinstance(content, dict) else None
     except (pl.exceptions.PolarsError, SafetensorError, StudyError):
         return "damaged file"
     return kind_in_words(file, provenance)

@@ -14,11 +14,11 @@ from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import Inspection, Section
 from glossogenesis.inspection.files import (
     describe_delimited,
-    describe_json,
     describe_parquet,
     describe_tensors,
 )
 from glossogenesis.inspection.folders import describe_checkpoint, describe_folder
+from glossogenesis.inspection.manifests import describe_json
 
 
 def inspect_path(path: Path, rows: int = 5) -> Inspection:

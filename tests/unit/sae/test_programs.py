@@ -1,0 +1,170 @@
+"""The two programs that train autoencoders, from a checkpoint and a corpus to their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+
+import extract_activations
+import train_sae
+import train_saes
+from glossogenesis.config.sae import SaeTraining
+from glossogenesis.errors import StudyError
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.manifest import describe_checkpoint
+from glossogenesis.provenance import SCRIPTS
+from glossogenesis.sae.files import read_config, read_own_facts, read_sae
+from glossogenesis.storage import tables, tensors
+from tiny_checkpoint import save_tiny_checkpoint
+from tiny_corpus import tiny_corpus
+
+LAYERS = (0, 2)
+FILES = {"cfg.json", "sae_weights.safetensors", "training.parquet"}
+SAE = SaeTraining(latents=64, k=4, batch_size=32, epochs=2, learning_rates=(1e-2, 1e-3))
+
+
+class Study:
+    """Runs programs on a tiny checkpoint and corpus, each activations mode in its own folder."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._monkeypatch = monkeypatch
+        manifest = describe_checkpoint(
+            CheckpointLocation(str(save_tiny_checkpoint(folder / "weights"))),
+            model="tiny",
+            checkpoint="step1",
+            source="weights",
+            provenance={},
+        )
+        manifest.write(folder / "checkpoint.json")
+        tiny_corpus(folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
+        self._model = {
+            "checkpoint": folder / "checkpoint.json",
+            "corpus": folder / "corpus" / "manifest.json",
+            "batch-size": 4,
+        }
+
+    def extract(self, mode: str) -> None:
+        settings = {"corpus": "text", "seed": 3, **self._model_settings(mode)}
+        self._run(
+            extract_activations,
+            settings,
+            **self._model,
+            output=self.folder / mode,
+        )
+
+    def train_from_cache(self, layer: int, **options: Any) -> Path:
+        folder = self.folder / "from_cache" / f"layer_{layer}" / "main"
+        self._run(
+            train_sae,
+            {"sae": SAE.model_dump(), "seed": 1},
+            **{
+                "activations": self.folder / "cache" / f"layer_{layer}" / "manifest.json",
+                "resume-dir": self.folder / "resume",
+                "output": folder / "sae_weights.safetensors",
+                "training": folder / "training.parquet",
+            }
+            | options,
+        )
+        return folder
+
+    def train_from_model(self, layers: tuple[int, ...] = LAYERS, **options: Any) -> Path:
+        settings = {"sae": SAE.model_dump(), "seed": 1, **self._model_settings("stream", layers)}
+        self._run(
+            train_saes,
+            settings,
+            **self._model,
+            **{
+                "activations": self.folder / "stream",
+                "resume-dir": self.folder / "resume",
+                "output": self.folder / "from_model",
+                "sae": "main",
+            }
+            | options,
+        )
+        return self.folder / "from_model"
+
+    def _model_settings(self, mode: str, layers: tuple[int, ...] = LAYERS) -> dict[str, Any]:
+        activations = {"mode": mode, "dtype": "bfloat16", "window": 40, "not_finite": "stop"}
+        return {"layers": layers, "dtype": "float32", "activations": activations}
+
+    def _run(self, program: Any, settings: Any, **options: Any) -> None:
+        name = Path(program.__file__).name
+        given = {
+            "settings": json.dumps(settings),
+            "study": "test",
+            "device": "cpu",
+            "threads": torch.get_num_threads(),
+            **options,
+        }
+        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
+        self._monkeypatch.setattr("sys.argv", [str(SCRIPTS / name), *words])
+        program.main()
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    return Study(tmp_path, monkeypatch)
+
+
+def test_both_write_the_same_autoencoders(study: Study) -> None:
+    study.extract("cache")
+    study.extract("stream")
+    assert not list((study.folder / "stream").glob("*/train_*"))
+    streamed = study.train_from_model()
+    for layer in LAYERS:
+        cached = study.train_from_cache(layer)
+        other = streamed / f"layer_{layer}" / "main"
+        assert {path.name for path in cached.iterdir()} == FILES
+        assert {path.name for path in other.iterdir()} == FILES
+        first, second = read_sae(cached), read_sae(other)
+        for name, parameter in first.named_parameters():
+            assert torch.equal(parameter, second.get_parameter(name)), name
+        table = pl.read_parquet(cached / "training.parquet")
+        assert table.equals(pl.read_parquet(other / "training.parquet"))
+        assert read_own_facts(cached)["training"] == read_own_facts(other)["training"]
+    assert not (study.folder / "resume").exists()
+
+
+def test_the_files_say_what_they_are(study: Study) -> None:
+    study.extract("cache")
+    folder = study.train_from_cache(2)
+    config = read_config(folder)
+    assert config["metadata"]["hook_name"] == "model.layers.2"
+    assert config["metadata"]["model_name"] == str(study.folder / "weights")
+    for provenance in (
+        tables.read_provenance(folder / "training.parquet"),
+        tensors.read_provenance(folder / "sae_weights.safetensors"),
+    ):
+        assert (provenance.kind, provenance.model, provenance.checkpoint) == (
+            "sae",
+            "tiny",
+            "step1",
+        )
+        assert (provenance.layer, provenance.seed, provenance.dtype) == (2, 1, "float32")
+        assert provenance.settings["sae"]["latents"] == 64
+        assert set(provenance.inputs) == {"activations"}
+        assert len(provenance.facts["held_out"]) == 2
+
+
+def test_a_warm_start_is_an_input(study: Study) -> None:
+    study.extract("stream")
+    first = study.train_from_model()
+    warm = {"warm-start": first, "output": study.folder / "warm"}
+    study.train_from_model(**warm)
+    provenance = tables.read_provenance(study.folder / "warm/layer_2/main/training.parquet")
+    assert {"warm_start_0", "warm_start_2"} <= set(provenance.inputs)
+    assert provenance.facts["warm_start"] == "step1"
+
+
+def test_a_layer_without_activations_is_refused(study: Study) -> None:
+    study.extract("stream")
+    with pytest.raises(StudyError, match=r"layer_1/manifest.json: no such cache among layer_0"):
+        study.train_from_model(layers=(0, 1))
+    with pytest.raises(StudyError, match=r"holds no 'train' activations.*mode: cache"):
+        study.train_from_cache(0, activations=study.folder / "stream" / "layer_0" / "manifest.json")
