@@ -11,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 .PHONY: demo report test lint unit format lock clean-results help
 
 help:
-	@echo "make demo    pretrain the demo model and run the demo study to its figures"
+	@echo "make demo    pretrain the demo models and run the demo study to its figures"
 	@echo "make test    run every check: style, types, workflow, tests"
 	@echo "make format  rewrite the code in its style"
 	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
@@ -27,9 +27,9 @@ demo: $(VENV)/installed
 	snakemake --cores $(CORES) --report results/report.html
 	@echo
 	@echo "The demo study is done. Where to look:"
-	@echo "  figures   results/figures/demo/*.svg"
+	@echo "  figures   results/figures/demo/*.svg and results/figures/model_sizes.svg"
 	@echo "  report    results/report.html"
-	@echo "  tables    results/tables/concepts_accuracy.csv and concepts_outcomes.csv"
+	@echo "  tables    results/tables/concepts_accuracy.csv, features_stages.csv and others"
 	@echo "  anything  $(VENV)/bin/glossogenesis inspect PATH"
 
 test: $(VENV)/installed lint unit

@@ -271,3 +271,13 @@ def every_injection():
         for checkpoint in feature_settings.injection_targets(study)
         for name in ("perplexity", "translation")
     ]
+
+
+def reported_table(name):
+    """Return a table of the features study as CSV, which the report shows."""
+    return report(
+        f"<results>/tables/features_{name}.csv",
+        caption=f"../resources/captions/features_{name}_table.rst",
+        category="Features",
+        labels={"model": "all", "figure": f"table: {name}"},
+    )

@@ -26,13 +26,8 @@ rule tabulate_features:
         seeds=every_sae("tracking", "seeds.parquet", seeds="compared"),
         recovery=every_recovery(),
     output:
-        [
-            file
-            for table in FEATURE_TABLES
-            for file in multiext(
-                f"<results>/tables/features_{table}", ".parquet", ".csv"
-            )
-        ],
+        expand("<results>/tables/features_{table}.parquet", table=FEATURE_TABLES),
+        *[reported_table(table) for table in FEATURE_TABLES],
     log:
         "<logs>/tabulate_features.log",
     benchmark:
@@ -63,7 +58,8 @@ if is_tracked():
             sheet=study.path(study.settings.checkpoints),
             matches=every_sae("tracking", "matches.parquet", checkpoints="later"),
         output:
-            multiext("<results>/tables/features_tracking", ".parquet", ".csv"),
+            "<results>/tables/features_tracking.parquet",
+            reported_table("tracking"),
         log:
             "<logs>/tabulate_tracking.log",
         benchmark:
@@ -94,7 +90,8 @@ if is_injected():
             sheet=study.path(study.settings.checkpoints),
             injections=every_injection(),
         output:
-            multiext("<results>/tables/features_injection", ".parquet", ".csv"),
+            "<results>/tables/features_injection.parquet",
+            reported_table("injection"),
         log:
             "<logs>/tabulate_injection.log",
         benchmark:

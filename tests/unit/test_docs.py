@@ -40,9 +40,8 @@ from glossogenesis.patching.tables import (
     with_checkpoint,
 )
 from glossogenesis.provenance import Provenance
+from guide import DOCS, REPOSITORY, table_below
 
-REPOSITORY = Path(__file__).parents[2]
-DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOSITORY / "README.md"]
 
 PAGE_OF_MODULE = {
@@ -66,16 +65,6 @@ PAGE = {
 }
 
 KEYS = [*CHECKPOINT_FACTS, "setting", "input_language", "output_language", "start_layer"]
-
-
-def table_below(page: str, marker: str) -> dict[str, list[str]]:
-    """Return the rows of the table below a marker of a page, by the name in their first cell."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    _, found, rest = text.partition(f"<!-- {marker} -->\n")
-    assert found, f"docs/{page} has no table marked `<!-- {marker} -->`"
-    lines = rest.strip().split("\n\n")[0].splitlines()
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    return {row[0].strip("`"): row[1:] for row in rows}
 
 
 @pytest.mark.parametrize("name", SECTIONS)

@@ -25,7 +25,8 @@ class CorpusFiles(Section):
     text_column: str = "text"
     """The key or column that holds the text."""
     documents: Literal["paragraphs", "lines"] = "paragraphs"
-    """What a document of a plain text file is: a block between empty lines, or a line."""
+    """What a document of a plain text file is; `paragraphs`: a block between empty lines; `lines`:
+    a line."""
 
     @property
     def languages(self) -> tuple[str, ...]:

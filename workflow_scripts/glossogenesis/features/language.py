@@ -2,7 +2,7 @@
 
 A feature belongs to a language if more than a share of its examples have their activating token in
 that language, and is `mixed` otherwise. All examples count in the denominator, also those whose
-token is in no language (punctuation and digits, by script). A share equal to the setting is not
+token is in no language, such as letters of another script. A share equal to the setting is not
 enough, and the setting is at least a half, so no two languages can both have a feature.
 """
 

@@ -39,7 +39,7 @@ SEEDS = ("mmcs_ab", "mmcs_ba", "matched_cosine")
 QUALITY_SCHEMA = schema_of_setups(
     {
         "language": pl.String,
-        "tokens": pl.Int64,
+        "held_out_tokens": pl.Int64,
         "space": pl.String,
         "explained_variance_formula": pl.String,
         **dict.fromkeys(MEASURES, pl.Float64),
@@ -65,7 +65,7 @@ _LATER = (*RECOVERED.values(), *(name for name in QUALITY_SCHEMA if name.startsw
 def quality_rows(quality: Mapping[str, Any], path: Path) -> pl.DataFrame:
     """Rows of one `quality.json`: all tokens first, then every language.
 
-    Columns: language, tokens, space, explained_variance_formula, `MEASURES`; in the first row also
+    Columns: language, held_out_tokens, space, explained_variance_formula, `MEASURES`; in the first row also
     latents, dead_share and `DISTRIBUTIONS`.
 
     Raises:
@@ -76,7 +76,9 @@ def quality_rows(quality: Mapping[str, Any], path: Path) -> pl.DataFrame:
         shared = {name: quality[name] for name in ("space", "explained_variance_formula")}
         parts = {ALL: quality, **quality["by_language"]}
         rows: list[dict[str, Any]] = [
-            {"language": language} | shared | {name: part[name] for name in ("tokens", *MEASURES)}
+            {"language": language, "held_out_tokens": part["tokens"]}
+            | shared
+            | {name: part[name] for name in MEASURES}
             for language, part in parts.items()
         ]
         rows[0] |= {name: quality[name] for name in ("latents", "dead_share")}

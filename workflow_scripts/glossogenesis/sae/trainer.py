@@ -268,6 +268,20 @@ class Trainer:
             return None
         return DeadLatents(dead, auxiliary_k(self.plan.auxk, self.sae.d_model))
 
+    def _clip(self, clip_norm: float) -> None:
+        """Scale gradients down to a norm of `clip_norm`; those that are small are not touched."""
+        gradients = [
+            self._gradients.w_enc,
+            self._gradients.b_enc,
+            self._gradients.w_dec,
+            self._gradients.b_dec,
+        ]
+        # The small number is that of torch's own function.
+        factor = clip_norm / (float(torch.nn.utils.get_total_norm(gradients)) + 1e-6)
+        if factor < 1.0:
+            for gradient in gradients:
+                gradient.mul_(factor)
+
     def _update(self) -> None:
         plan, sae = self.plan, self.sae
         factor = rate_factor(
@@ -279,7 +293,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = plan.learning_rate * factor
         if plan.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(group["params"], plan.clip_norm)
+            self._clip(plan.clip_norm)
         self.optimizer.step()
         unit_rows(sae.w_dec)
 

@@ -1,0 +1,277 @@
+"""The guide names every column, field, tensor and figure of the features study, with its type."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from glossogenesis.config.sae import SaeTraining
+from glossogenesis.corpora.tokenised import BLOCK_TENSORS
+from glossogenesis.corpora.tokenised_writer import VOCABULARY_SCHEMA
+from glossogenesis.features import schemas
+from glossogenesis.features.injection_summary import INJECTION_SCHEMA
+from glossogenesis.features.language_tables import LANGUAGES_SCHEMA
+from glossogenesis.features.monosemanticity_tables import MONOSEMANTICITY_SCHEMA
+from glossogenesis.features.quality_tables import QUALITY_SCHEMA
+from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA
+from glossogenesis.features.setups import SETUP_FACTS
+from glossogenesis.features.stage_tables import STAGES_SCHEMA
+from glossogenesis.features.tracking import MATCHES_SCHEMA
+from glossogenesis.features.tracking_tables import TRACKING_SCHEMA
+from glossogenesis.inspection.content import KINDS
+from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
+from glossogenesis.patching.tables import CHECKPOINT_FACTS
+from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.sae.files import CONFIG_FILE, WEIGHTS_FILE, SaeFacts, write_sae
+from glossogenesis.sae.held_out import HeldOutFacts
+from glossogenesis.sae.outcome import TRAINING_SCHEMA, training_facts
+from glossogenesis.sae.quality import measure_quality
+from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA
+from glossogenesis.sae.seeds import SEEDS_SCHEMA
+from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
+from guide import DOCS, REPOSITORY, table_below
+from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
+from tiny_corpus import tiny_corpus
+from tiny_saes import random_sae
+
+PAGE = "feature_artifacts.md"
+LANGUAGES = ("en", "ru")
+LABELS = (*LANGUAGES, *schemas.NOT_LANGUAGES)
+
+ARTIFACTS = {
+    "VOCABULARY_SCHEMA": VOCABULARY_SCHEMA,
+    "TRAINING_SCHEMA": TRAINING_SCHEMA,
+    "RECOVERY_SCHEMA": RECOVERY_SCHEMA,
+    "statistics_schema": schemas.statistics_schema(LANGUAGES),
+    "EXAMPLES_SCHEMA": schemas.EXAMPLES_SCHEMA,
+    "sensitivity_schema": schemas.sensitivity_schema(LANGUAGES),
+    "MATCHES_SCHEMA": MATCHES_SCHEMA,
+    "SEEDS_SCHEMA": SEEDS_SCHEMA,
+    "PERPLEXITY_SCHEMA": PERPLEXITY_SCHEMA,
+    "TRANSLATION_SCHEMA": TRANSLATION_SCHEMA,
+    "SETUP_FACTS": SETUP_FACTS,
+    "STAGES_SCHEMA": STAGES_SCHEMA,
+}
+"""Whole tables, by the names of their schemas."""
+
+TABLES = {
+    "LANGUAGES_SCHEMA": (LANGUAGES_SCHEMA, SETUP_FACTS),
+    "MONOSEMANTICITY_SCHEMA": (MONOSEMANTICITY_SCHEMA, SETUP_FACTS),
+    "QUALITY_SCHEMA": (QUALITY_SCHEMA, SETUP_FACTS),
+    "SENSITIVITY_SCHEMA": (SENSITIVITY_SCHEMA, SETUP_FACTS),
+    "TRACKING_SCHEMA": (TRACKING_SCHEMA, SETUP_FACTS),
+    "INJECTION_SCHEMA": (INJECTION_SCHEMA, CHECKPOINT_FACTS),
+}
+"""Tables that begin with columns that are explained once, and these columns."""
+
+ELSEWHERE = {"PROMPTS_SCHEMA", "PATCHING_SCHEMA", "HISTOGRAM_SCHEMA"}
+"""Schemas that docs/artifacts.md explains, or that no artifact has."""
+
+PROVENANCE = Provenance("sae", "test", {}, {}, "0")
+
+
+def type_in_guide(dtype: pl.DataType) -> str:
+    """What the guide calls a column's type.
+
+    A struct whose fields are languages or labels has one type for all of them, and its fields
+    depend on the study; of any other struct the guide names the fields.
+    """
+    if isinstance(dtype, pl.List):
+        return f"List({type_in_guide(dtype.inner)})"
+    if isinstance(dtype, pl.Struct):
+        types = {str(field.dtype) for field in dtype.fields}
+        return f"Struct({types.pop()})" if len(types) == 1 else "Struct"
+    return str(dtype)
+
+
+def json_type(value: Any) -> str:
+    """What the guide calls the type of a JSON value."""
+    kinds = {bool: "boolean", dict: "object", list: "list", str: "text", type(None): "null"}
+    return kinds.get(type(value), "number")
+
+
+def check_fields(marker: str, *values: Mapping[str, Any]) -> None:
+    """Compare the fields of JSON objects of one kind, all together, with their table."""
+    rows = table_below(PAGE, f"columns: {marker}")
+    assert set(rows) == set().union(*values), marker
+    for content in values:
+        for name, value in content.items():
+            allowed = rows[name][0].split(" or ")
+            assert json_type(value) in allowed, f"{marker}, {name}: {json_type(value)}"
+    assert all(row[1] for row in rows.values()), f"{marker}: a field without a meaning"
+
+
+def check_tensors(marker: str, path: Path, *, absent: tuple[str, ...] = ()) -> None:
+    """Compare the names, number formats and axes of a file's tensors with their table."""
+    tensors = load_file(path)
+    rows = table_below(PAGE, f"columns: {marker}")
+    assert set(rows) == {*tensors, *absent}, marker
+    for name, tensor in tensors.items():
+        dtype, shape, meaning = rows[name]
+        assert f"torch.{dtype}" == str(tensor.dtype), f"{marker}, {name}"
+        assert len(shape.strip("[]").split(", ")) == tensor.ndim, f"{marker}, {name}"
+        assert meaning
+
+
+@pytest.mark.parametrize("marker", ARTIFACTS)
+def test_every_column_of_an_artifact_is_in_the_guide(marker: str):
+    rows = table_below(PAGE, f"columns: {marker}")
+    written = {name: row[0] for name, row in rows.items()}
+    assert written == {name: type_in_guide(dtype) for name, dtype in ARTIFACTS[marker].items()}
+    assert list(written) == ARTIFACTS[marker].names()
+
+
+@pytest.mark.parametrize("marker", TABLES)
+def test_every_column_of_a_table_is_in_the_guide(marker: str):
+    schema, keys = TABLES[marker]
+    explained = table_below(PAGE, "columns: SETUP_FACTS")
+    own = table_below(PAGE, f"columns: {marker}")
+    documented = {**{name: explained[name] for name in keys}, **own}
+    assert not set(own) & set(keys), f"{marker}: explained twice"
+    assert {name: row[0] for name, row in documented.items()} == {
+        name: str(dtype) for name, dtype in schema.items()
+    }
+    assert list(documented) == schema.names()
+
+
+def test_structs_have_the_fields_that_the_guide_says():
+    statistics = schemas.statistics_schema(LANGUAGES)
+    sensitivity = schemas.sensitivity_schema(LANGUAGES)
+    fields_of = {
+        name: tuple(field.name for field in dtype.fields)
+        for schema in (statistics, sensitivity)
+        for name, dtype in schema.items()
+        if isinstance(dtype, pl.Struct)
+    }
+    assert fields_of == {
+        "firing_by_language": LANGUAGES,
+        "share_by_language": LANGUAGES,
+        "features_by_label": LABELS,
+        "monosemanticity_by_label": (*LANGUAGES, schemas.MIXED),
+    }
+    meaning = table_below(PAGE, "columns: statistics_schema")["top_tokens"][1]
+    for field in schemas.TOP_TOKEN.fields:
+        assert f"`{field.name}`" in meaning
+    guide = (DOCS / PAGE).read_text(encoding="utf-8")
+    assert all(f"`{label}`" in guide for label in schemas.NOT_LANGUAGES)
+
+
+def test_no_schema_of_the_code_is_left_out():
+    """A schema that is added to the code needs a table in the guide."""
+    library = REPOSITORY / "workflow_scripts" / "glossogenesis"
+    constant, function = r"^([A-Z][A-Z_]*_SCHEMA)\b", r"^def (\w+_schema)\(.*-> pl\.Schema:"
+    named = {
+        name
+        for path in library.rglob("*.py")
+        for pattern in (constant, function)
+        for name in re.findall(pattern, path.read_text("utf-8"), re.M)
+    }
+    assert {"TRACKING_SCHEMA", "statistics_schema"} <= named
+    assert named - ELSEWHERE == {*ARTIFACTS, *TABLES} - {"SETUP_FACTS"}
+
+
+def test_corpus(tmp_path: Path):
+    corpus = tiny_corpus(tmp_path)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    check_fields("corpus manifest", content)
+    check_fields("split of a corpus", *content["splits"].values())
+    shard = content["splits"]["train"]["shards"][0]
+    meaning = table_below(PAGE, "columns: split of a corpus")["shards"][1]
+    assert all(f"`{name}`" in meaning for name in shard)
+    check_tensors("tensors of a corpus", corpus.folder / shard["file"])
+    assert set(load_file(corpus.folder / shard["file"])) == set(BLOCK_TENSORS)
+
+
+def test_activations(tmp_path: Path):
+    (cache,) = write_tiny_caches(tmp_path, 3)
+    content = json.loads(cache.manifest.read_text())
+    check_fields("activation manifest", content)
+    shard = content["splits"]["held_out"]["shards"][0]
+    meaning = table_below(PAGE, "columns: activation manifest")["splits"][1]
+    assert all(f"`{name}`" in meaning for name in (*content["splits"], "rows", "shards", *shard))
+    check_tensors("tensors of activations", cache.manifest.parent / shard["file"])
+
+
+def test_embeddings(tmp_path: Path):
+    program = (REPOSITORY / "workflow_scripts" / "extract_embeddings.py").read_text("utf-8")
+    names = re.findall(r'^ +"(\w+)": anatomy\.', program, re.M)
+    save_file({name: torch.ones(3, 2) for name in names}, tmp_path / "tokens")
+    check_tensors("tensors of embeddings", tmp_path / "tokens")
+
+
+def test_autoencoder(tmp_path: Path):
+    held_out = HeldOutFacts(1e-3, 0.1, 0.9, 8.0, 0.0, 100)
+    configs = []
+    for architecture in ("topk", "batchtopk", "relu"):
+        sae = random_sae(D_MODEL, 8, architecture=architecture)
+        sae.threshold = 0.5 if architecture == "batchtopk" else None
+        warm = {"neighbour": sae, "neighbour_checkpoint": "step1"} if sae.threshold else {}
+        plan = TrainingPlan(SaeTraining(latents=8, k=6, architecture="topk"), 0, 1, "", **warm)
+        trained = TrainedAutoencoder(sae, held_out, (held_out,), (), 1)
+        facts = training_facts(trained, plan)
+        revision = "0123" if architecture == "relu" else None
+        origin = SaeFacts("model.layers.3", "m", revision, 4, "text", facts)
+        write_sae(tmp_path / architecture, sae, origin, PROVENANCE)
+        configs.append(json.loads((tmp_path / architecture / CONFIG_FILE).read_text()))
+    check_tensors("tensors of an autoencoder", tmp_path / "batchtopk" / WEIGHTS_FILE)
+    check_fields("cfg.json", *configs)
+    check_fields("metadata of cfg.json", *(config["metadata"] for config in configs))
+    own = [config["metadata"][METADATA_KEY] for config in configs]
+    check_fields("own facts of cfg.json", *own)
+    check_fields("training of cfg.json", *(each["training"] for each in own))
+    check_fields("HeldOutFacts", *own[0]["training"]["held_out"])
+
+
+def test_quality():
+    rows = tiny_rows(20, seed=0)
+    rows = replace(rows, languages=rows.languages % len(LANGUAGES))
+    content = measure_quality(random_sae(D_MODEL, 8), [rows], LANGUAGES).to_json()
+    check_fields("quality.json", content | {"provenance": asdict(PROVENANCE)})
+    check_fields("density", content["density"])
+    check_fields("distribution", content["encoder_decoder_cosine"])
+    check_fields("distribution", content["decoder_self_similarity"])
+    order = list(table_below(PAGE, "columns: quality.json"))
+    measures = order[order.index("l0") : order.index("reconstruction_bias") + 1]
+    assert {"tokens", *measures} == content["by_language"]["en"].keys()
+
+
+def test_every_figure_is_in_the_guide():
+    rules = (REPOSITORY / "rules" / "feature_figures.smk").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^(?:use )?rule (?:\w+ as )?plot_(\w+)", rules, re.M))
+    guide = (DOCS / PAGE).read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\| `(\w+)` \|", guide.partition("\n## `figures/`")[2], re.M))
+    assert drawn == shown | {"model_sizes"}
+    assert "`figures/model_sizes`" in guide
+
+
+def test_every_kind_of_artifact_has_words():
+    scripts = (REPOSITORY / "workflow_scripts").glob("*.py")
+    kinds = {
+        kind
+        for path in scripts
+        for kind in re.findall(
+            r'provenance(?:_of)?\(\s*arguments,\s*"(\w+)"', path.read_text("utf-8")
+        )
+    }
+    tables = {f"features_{name}" for name in ("languages", "monosemanticity", "quality")}
+    tables |= {f"features_{name}" for name in ("stages", "sensitivity", "tracking", "injection")}
+    assert {"activations", "injection_perplexity"} <= kinds
+    assert kinds | tables <= {kind for kind, _ in KINDS}
+
+
+def test_python_examples_can_be_read():
+    guide = (DOCS / PAGE).read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.+?)```", guide, re.S)
+    assert len(examples) >= 4
+    for example in examples:
+        ast.parse(example)
