@@ -65,8 +65,8 @@ _LATER = (*RECOVERED.values(), *(name for name in QUALITY_SCHEMA if name.startsw
 def quality_rows(quality: Mapping[str, Any], path: Path) -> pl.DataFrame:
     """Rows of one `quality.json`: all tokens first, then every language.
 
-    Columns: language, held_out_tokens, space, explained_variance_formula, `MEASURES`; in the first row also
-    latents, dead_share and `DISTRIBUTIONS`.
+    Columns: language, held_out_tokens, space, explained_variance_formula, `MEASURES`; in the first
+    row also latents, dead_share and `DISTRIBUTIONS`.
 
     Raises:
         StudyError: a measure is missing.
