@@ -64,6 +64,8 @@ class StepTime:
     """Median over turns of the time as a multiple of the encoder's product in the same turn."""
     of_ours: float
     """The same as a multiple of this library's step."""
+    cpu_of_product: float
+    """As `of_product`, in CPU time of all threads, which other programs hardly move."""
     tokens_per_second: float
     peak_megabytes: float
     """Of one step, above what was in use before."""
@@ -184,9 +186,12 @@ def compare_speed(setting: Setting, repeats: int) -> list[StepTime]:
             programs[f"{PEER}, sparse activations"] = lambda: sparse.step(u)
     peaks = {name: peak_of(once, u.device) for name, once in programs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in programs}
+    cpu_seconds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(repeats):
         for name, once in programs.items():
-            seconds[name].append(seconds_of(once, u.device))
+            wall, cpu = seconds_of(once, u.device)
+            seconds[name].append(wall)
+            cpu_seconds[name].append(cpu)
     return [
         StepTime(
             program=name,
@@ -197,6 +202,7 @@ def compare_speed(setting: Setting, repeats: int) -> list[StepTime]:
             milliseconds=1e3 * statistics.median(times),
             of_product=median_ratio(times, seconds[PRODUCT]),
             of_ours=median_ratio(times, seconds[OURS]),
+            cpu_of_product=median_ratio(cpu_seconds[name], cpu_seconds[PRODUCT]),
             tokens_per_second=setting.batch_size / statistics.median(times),
             peak_megabytes=peaks[name],
         )
@@ -236,15 +242,14 @@ def peak_of(once: Callable[[], None], device: torch.device) -> float:
     return peak[0]
 
 
-def seconds_of(once: Callable[[], None], device: torch.device) -> float:
-    """Seconds of one call, until the device has done it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
+def seconds_of(once: Callable[[], None], device: torch.device) -> tuple[float, float]:
+    """Seconds and CPU seconds of one call, until the device has done it."""
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait()
+    start, cpu_start = time.perf_counter(), time.process_time()
     once()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    wait()
+    return time.perf_counter() - start, time.process_time() - cpu_start
 
 
 def median_ratio(times: list[float], others: list[float]) -> float:
@@ -260,7 +265,7 @@ def speed_table(rows: list[StepTime], arguments: argparse.Namespace) -> Table:
         f"{machine(arguments)['device']}",
     )
     headings = ("program", "width", "latents", "k", "batch", "ms", "x product", "x ours")
-    for heading in (*headings, "tokens/s", "peak MB"):
+    for heading in (*headings, "CPU x product", "tokens/s", "peak MB"):
         table.add_column(heading, justify="left" if heading == "program" else "right")
     for row in rows:
         table.add_row(
@@ -269,6 +274,7 @@ def speed_table(rows: list[StepTime], arguments: argparse.Namespace) -> Table:
             f"{row.milliseconds:.1f}",
             f"{row.of_product:.2f}",
             f"{row.of_ours:.2f}",
+            f"{row.cpu_of_product:.2f}",
             f"{row.tokens_per_second:.0f}",
             f"{row.peak_megabytes:.0f}",
             end_section=row is rows[-1] or row.program.startswith(PEER),
