@@ -68,6 +68,9 @@ STAGES_SCHEMA = pl.Schema(
 )
 
 
+CHOICES_OF_LABELS = ("share", "threshold", "minimum_examples", "by")
+"""Choices that labels depend on; those of monosemanticity alone cannot change a mixed share."""
+
 _CURVE = (
     *("model", "sae", "choice", "value", "layer", "checkpoint", "step", "features", "labelled"),
 )
@@ -109,7 +112,7 @@ def stages_table(languages: pl.DataFrame, alternatives: pl.DataFrame | None = No
 
     Args:
         languages: the table `features_languages`; its rows have choice and value `default`.
-        alternatives: the table `features_sensitivity`, whose other choices get rows too.
+        alternatives: the table `features_sensitivity`; other choices of labels get rows too.
 
     Returns:
         Columns `STAGES_SCHEMA`. `fall_p` and `rise_p` are corrected for the choice of checkpoints,
@@ -135,9 +138,11 @@ def stages_table(languages: pl.DataFrame, alternatives: pl.DataFrame | None = No
 
 
 def _alternative_curves(sensitivity: pl.DataFrame) -> pl.DataFrame:
-    """Mixed features of every choice but the default, by layer and pooled over layers."""
+    """Mixed features of every other choice that labels depend on, by layer and pooled."""
     counts = sensitivity.filter(
-        pl.col("label") == MIXED, pl.col("features").is_not_null(), pl.col("choice") != DEFAULT
+        pl.col("label") == MIXED,
+        pl.col("features").is_not_null(),
+        pl.col("choice").is_in(CHOICES_OF_LABELS),
     )
     added = ["features", "labelled"]
     by_layer = counts.select(*SETUP_FACTS.names(), "choice", "value", *added)
