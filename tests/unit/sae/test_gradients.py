@@ -164,15 +164,15 @@ def test_the_encoder_product_in_bfloat16_changes_gradients_only_by_its_rounding(
         assert 0 < difference < 0.1, name
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     ("architecture", "path"),
     [("topk", "sparse"), ("topk", "dense"), ("batchtopk", "sparse"), ("relu", "dense")],
 )
-def test_a_gpu_gives_the_same(architecture, path):
+def test_every_device_here_gives_the_same(architecture, path, device):
     u = random_batch(torch.float64)
     expected = by_autograd(random_sae(architecture, torch.float64), u)
     plan = StepPlan(learning_rate=1e-3, total_steps=1, path=path)
-    trainer = Trainer(random_sae(architecture, torch.float64).cuda(), plan)
-    found = {name: gradient.cpu() for name, gradient in by_hand(trainer, u.cuda()).items()}
+    trainer = Trainer(random_sae(architecture, torch.float64).to(device), plan)
+    found = {name: gradient.cpu() for name, gradient in by_hand(trainer, u.to(device)).items()}
     assert_equal(found, expected, torch.float64)
