@@ -10,6 +10,7 @@ from glossogenesis.sae.trainer import StepPlan, Trainer, Workspace
 
 D_MODEL, N_LATENTS, ROWS, K = 24, 96, 50, 5
 TOLERANCE = {torch.float32: 1e-5, torch.float64: 1e-12}
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 def random_sae(architecture, dtype) -> SparseAutoencoder:
