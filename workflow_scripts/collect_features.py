@@ -17,7 +17,7 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import FeatureRules, Features, collect_features
 from glossogenesis.features.example_file import write_examples
-from glossogenesis.models.loading import resolve_device
+from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.activations.cache import ActivationCache

@@ -17,7 +17,8 @@ import torch
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.injection_groups import injection_groups
-from glossogenesis.models.loading import load_model, load_tokenizer, resolve_device
+from glossogenesis.models.device import resolve_device
+from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.patching.injection import Method

@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import torch
 
-from glossogenesis.models.loading import resolve_device
+from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
 from glossogenesis.sae.files import check_origin, read_sae

@@ -10,7 +10,7 @@ import torch
 
 from glossogenesis.config.pretrain import FileText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.models.loading import resolve_device
+from glossogenesis.models.device import resolve_device
 from glossogenesis.models.pretraining import RunFiles, pretrain
 from glossogenesis.models.training_text import TextSource, demo_source, file_source
 from glossogenesis.program import program_arguments, provenance_of, run_program

@@ -8,7 +8,7 @@ its state under `--resume-dir`.
 import torch
 
 from glossogenesis.config.sae import SaeTraining
-from glossogenesis.models.loading import resolve_device
+from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
 from glossogenesis.storage.activations.cache import ActivationCache

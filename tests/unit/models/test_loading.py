@@ -16,13 +16,14 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from glossogenesis.errors import StudyError
+from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import (
     CheckpointLocation,
     check_weights,
     local_files,
     tokenizer_digest,
 )
-from glossogenesis.models.loading import load_model, load_tokenizer, resolve_device
+from glossogenesis.models.loading import load_model, load_tokenizer
 from tiny_models import random_tokens, tiny_config, tiny_model
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy, require_supported
+from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
@@ -29,21 +30,6 @@ class LoadedModel:
     model: nn.Module
     anatomy: Anatomy
     files: LocalCheckpoint
-
-
-def resolve_device(device: str) -> str:
-    """`auto` becomes `cuda` where there is a GPU, else `cpu`; anything else stays.
-
-    Raises:
-        StudyError: `cuda` is asked for and there is no GPU.
-    """
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise StudyError("device 'cuda' is asked for, but no GPU is visible; write `auto` or `cpu`")
-    return device
 
 
 def load_model(
