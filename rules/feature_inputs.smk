@@ -87,10 +87,8 @@ def last_checkpoint_manifest(wildcards):
 
 def activations_folder(wildcards):
     """Return the folder of a checkpoint's activation caches."""
-    return (
-        f"<results>/activations/{wildcards.model}/{wildcards.checkpoint}"
-        f"/{study.features.corpus}"
-    )
+    corpus = study.features.corpus
+    return f"<results>/activations/{wildcards.model}/{wildcards.checkpoint}/{corpus}"
 
 
 def layer_activations(wildcards):
