@@ -30,7 +30,7 @@ def glossogenesis(tree: WorkingTree, *arguments: str, status: int = 0) -> str:
 
 def planned(tree: WorkingTree) -> dict[str, int]:
     """Return the jobs that `glossogenesis plan` counts, by rule."""
-    page = glossogenesis(tree, "plan", "--configfile", "small.yaml")
+    page = glossogenesis(tree, "plan", "--configfile", tree.study)
     rows = re.findall(r"^(\w+) +(\d+) +\d+ ", page, re.M)
     return {rule: int(count) for rule, count in rows if rule != "total" and count != "0"}
 
@@ -40,6 +40,15 @@ def test_fresh_study_agrees_with_a_dry_run(tmp_path: Path):
     jobs = planned(fresh)
     assert jobs == fresh.planned()
     assert jobs["patch_translations"] == 3
+
+
+def test_fresh_features_study_agrees_with_a_dry_run_and_says_what_its_caches_take(tmp_path: Path):
+    fresh = WorkingTree(copy_of_repository(tmp_path / "tree").root, "features.yaml")
+    jobs = planned(fresh)
+    assert jobs == fresh.planned()
+    assert (jobs["extract_activations"], jobs["train_sae"]) == (3, 12)
+    page = glossogenesis(fresh, "plan", "--configfile", "features.yaml")
+    assert re.search(r"activation caches .* of it; `glossogenesis purge` frees them", page)
 
 
 def test_finished_study_has_no_job_left(tree: WorkingTree):
@@ -71,11 +80,14 @@ def test_mistake_in_a_study_is_one_line(tree: WorkingTree):
     assert printed.count("\n") == 1
 
 
-def test_every_artifact_of_a_run_has_a_kind_in_words(finished_study: WorkingTree):
-    page = glossogenesis(finished_study, "inspect", "results")
-    assert "damaged" not in page
-    for words in KINDS.values():
-        assert words in page
+def test_every_artifact_of_a_run_has_a_kind_in_words(
+    finished_study: WorkingTree, finished_features: WorkingTree
+):
+    trees = (finished_study, finished_features)
+    pages = "".join(glossogenesis(tree, "inspect", "results") for tree in trees)
+    assert "damaged" not in pages
+    missing = [words for words in KINDS.values() if words not in pages]
+    assert missing == []
 
 
 def test_every_table_and_tensor_file_of_a_run_can_be_inspected(finished_study: WorkingTree):

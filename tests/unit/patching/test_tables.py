@@ -198,12 +198,13 @@ def write_patching(folder: Path, checkpoint: str, settings: dict, prompts: str =
 
 
 def run_program(folder: Path, patching: Path, names: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run tabulate_concepts with a sheet of these checkpoints."""
+    """Run tabulate_concepts with a sheet of these checkpoints, and of a model that is left out."""
     sheet = folder.with_suffix(".tsv")
     lines = ["model\tcheckpoint\tstep\ttokens\tphase\tsource"]
     lines += [f"demo\t{name}\t{place}\t\t1\tmodels/{name}" for place, name in enumerate(names)]
+    lines.append("other\tlate\t1\t\t1\tmodels/other")
     sheet.write_text("\n".join(lines), encoding="utf-8")
-    settings = json.dumps({"interval": "wilson", "resamples": 50, "seed": 1})
+    settings = json.dumps({"models": ["demo"], "interval": "wilson", "resamples": 50, "seed": 1})
     command = [sys.executable, str(PROGRAM), "--settings", settings, "--study", "demo"]
     paths = ["--sheet", sheet, "--patching", patching, "--output", folder]
     return subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
