@@ -162,3 +162,21 @@ def test_the_grid_of_the_paper_plans_every_setup_once(tmp_path: Path):
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.M))
     assert jobs["train_sae"] == jobs["collect_features"] == "1572"
     assert sum(int(n) for rule, n in jobs.items() if rule.startswith("extract_activations")) == 79
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("cache", "--warm-start results/sae/tiny/middle/layer_1/topk/sae_weights.safetensors "),
+        ("stream", "--warm-start results/sae/tiny/middle "),
+    ],
+)
+def test_warm_start_begins_with_the_checkpoint_before(tmp_path: Path, mode: str, expected: str):
+    tree = WorkingTree(copy_of_repository(tmp_path / "tree").root, "features.yaml")
+    tree.edit("features.yaml", "seeds: [0, 1]", "warm_start: true")
+    tree.edit("features.yaml", "{window: 1024}", f"{{window: 1024, mode: {mode}}}")
+    target = "results/sae/tiny/last/layer_1/topk/cfg.json"
+    printed = tree.snakemake("--dry-run", "--printshellcmds", target)
+    commands = [line for line in printed.splitlines() if "--warm-start" in line]
+    assert any(expected in line for line in commands)
+    assert len([line for line in commands if re.search("--warm-start +--resume-dir", line)]) == 1
