@@ -21,6 +21,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/targets.smk"
 include: "rules/checkpoints.smk"
 
 
@@ -40,6 +41,7 @@ if study.has_features:
     include: "rules/saes.smk"
     include: "rules/sae_quality.smk"
     include: "rules/features.smk"
+    include: "rules/feature_table_inputs.smk"
     include: "rules/feature_tables.smk"
     include: "rules/feature_figures.smk"
 

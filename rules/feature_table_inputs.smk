@@ -1,0 +1,67 @@
+"""
+Says what the tables of the features study gather, and how the report shows them.
+
+REQUIRED INPUTS:
+    the study that rules/common.smk loads
+"""
+
+
+def every_sae(stage, name, seeds="first", checkpoints="all"):
+    """Return one file of every setup: model, checkpoint, layer and autoencoder.
+
+    `seeds` is `first`, `other`, or `compared` (the first, where there are several); `checkpoints`
+    is `all`, or `later`: all but each model's first.
+    """
+    first = set(study.features.saes)
+    chosen = {
+        "first": first,
+        "other": set(study.features.trained) - first,
+        "compared": {
+            name for name, sae in study.features.saes.items() if len(sae.seeds) > 1
+        },
+    }[seeds]
+    saes = [sae for sae in study.features.trained if sae in chosen]
+    rows = study.rows_of("features")
+    if checkpoints == "later":
+        rows = [
+            row
+            for row in rows
+            if row.checkpoint != study.feature_checkpoints(row.model)[0]
+        ]
+    return [
+        f"<results>/{stage}/{row.model}/{row.checkpoint}/layer_{layer}/{sae}/{name}"
+        for row in rows
+        for layer in study.layers_of(row.model)
+        for sae in saes
+    ]
+
+
+def every_recovery():
+    """Return the recovered cross-entropy of every checkpoint, none where it is not measured."""
+    if not study.features.recovery.enabled:
+        return []
+    return [
+        f"<results>/recovery/{row.model}/{row.checkpoint}/{sae}.parquet"
+        for row in study.rows_of("features")
+        for sae in study.features.saes
+    ]
+
+
+def every_injection():
+    """Return the results of every injection."""
+    model = feature_settings.injection_model(study)
+    return [
+        f"<results>/injection/{model}/{checkpoint}/{name}.parquet"
+        for checkpoint in feature_settings.injection_targets(study)
+        for name in ("perplexity", "translation")
+    ]
+
+
+def reported_table(name):
+    """Return a table of the features study as CSV, which the report shows."""
+    return report(
+        f"<results>/tables/features_{name}.csv",
+        caption=f"../resources/captions/features_{name}_table.rst",
+        category="Features",
+        labels={"model": "all", "figure": f"table: {name}"},
+    )
