@@ -65,7 +65,7 @@ class HubDataset:
 def _clear_errors(dataset: str, revision: str | None) -> Iterator[None]:
     """Turn what the Hub's client raises into StudyError."""
     # The base of the client's network errors is of another library in each version of it.
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: not exported
         HfHubHTTPError,
         HFValidationError,
         HTTPError,

@@ -19,11 +19,12 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from glossogenesis.config.pretrain import OptimizerSettings, PretrainSettings
 from glossogenesis.models.muon import Muon
 from glossogenesis.models.pretraining_files import SavedStep, save_step, write_manifest
-from glossogenesis.models.pretraining_state import ResumeState
+from glossogenesis.models.pretraining_state import restore_state, save_state
 from glossogenesis.models.training_schedule import phase_of
 from glossogenesis.models.training_text import TextSource, token_batches, tokenizer_from_text
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
+from glossogenesis.storage.resume import ResumeState
 from glossogenesis.storage.tables import write_table
 
 
@@ -166,7 +167,8 @@ class _Run:
         )
 
     def _keep_state(self) -> None:
-        self.state.save(
+        save_state(
+            self.state,
             self.model,
             self.optimizers,
             {"log": [asdict(row) for row in self.log], "saved": [asdict(s) for s in self.saved]},
@@ -175,7 +177,7 @@ class _Run:
     def _resume(self) -> None:
         """Go on from a kept state, unless checkpoints that it counts on are no longer there."""
         weights = [parameter.detach().clone() for parameter in self.model.parameters()]
-        found = self.state.restore(self.model, self.optimizers)
+        found = restore_state(self.state, self.model, self.optimizers)
         if found is None:
             return
         saved = [SavedStep(**row) for row in found["saved"]]

@@ -16,9 +16,10 @@ from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.sae.files import read_own_facts, read_sae
 from glossogenesis.sae.outcome import write_outcome
-from glossogenesis.sae.resume import ResumeState, StateKeeper
+from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.training import TrainingPlan, TrainingRun, total_steps_of
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.resume import ResumeState
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.sae.cached_training import held_out_activations, plan_of, show
 from glossogenesis.sae.files import WEIGHTS_FILE
 from glossogenesis.sae.outcome import write_outcome
-from glossogenesis.sae.resume import ResumeState, StateKeeper
+from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.trainer import Workspace
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.resume import ResumeState
 
 
 @dataclass(frozen=True)
