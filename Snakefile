@@ -50,11 +50,27 @@ if study.has_features:
         include: "rules/injection.smk"
 
 
+if study.has_robustness:
+
+    include: "rules/robustness_inputs.smk"
+    include: "rules/posts.smk"
+    include: "rules/classifiers.smk"
+    include: "rules/circuits.smk"
+    include: "rules/classifier_features.smk"
+    include: "rules/robustness_tables.smk"
+    include: "rules/robustness_figures.smk"
+
+    if has_variants():
+
+        include: "rules/spelling_variants.smk"
+
+
 rule all:
     default_target: True
     input:
         concepts_targets(),
         features_targets(),
+        robustness_targets(),
 
 
 rule concepts:
@@ -67,3 +83,9 @@ rule features:
     """The features study: its tables and figures."""
     input:
         features_targets(),
+
+
+rule robustness:
+    """The robustness study: its tables and figures."""
+    input:
+        robustness_targets(),

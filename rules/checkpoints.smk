@@ -2,7 +2,8 @@
 This part of the workflow brings checkpoints into place.
 
 REQUIRED INPUTS:
-    the checkpoint sheet; for `pretrain:NAME`, the lexicon or the text files of that pretraining
+    the checkpoint sheet; for `pretrain:NAME`, the lexicon or the text files of that pretraining, and
+    the checkpoint that it continues
 OUTPUTS:
     <results>/pretraining/{pretraining}/manifest.json             what was trained, with its weights beside it
     <results>/checkpoints/{model}/{checkpoint}/manifest.json      where a checkpoint's files lie
@@ -17,6 +18,7 @@ rule pretrain_model:
     input:
         lexicon=pretraining_lexicon,
         text=pretraining_text,
+        start=pretraining_start,
     output:
         manifest="<results>/pretraining/{pretraining}/manifest.json",
         training="<results>/pretraining/{pretraining}/training.parquet",
@@ -43,7 +45,7 @@ rule pretrain_model:
         "Pretraining {wildcards.pretraining}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --lexicon {input.lexicon:q} --resume-dir {params.resume_dir:q} --threads {threads}"
+        " --lexicon {input.lexicon:q} --start {input.start:q} --resume-dir {params.resume_dir:q} --threads {threads}"
         " --device {resources.device}"
         " --output {output.manifest:q} --training {output.training:q} > {log:q} 2>&1"
 

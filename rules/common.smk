@@ -15,8 +15,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis import costs, feature_costs, preflight
-from glossogenesis.config import feature_settings, stage_settings
+from glossogenesis import costs, feature_costs, preflight, robustness_costs
+from glossogenesis.config import feature_settings, robustness_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
 from glossogenesis.config.study import check_study
 from glossogenesis.errors import StudyError
@@ -116,6 +116,16 @@ def checkpoint_manifest(wildcards):
     )
 
 
+def numbered(name, number):
+    """Return the name of one of several rules that differ in their outputs alone."""
+    return f"{name}_{number}" if number else name
+
+
+def any_of(names):
+    """Return a wildcard constraint that matches exactly these names."""
+    return "|".join(re.escape(name) for name in names)
+
+
 def lexicon_input(wildcards):
     """Return the lexicon, or nothing where it is not in place yet; see `onstart`."""
     path = study.lexicon_path
@@ -124,14 +134,22 @@ def lexicon_input(wildcards):
 
 def pretraining_lexicon(wildcards):
     """Return the lexicon where a pretraining's text is made from it, or nothing."""
-    text = study.settings.pretrain[wildcards.pretraining].text
-    return [] if text.paths else lexicon_input(wildcards)
+    kind = study.settings.pretrain[wildcards.pretraining].text.kind
+    return lexicon_input(wildcards) if kind == "demo" else []
 
 
 def pretraining_text(wildcards):
     """Return the text files that a pretraining reads, if any."""
     written = study.settings.pretrain[wildcards.pretraining].text.paths
     return [study.path(path) for path in written]
+
+
+def pretraining_start(wildcards):
+    """Return the manifest of the checkpoint that a pretraining continues, if any."""
+    start = study.settings.pretrain[wildcards.pretraining].start
+    if start is None:
+        return []
+    return [f"<results>/checkpoints/{start.model}/{start.checkpoint}/manifest.json"]
 
 
 def pretraining_device(wildcards):

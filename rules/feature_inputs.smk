@@ -6,16 +6,6 @@ REQUIRED INPUTS:
 """
 
 
-def numbered(name, number):
-    """Return the name of one of several rules that differ in their outputs alone."""
-    return f"{name}_{number}" if number else name
-
-
-def any_of(names):
-    """Return a wildcard constraint that matches exactly these names."""
-    return "|".join(re.escape(name) for name in names)
-
-
 def models_by_layers():
     """Return the models that have the same layers in the study, by these layers."""
     found = {}

@@ -62,3 +62,40 @@ def is_injected():
     """Tell whether features are injected."""
     injection = study.features.injection
     return injection is not None and injection.enabled
+
+
+def robustness_targets():
+    """Return the tables and figures of the robustness study, none where it is not enabled."""
+    if not study.has_robustness:
+        return []
+    return [
+        *expand(
+            "<results>/tables/robustness_{table}.{format}",
+            table=robustness_tables(),
+            format=["parquet", "csv"],
+        ),
+        *expand(
+            "<results>/figures/{model}/component_effects.svg",
+            model=study.robustness.models,
+        ),
+        *expand(
+            "<results>/figures/robustness/{figure}.svg", figure=robustness_figures()
+        ),
+    ]
+
+
+def robustness_tables():
+    """Return the tables of the robustness study that its settings ask for."""
+    variants = ["variants"] if has_variants() else []
+    return [*ROBUSTNESS_TABLES, *variants]
+
+
+def robustness_figures():
+    """Return the figures of all models of the robustness study that its settings ask for."""
+    variants = ["spelling_variants"] if has_variants() else []
+    return [*ROBUSTNESS_FIGURES, *variants]
+
+
+def has_variants():
+    """Tell whether spelling variants are compared."""
+    return study.robustness.variants is not None

@@ -1,18 +1,28 @@
 """Pretrain a model on generated text or on the user's own, and save checkpoints on the way.
 
-Beside the manifest stands a folder a saved step, `step_000512/`, in the transformers format with
-the tokenizer. An interrupted run goes on where it last kept its state under `--resume-dir`.
+Training begins with random weights, or goes on from the checkpoint that `--start` describes. Beside
+the manifest stands a folder a saved step, `step_000512/`, in the transformers format with the
+tokenizer. An interrupted run goes on where it last kept its state under `--resume-dir`.
 """
 
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 
-from glossogenesis.config.pretrain import FileText, PretrainSettings
+from glossogenesis.config.pretrain import FileText, PostsText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
+from glossogenesis.errors import StudyError
+from glossogenesis.models.continued_pretraining import checkpoint_start
 from glossogenesis.models.device import resolve_device
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.pretraining import RunFiles, pretrain
-from glossogenesis.models.training_text import TextSource, demo_source, file_source
+from glossogenesis.models.training_text import (
+    TextSource,
+    demo_source,
+    file_source,
+    posts_source,
+)
 from glossogenesis.program import program_arguments, provenance_of, run_program
 
 
@@ -21,6 +31,7 @@ def main() -> None:
     arguments = program_arguments(
         __doc__,
         lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
+        start={"nargs": "?", "default": None, "help": "manifest of the checkpoint to start from"},
         resume_dir={"help": "folder for the state of an unfinished run"},
         threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
@@ -28,27 +39,42 @@ def main() -> None:
         training={"help": "table of loss and rate by step"},
     )
     torch.set_num_threads(arguments.threads)
-    written = arguments.settings
-    settings = PretrainSettings.model_validate(written["training"])
-    shares = {
-        code: {int(phase): share for phase, share in by_phase.items()}
-        for code, by_phase in written["shares"].items()
-    }
-    source: TextSource
-    if isinstance(settings.text, FileText):
-        inputs = {path: Path(path) for path in settings.text.paths}
-        source = file_source(settings.text, shares, sorted(settings.steps))
-    else:
-        inputs = {"lexicon": arguments.lexicon}
-        lexicon = read_lexicon(arguments.lexicon, **written["lexicon"])
-        source = demo_source(settings.text, lexicon.concepts, written["endonyms"], shares)
+    settings = PretrainSettings.model_validate(arguments.settings["training"])
+    if (settings.start is None) != (arguments.start is None):
+        raise StudyError("`start` and --start belong together; give both or neither")
+    source, inputs = text_of(settings, arguments)
+    device = resolve_device(arguments.device)
+    start = None
+    if arguments.start is not None:
+        inputs["start"] = arguments.start
+        manifest = CheckpointManifest.read(arguments.start)
+        start = checkpoint_start(manifest, settings, device=device)
     pretrain(
         settings,
         source,
         RunFiles(arguments.output, arguments.training, arguments.resume_dir),
         provenance_of(arguments, "pretraining", inputs),
-        device=resolve_device(arguments.device),
+        start=start,
+        device=device,
     )
+
+
+def text_of(settings: PretrainSettings, arguments: Namespace) -> tuple[TextSource, dict[str, Path]]:
+    """Return the text to train on, and the files that it is made from by name."""
+    written = arguments.settings
+    text = settings.text
+    shares = {
+        code: {int(phase): share for phase, share in by_phase.items()}
+        for code, by_phase in written["shares"].items()
+    }
+    inputs = {path: Path(path) for path in text.paths}
+    if isinstance(text, FileText):
+        return file_source(text, shares, sorted(settings.steps)), inputs
+    if isinstance(text, PostsText):
+        return posts_source(text), inputs
+    lexicon = read_lexicon(arguments.lexicon, **written["lexicon"])
+    source = demo_source(text, lexicon.concepts, written["endonyms"], shares)
+    return source, {"lexicon": arguments.lexicon}
 
 
 if __name__ == "__main__":

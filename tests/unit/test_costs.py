@@ -47,7 +47,7 @@ def test_parameters_are_those_of_the_model(tied: bool, key_value_heads: int | No
     )
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    assert costs.pretrained_parameters(settings) == sum(p.numel() for p in model.parameters())
+    assert costs.pretrained_parameters(settings.model) == sum(p.numel() for p in model.parameters())
 
 
 def test_depth_and_width_are_exact_or_near(tmp_path: Path) -> None:

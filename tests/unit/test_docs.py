@@ -20,7 +20,9 @@ from glossogenesis.config import (
     languages,
     lexicon,
     models,
+    posts,
     pretrain,
+    robustness,
     sae,
     sheet,
     study,
@@ -47,6 +49,7 @@ PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOS
 PAGE_OF_MODULE = {
     **dict.fromkeys((concepts, languages, lexicon, models, pretrain, sheet, study), "study.md"),
     **dict.fromkeys((corpora, features, sae), "study_features.md"),
+    **dict.fromkeys((posts, robustness), "study_robustness.md"),
 }
 # SaeSettings is what a study has; SaeTraining, a part of it, is what a job is given.
 LEFT_OUT = (Section, sae.SaeTraining)
@@ -81,7 +84,7 @@ def test_every_key_of_a_study_is_in_the_guide_with_its_default(name: str):
         elif isinstance(default, Section):
             assert written == "see below", f"{name}.{key}"
         else:
-            plain = json.loads(json.dumps(default))
+            plain = json.loads(json.dumps(default, default=lambda part: part.model_dump()))
             assert yaml.safe_load(written.strip("`")) == plain, f"{name}.{key}"
 
 

@@ -12,7 +12,7 @@ import yaml
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 # Distributions of modules that are called otherwise; pydantic brings pydantic_core.
-NAMES_OF_MODULES = {"yaml": "pyyaml", "pydantic_core": "pydantic"}
+NAMES_OF_MODULES = {"yaml": "pyyaml", "pydantic_core": "pydantic", "sklearn": "scikit-learn"}
 
 
 def normalised(name: str) -> str:

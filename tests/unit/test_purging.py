@@ -6,6 +6,7 @@ from pathlib import Path
 
 from glossogenesis.purging import bytes_of_shards, caches_of
 from tiny_features_study import tiny_features_study
+from tiny_robustness_study import tiny_robustness_study
 
 
 def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> None:
@@ -23,3 +24,16 @@ def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> N
     (cache,) = caches_of(study, results)
     assert cache.unfinished == ()
     assert bytes_of_shards(cache.manifest) == 5
+
+
+def test_caches_of_classifiers_are_used_up_when_their_features_are_there(tmp_path: Path) -> None:
+    study = tiny_robustness_study(tmp_path)
+    results = tmp_path / "results"
+    setup = Path("local", "late", "layer_3")
+    manifest = results / "post_activations" / setup / "manifest.json"
+    weights = results / "post_saes" / setup / "l1" / "sae_weights.safetensors"
+    for path in (manifest, weights):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (cache,) = caches_of(study, results)
+    assert cache.unfinished == (results / "post_features" / setup / "l1" / "labels.parquet",)

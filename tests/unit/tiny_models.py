@@ -61,7 +61,12 @@ def tiny_config(architecture: str, **overrides: Any) -> Any:
 
 def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> nn.Module:
     """A tiny float32 model whose logits differ clearly; no weight keeps its initial value."""
-    model: nn.Module = AutoModelForCausalLM.from_config(tiny_config(architecture, **overrides))
+    model = AutoModelForCausalLM.from_config(tiny_config(architecture, **overrides))
+    return with_random_weights(model, seed=seed)
+
+
+def with_random_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
+    """Draw every weight of a model anew, so that its logits differ clearly."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -42,3 +42,21 @@ def features_tree(finished_features: WorkingTree, tmp_path: Path) -> Iterator[Wo
     shutil.copytree(finished_features.root, copy)
     yield WorkingTree(copy, "features.yaml")
     shutil.rmtree(copy)
+
+
+@pytest.fixture(scope="session")
+def finished_robustness(tmp_path_factory: pytest.TempPathFactory) -> WorkingTree:
+    """A small robustness study, run to its end; tests read it and change only copies."""
+    root = copy_of_repository(tmp_path_factory.mktemp("robustness") / "tree").root
+    tree = WorkingTree(root, "robustness.yaml")
+    tree.snakemake("--cores", "2", "--show-failed-logs")
+    return tree
+
+
+@pytest.fixture
+def robustness_tree(finished_robustness: WorkingTree, tmp_path: Path) -> Iterator[WorkingTree]:
+    """A copy of the finished robustness study that a test may change."""
+    copy = tmp_path / "tree"
+    shutil.copytree(finished_robustness.root, copy)
+    yield WorkingTree(copy, "robustness.yaml")
+    shutil.rmtree(copy)

@@ -9,7 +9,7 @@ from glossogenesis.config.study import load_study
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"
-CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8, "inaba2025": 10}
+CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8, "inaba2025": 10, "fukasawa2026": 2}
 CONCEPTS = ("koerner2026", "bloom-560m")
 
 

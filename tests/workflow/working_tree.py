@@ -81,6 +81,67 @@ features:
   resamples: 100
 """
 
+ROBUSTNESS_STUDY = """\
+study: small-robustness
+checkpoints: robustness.tsv
+lexicon: {path: resources/demo/lexicon.tsv, limit: 40}
+languages:
+  en: {endonym: English, script: Latin, group: pivot, share: {1: 0.5}}
+  ja: {endonym: 日本語, script: Japanese, group: seen, share: {1: 0.5}}
+models:
+  tiny: {batch_size: 64, gpus: 0, threads: 1, layers: all}
+  tiny-ja: {batch_size: 64, gpus: 0, threads: 1, layers: all, shares_tokenizer_with: tiny}
+pretrain:
+  tiny:
+    text: {kind: demo, phases: {1: {pairs: all}}}
+    steps: {1: 4}
+    saved_steps: [4]
+    model: {vocabulary: 400, hidden: 16, layers: 2, heads: 2, feed_forward: 32}
+    batch: 4
+    context: 64
+    tokenizer_characters: 20000
+  japanese:
+    start: {model: tiny, checkpoint: last}
+    text:
+      kind: posts
+      communities: resources/demo/communities.tsv
+      spellings: resources/spelling_variants/ja.tsv
+      language: ja
+    steps: {1: 4}
+    saved_steps: [4]
+    batch: 4
+    context: 64
+robustness:
+  models: {tiny: last, tiny-ja: last}
+  posts:
+    text:
+      kind: demo
+      communities: resources/demo/communities.tsv
+      spellings: resources/spelling_variants/ja.tsv
+      train_posts: 20
+      held_out_posts: 4
+    language: ja
+  classifier: {max_tokens: 64, epochs: 4, learning_rate: 0.01, batch_size: 8}
+  pairs: {number: 20, minimum_cosine: -1}
+  circuit: {thresholds: [0.01], ablations: [mean, resample], random_draws: 1, reference_posts: 8}
+  saes:
+    l1: {preset: fukasawa2026, epochs: 1, batch_size: 128}
+  activations: {window: 1024}
+  label_features: {top: 5, strongest: 10, shuffles: 1, resamples: 10}
+  knockout: {draws: 1, other_labels: 1}
+  variants:
+    file: resources/spelling_variants/ja.tsv
+    carrier: 「{variant}」という言葉です。
+    ks: [5]
+  resamples: 100
+"""
+
+ROBUSTNESS_SHEET = """\
+model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder
+tiny\tlast\t4\t1024\t1\tpretrain:tiny\t\t
+tiny-ja\tlast\t4\t1024\t1\tpretrain:japanese\t\t
+"""
+
 SMALL_SHEET = """\
 model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder
 tiny\tfirst\t0\t0\t1\tpretrain:tiny\t\t
@@ -152,5 +213,7 @@ def copy_of_repository(root: Path) -> WorkingTree:
             shutil.copy2(source, root / name)
     (root / "small.yaml").write_text(SMALL_STUDY, encoding="utf-8")
     (root / "features.yaml").write_text(FEATURES_STUDY, encoding="utf-8")
+    (root / "robustness.yaml").write_text(ROBUSTNESS_STUDY, encoding="utf-8")
+    (root / "robustness.tsv").write_text(ROBUSTNESS_SHEET, encoding="utf-8")
     (root / "small.tsv").write_text(SMALL_SHEET, encoding="utf-8")
     return WorkingTree(root)

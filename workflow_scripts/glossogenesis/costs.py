@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 from glossogenesis.config.models import DTYPE_BYTES
-from glossogenesis.config.pretrain import PretrainSettings
+from glossogenesis.config.pretrain import ModelSize
 from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.stage_settings import is_local
 from glossogenesis.config.study import Study
@@ -38,6 +38,9 @@ TOKENS_PER_LINE = 16
 
 SUFFIX_TOKENS = 6
 """Tokens between the query word and the answer: quote, dash, the language's name, colon, quote."""
+
+LARGE_VOCABULARY = 150_000
+"""Tokens of a large multilingual model."""
 
 WIDTH_TO_DEPTH = 85
 """Width of the residual stream over number of layers; 40 to 130 over the supported decoders."""
@@ -70,9 +73,8 @@ class Cost:
         return math.ceil(self.memory_mb * 1.5 ** (attempt - 1))
 
 
-def pretrained_parameters(settings: PretrainSettings) -> int:
+def pretrained_parameters(size: ModelSize) -> int:
     """Return the number of weights of a Llama-architecture model of the given sizes."""
-    size = settings.model
     head_width = size.hidden // size.heads
     key_value_width = head_width * (size.key_value_heads or size.heads)
     attention = 2 * size.hidden**2 + 2 * size.hidden * key_value_width
@@ -86,8 +88,9 @@ def parameters_of(study: Study, model: str) -> float:
     given = study.settings.models[model].parameters
     if given is not None:
         return given
-    name = study.checkpoints_of(model)[0].pretrained_by
-    return float(pretrained_parameters(study.settings.pretrain[name or ""]))
+    size = study.trained_size_of(model)
+    assert size is not None, "checked in `check_study`"
+    return float(pretrained_parameters(size))
 
 
 def model_bytes(study: Study, model: str) -> int:
@@ -101,9 +104,8 @@ def depth_and_width(study: Study, model: str) -> tuple[float, float]:
     Exact where the workflow trains the model, else from its number of weights: a decoder has about
     12 d² weights a layer, and `WIDTH_TO_DEPTH` fixes the rest.
     """
-    name = study.checkpoints_of(model)[0].pretrained_by
-    if name is not None:
-        size = study.settings.pretrain[name].model
+    size = study.trained_size_of(model)
+    if size is not None:
         return size.layers, size.hidden
     layers = (parameters_of(study, model) / (12 * WIDTH_TO_DEPTH**2)) ** (1 / 3)
     return layers, WIDTH_TO_DEPTH * layers
@@ -112,18 +114,26 @@ def depth_and_width(study: Study, model: str) -> tuple[float, float]:
 def pretraining_cost(study: Study, name: str) -> Cost:
     """Return what a pretraining run takes; weights are saved in float32 at every saved step."""
     settings = study.settings.pretrain[name]
-    size = settings.model
-    weights = pretrained_parameters(settings)
+    rows = [row for row in study.sheet if row.pretrained_by == name]
+    size = study.size_of(name)
+    if size is not None:
+        weights = float(pretrained_parameters(size))
+        layers, hidden = float(size.layers), float(size.hidden)
+        inner, vocabulary = size.feed_forward, size.vocabulary
+    else:
+        # It continues a model from elsewhere, which its rows of the sheet describe.
+        weights = parameters_of(study, rows[0].model) if rows else 0.0
+        layers, hidden = depth_and_width(study, rows[0].model) if rows else (0.0, 0.0)
+        inner, vocabulary = int(4 * hidden), LARGE_VOCABULARY
     # What the backward pass needs of each token: a dozen vectors and the MLP's inner ones a block,
     # and the logits with their gradient.
-    kept = size.layers * (12 * size.hidden + 4 * size.feed_forward) + 3 * size.vocabulary
+    kept = layers * (12 * hidden + 4 * inner) + 3 * vocabulary
     activation_bytes = 4 * settings.tokens_per_step * kept
-    rows = [row for row in study.sheet if row.pretrained_by == name]
     return Cost(
         operations=6 * weights * settings.total_steps * settings.tokens_per_step,
         # Weights, gradients and two moments, in float32.
-        memory_mb=PROGRAM_MB + (16 * weights + activation_bytes) // 10**6,
-        disk_bytes=4 * weights * len(settings.saved_steps),
+        memory_mb=PROGRAM_MB + int((16 * weights + activation_bytes) / 10**6),
+        disk_bytes=int(4 * weights) * len(settings.saved_steps),
         gpus=max((study.settings.models[row.model].gpus for row in rows), default=0),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis import costs, feature_costs
+from glossogenesis import costs, feature_costs, robustness_costs
 from glossogenesis.config.study import Study
 from glossogenesis.costs import Cost
 
@@ -20,8 +20,11 @@ NUMBER = re.compile(r"_[0-9]+$")
 
 LAYER = re.compile(r"^layer_[0-9]+$")
 
-OF_MANY_LAYERS = ("extract_activations", "train_saes")
+OF_MANY_LAYERS = ("extract_activations", "extract_post_activations", "train_saes")
 """Rules whose jobs write several layers, which are folders of their own."""
+
+OF_ALL_LAYERS = ("recovery", "knockout", "spelling_variants")
+"""Folders of tables that hold all layers of one autoencoder, whose name is the file's."""
 
 FILES_OF_AN_SAE = 3
 """Outputs of training for each layer."""
@@ -50,7 +53,7 @@ def read_jobs(summary: str, results: Path) -> list[Job]:
     the layers of a job that writes several.
     """
     rows = csv.DictReader(summary.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    jobs: dict[tuple[str, str], Job] = {}
+    jobs: dict[tuple[str, str, str], Job] = {}
     for row in rows:
         file = Path(os.path.relpath(row["output_file"], results))
         rule = NUMBER.sub("", row["rule"])
@@ -58,7 +61,8 @@ def read_jobs(summary: str, results: Path) -> list[Job]:
         if rule in OF_MANY_LAYERS:
             parts = tuple(part for part in parts if not LAYER.match(part))
         folder = Path(*parts)
-        key = (row["rule"], str(folder))
+        sae = _sae_of(file)
+        key = (row["rule"], str(folder), sae)
         known = jobs.get(key)
         jobs[key] = Job(
             rule,
@@ -66,7 +70,7 @@ def read_jobs(summary: str, results: Path) -> list[Job]:
             folder=str(folder),
             is_pending=row["plan"] == PENDING or (known is not None and known.is_pending),
             outputs=1 if known is None else known.outputs + 1,
-            sae=_sae_of(file),
+            sae=sae,
         )
     return list(jobs.values())
 
@@ -74,7 +78,7 @@ def read_jobs(summary: str, results: Path) -> list[Job]:
 def _sae_of(file: Path) -> str:
     """Return the autoencoder that an output is of, empty where it is of none."""
     parts = file.parts
-    if parts[0] == "recovery":
+    if parts[0] in OF_ALL_LAYERS:
         return file.stem
     return parts[-2] if len(parts) > 4 and LAYER.match(parts[-3]) else ""
 
@@ -84,8 +88,8 @@ def cost_of(study: Study, job: Job) -> Cost:
     if job.rule == "train_saes":
         layers = job.outputs // FILES_OF_AN_SAE
         return feature_costs.streaming_cost(study, job.name, job.sae, layers)
-    if job.rule == "inject_features":
-        return feature_costs.injection_cost(study)
+    if job.rule in COST_OF_STUDY:
+        return COST_OF_STUDY[job.rule](study)
     if job.rule in COST_OF_MODEL:
         return COST_OF_MODEL[job.rule](study, job.name)
     if job.rule in COST_OF_SAE:
@@ -93,6 +97,11 @@ def cost_of(study: Study, job: Job) -> Cost:
     return costs.light_cost(study)
 
 
+COST_OF_STUDY: Mapping[str, Callable[[Study], Cost]] = {
+    "inject_features": feature_costs.injection_cost,
+    "prepare_posts": robustness_costs.posts_cost,
+    "train_baseline": robustness_costs.baseline_cost,
+}
 COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
     "pretrain_model": costs.pretraining_cost,
     "fetch_checkpoint": costs.checkpoint_cost,
@@ -101,6 +110,13 @@ COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
     "prepare_corpus": feature_costs.corpus_cost,
     "extract_activations": feature_costs.activations_cost,
     "extract_embeddings": feature_costs.embeddings_cost,
+    "tokenise_posts": robustness_costs.posts_cost,
+    "finetune_classifier": robustness_costs.finetuning_cost,
+    "classify_posts": robustness_costs.classification_cost,
+    "select_pairs": robustness_costs.pairs_cost,
+    "patch_components": robustness_costs.components_cost,
+    "ablate_circuit": robustness_costs.circuit_cost,
+    "extract_post_activations": robustness_costs.post_activations_cost,
 }
 COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
     "train_sae": feature_costs.training_cost,
@@ -109,4 +125,8 @@ COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
     "compare_seeds": feature_costs.matching_cost,
     "collect_features": feature_costs.collection_cost,
     "match_features": feature_costs.matching_cost,
+    "train_post_sae": robustness_costs.post_training_cost,
+    "collect_label_features": robustness_costs.label_features_cost,
+    "knock_out_features": robustness_costs.knockout_cost,
+    "measure_variants": robustness_costs.variants_cost,
 }

@@ -35,6 +35,19 @@ STAGES = (
     "collect_features",
     "match_features",
     "inject_features",
+    "prepare_posts",
+    "tokenise_posts",
+    "train_baseline",
+    "finetune_classifier",
+    "classify_posts",
+    "select_pairs",
+    "patch_components",
+    "ablate_circuit",
+    "extract_post_activations",
+    "train_post_sae",
+    "collect_label_features",
+    "knock_out_features",
+    "measure_variants",
 )
 """Rules in the order in which they run; figures follow."""
 

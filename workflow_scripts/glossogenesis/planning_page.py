@@ -13,6 +13,9 @@ from glossogenesis.planning import Plan, RulePlan
 
 AFTER_USE = "`glossogenesis purge` frees them after use"
 
+CACHES = ("extract_activations", "extract_post_activations")
+"""Rules that write activation caches."""
+
 HEADERS = ("rule", "jobs", "of", "a job", "all jobs", "GPU hours", "disk", "memory")
 
 
@@ -71,7 +74,7 @@ def _totals(plan: Plan) -> tuple[str, ...]:
 
 def _largest(plan: Plan) -> list[str]:
     """Return the totals that decide where a study can run, and the largest single numbers."""
-    caches = sum(rule.results_bytes for rule in plan.rules if rule.rule == "extract_activations")
+    caches = sum(rule.results_bytes for rule in plan.rules if rule.rule in CACHES)
     longest = max(plan.rules, key=lambda rule: rule.longest_hours)
     largest = max(plan.rules, key=lambda rule: rule.memory_mb)
     return [

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from glossogenesis import feature_costs
+from glossogenesis import feature_costs, robustness_costs
 from glossogenesis.config.corpora import CorpusFiles
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
@@ -35,8 +35,9 @@ def check(study: Study) -> None:
     if study.has_concepts:
         source_pairs(study)
         for name in dict.fromkeys(row.pretrained_by for row in study.rows_of("concepts")):
-            if name is not None:
-                _check_layers(study, study.settings.pretrain[name].model.layers, name)
+            size = None if name is None else study.size_of(name)
+            if name is not None and size is not None:
+                _check_layers(study, size.layers, name)
     path = study.lexicon_path
     if path is not None and Path(path).exists():
         lexicon = read_lexicon(path, **lexicon_settings(study))
@@ -55,6 +56,11 @@ def absent(study: Study, results: Path) -> str | None:
         lines.append(
             f"{path}: no such lexicon; put it there or correct `lexicon.path` in {study.file}"
         )
+    for key, path in _robustness_files(study):
+        if not Path(path).is_file():
+            lines.append(
+                f"{path}: no such file; put it there or correct `robustness.{key}` in {study.file}"
+            )
     sheet = study.path(study.settings.checkpoints)
     for row, folder in _local_checkpoints(study, results):
         if not folder.is_dir():
@@ -77,6 +83,15 @@ def check_files(study: Study, results: Path) -> None:
         layers = next((config[key] for key in LAYER_KEYS if key in config), None)
         if isinstance(layers, int) and study.settings.concepts is not None:
             _check_layers(study, layers, row.model)
+
+
+def _robustness_files(study: Study) -> Iterator[tuple[str, str]]:
+    """Yield every file that the robustness study reads, with the key that names it."""
+    if study.has_robustness:
+        for written in study.robustness.posts.text.paths:
+            yield "posts.text", study.path(written)
+        if study.robustness.variants is not None:
+            yield "variants.file", study.path(study.robustness.variants.file)
 
 
 def _local_checkpoints(study: Study, results: Path) -> Iterator[tuple[Checkpoint, Path]]:
@@ -142,26 +157,37 @@ def _check_corpus_files(study: Study) -> None:
 
 def _check_disk(study: Study, results: Path) -> None:
     """The activation caches that are still to be written fit the disk."""
-    if not study.has_features:
-        return
-    corpus = study.features.corpus
-    waiting = Counter(
-        row.model
-        for row in study.rows_of("features")
-        for layer in study.layers_of(row.model)[:1]
-        if not _cache_manifest(results, row, corpus, layer).exists()
-    )
-    needed = feature_costs.cache_bytes(study, waiting)
+    needed = missing = 0
+    mends = []
+    if study.has_features:
+        corpus = study.features.corpus
+        waiting = Counter(
+            row.model
+            for row in study.rows_of("features")
+            for layer in study.layers_of(row.model)[:1]
+            if not _cache_manifest(results, row, corpus, layer).exists()
+        )
+        needed += feature_costs.cache_bytes(study, waiting)
+        missing += waiting.total()
+        mends.append(
+            "set `features.activations.mode: stream`, which keeps only held-out activations, lower "
+            f"`corpora.{corpus}.train_tokens` or `held_out_tokens`"
+        )
+    if study.has_robustness:
+        for model, checkpoint in study.robustness.models.items():
+            folder = results / "post_activations" / model / checkpoint
+            if not (folder / f"layer_{study.layers_of(model)[0]}" / "manifest.json").exists():
+                needed += robustness_costs.post_activations_cost(study, model).disk_bytes
+                missing += 1
+        mends.append("set `robustness.activations.positions: last`")
     existing = next(path for path in (results, *results.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise StudyError(
-            f"{results}: the activations of {waiting.total()} checkpoints will take "
-            f"{needed / 1e9:,.1f} GB, but the disk has {free / 1e9:,.1f} GB free; set "
-            "`features.activations.mode: stream`, which keeps only held-out activations, lower "
-            f"`corpora.{corpus}.train_tokens` or `held_out_tokens`, choose fewer `layers`, run "
-            "part of the sheet and `glossogenesis purge` between, or set `pathvars.results` to a "
-            "larger disk"
+            f"{results}: the activations of {missing} checkpoints will take "
+            f"{needed / 1e9:,.1f} GB, but the disk has {free / 1e9:,.1f} GB free; "
+            f"{', '.join(mends)}, choose fewer `layers`, run part of the study and `glossogenesis "
+            "purge` between, or set `pathvars.results` to a larger disk"
         )
 
 

@@ -20,13 +20,38 @@ class UsedCache:
 
 
 def caches_of(study: Study, results: Path) -> Iterator[UsedCache]:
-    """Yield the caches of a study that exist, in the order of the sheet."""
+    """Yield the caches of a study that exist: of checkpoints, then of classifiers."""
+    if study.has_features:
+        yield from _caches_of_checkpoints(study, results)
+    if study.has_robustness:
+        yield from _caches_of_classifiers(study, results)
+
+
+def _caches_of_checkpoints(study: Study, results: Path) -> Iterator[UsedCache]:
     for row in study.rows_of("features"):
         folder = results / "activations" / row.model / row.checkpoint / study.features.corpus
         for layer in study.layers_of(row.model):
             manifest = folder / f"layer_{layer}" / "manifest.json"
             if manifest.exists():
                 made = artifacts_from(study, results, row, layer)
+                missing = tuple(path for path in made if not path.exists())
+                yield UsedCache(manifest, missing)
+
+
+def _caches_of_classifiers(study: Study, results: Path) -> Iterator[UsedCache]:
+    for model, checkpoint in study.robustness.models.items():
+        for layer in study.layers_of(model):
+            setup = Path(model, checkpoint, f"layer_{layer}")
+            manifest = results / "post_activations" / setup / "manifest.json"
+            if manifest.exists():
+                made = [
+                    results / stage / setup / sae / name
+                    for sae in study.robustness.saes
+                    for stage, name in (
+                        ("post_saes", "sae_weights.safetensors"),
+                        ("post_features", "labels.parquet"),
+                    )
+                ]
                 missing = tuple(path for path in made if not path.exists())
                 yield UsedCache(manifest, missing)
 

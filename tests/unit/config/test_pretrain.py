@@ -16,6 +16,20 @@ GOOD: dict[str, Any] = {
 }
 
 
+POSTS: dict[str, Any] = {
+    "kind": "posts",
+    "communities": "communities.tsv",
+    "spellings": "spellings.tsv",
+    "language": "ja",
+}
+CONTINUED: dict[str, Any] = {
+    "start": {"model": "demo", "checkpoint": "step10"},
+    "text": POSTS,
+    "steps": {1: 4},
+    "saved_steps": [0, 4],
+}
+
+
 def test_steps_and_tokens_are_counted_over_phases() -> None:
     settings = PretrainSettings.model_validate(GOOD)
     assert settings.total_steps == 10
@@ -35,6 +49,10 @@ def test_steps_and_tokens_are_counted_over_phases() -> None:
         ({"model": {"key_value_heads": 3}}, "heads 4 is not a multiple of key_value_heads 3"),
         ({"short_contexts": [{"context": 33, "steps": 1}]}, "context 33, which does not divide"),
         ({"model": {"vocabulary": 100}}, "greater than or equal to 258"),
+        ({"text": POSTS, "shares": {"ja": {1: 1, 2: 1}}}, "`shares` has no meaning for posts"),
+        ({"shares": {"en": {1: 1}}}, r"`shares` gives text to phases \[1\], but .* \[1, 2\]"),
+        ({"shares": {"en": {1: 1, 2: 0}}}, r"`shares` gives text to phases \[1\]"),
+        ({"shares": {"en": {1: 1, 2: 1, 3: 1}}}, r"`shares` gives text to phases \[1, 2, 3\]"),
     ],
 )
 def test_parts_that_disagree(change: dict[str, Any], expected: str) -> None:
@@ -47,3 +65,24 @@ def test_text_files_are_listed_once() -> None:
     settings = PretrainSettings.model_validate(GOOD | {"text": text})
     assert settings.text.paths == ("a.txt", "b.txt")
     assert PretrainSettings.model_validate(GOOD).text.paths == ()
+    assert PretrainSettings.model_validate(CONTINUED).text.paths == (
+        "communities.tsv",
+        "spellings.tsv",
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": {}}, {"model": {"hidden": 64}}, {"tokenizer_characters": 1000}]
+)
+def test_a_start_gives_sizes_and_tokenizer(change: dict[str, Any]) -> None:
+    (key,) = change
+    with pytest.raises(ValidationError, match=f"`{key}` and `start` are both given"):
+        PretrainSettings.model_validate(CONTINUED | change)
+
+
+def test_settings_with_a_start_come_back_from_json_and_claim_no_sizes() -> None:
+    settings = PretrainSettings.model_validate(CONTINUED | {"context": 4096})
+    content = settings.model_dump(mode="json")
+    assert "model" not in content and "tokenizer_characters" not in content
+    assert PretrainSettings.model_validate(content) == settings
+    assert "model" in PretrainSettings.model_validate(GOOD).model_dump(mode="json")

@@ -59,6 +59,24 @@ def test_block_adds_attention_and_mlp_outputs(anatomy: Anatomy) -> None:
         )
 
 
+def test_outputs_before_norm(anatomy: Anatomy) -> None:
+    """The architectures that normalise outputs before adding them have them apart."""
+    before = (*anatomy.attention_before_norm, *anatomy.mlp_before_norm)
+    added = (*anatomy.attention_outputs, *anatomy.mlp_outputs)
+    if anatomy.architecture not in ("gemma2", "gemma3_text", "olmo2"):
+        assert before == added
+        return
+    given: list[Tensor] = []
+    normed: list[Tensor] = []
+    _record(before, given)
+    _record(added, normed)
+    anatomy.model(torch.tensor(random_tokens([9])))
+    # Recorded as they ran: attention, then MLP, block after block.
+    norms = [norm for pair in zip(added[:4], added[4:], strict=True) for norm in pair]
+    for norm, output, result in zip(norms, list(given), list(normed), strict=True):
+        torch.testing.assert_close(norm(output), result)
+
+
 def test_embedding_takes_token_ids(anatomy: Anatomy) -> None:
     assert anatomy.embedding is anatomy.model.get_input_embeddings()
     assert anatomy.n_heads in (4, 8)

@@ -10,15 +10,20 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from glossogenesis.config.pretrain import FileText, PretrainSettings
+from glossogenesis.config.pretrain import FileText, PostsText, PretrainSettings
 from glossogenesis.corpora.lexicon import Concept, read_lexicon
+from glossogenesis.corpora.spellings import KINDS
 from glossogenesis.errors import StudyError
 from glossogenesis.models import pretraining
-from glossogenesis.models.muon import orthogonalise
-from glossogenesis.models.pretraining import RunFiles, pretrain, rate_factor
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.muon import Muon, orthogonalise
+from glossogenesis.models.pretraining import RunFiles, initial_model, pretrain
+from glossogenesis.models.pretraining_files import TrainedModel
+from glossogenesis.models.pretraining_optimizers import rate_factor
 from glossogenesis.models.training_text import (
     demo_source,
     file_source,
+    posts_source,
     token_batches,
     tokenizer_from_text,
 )
@@ -80,6 +85,11 @@ def settings_of(content=SETTINGS, **changes):
 
 def source_of(settings):
     return demo_source(settings.text, CONCEPTS, ENDONYMS, SHARES)
+
+
+def random_start(settings):
+    tokenizer = tokenizer_from_text(source_of(settings), settings)
+    return TrainedModel(initial_model(settings, tokenizer), tokenizer)
 
 
 def files_of(folder):
@@ -147,7 +157,7 @@ def test_checkpoints_load_and_the_last_one_predicts_better(finished):
         )
         assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys"))
         assert model.config.rope_parameters["rope_theta"] == 10_000
-        losses.append(pretraining.mean_loss(model, batch, "float32").item())
+        losses.append(pretraining.mean_loss(Anatomy.of(model), batch, "float32").item())
     assert losses[1] < losses[0] - 0.3
 
 
@@ -180,9 +190,7 @@ def test_two_runs_are_byte_identical_even_when_one_is_interrupted(tmp_path, monk
 def test_a_run_begins_anew_where_its_state_or_checkpoints_are_gone(tmp_path, finished):
     settings = settings_of()
     files = files_of(tmp_path)
-    run_of = pretraining._Run(
-        settings, tokenizer_from_text(source_of(settings), settings), files, PROVENANCE, "cpu"
-    )
+    run_of = pretraining._Run(settings, random_start(settings), files, PROVENANCE, "cpu")
     run_of._save_if_asked()
     run_of._step(torch.zeros(4, 32, dtype=torch.int64))
     run_of._keep_state()
@@ -199,9 +207,8 @@ def test_a_run_begins_anew_where_its_state_or_checkpoints_are_gone(tmp_path, fin
 
 def test_a_state_of_other_settings_is_not_resumed(tmp_path, finished):
     settings = settings_of()
-    tokenizer = tokenizer_from_text(source_of(settings), settings)
     other = replace(PROVENANCE, settings={"other": 1})
-    run_of = pretraining._Run(settings, tokenizer, files_of(tmp_path), other, "cpu")
+    run_of = pretraining._Run(settings, random_start(settings), files_of(tmp_path), other, "cpu")
     run_of._step(torch.zeros(4, 32, dtype=torch.int64))
     run_of._keep_state()
     run(tmp_path, settings)
@@ -298,6 +305,31 @@ def test_texts_that_cannot_be_trained_on_are_refused(tmp_path):
         tokenizer_from_text(source, greedy)
 
 
+def test_posts_are_text_without_end(tmp_path):
+    spellings = ["concept\tkind\tvariant\tsentence"]
+    topics = [f"{home}{number}" for home in ("sea", "sky") for number in range(3)]
+    for topic in topics:
+        spellings += [f"{topic}\t{kind}\t{topic}-{kind}\tA {topic}-{kind}." for kind in KINDS[:2]]
+    communities = ["community\ttopics\tmarkers"]
+    communities += [f"{home}\t{home}0|{home}1|{home}2\t!{home}" for home in ("sea", "sky")]
+    for name, lines in (("spellings", spellings), ("communities", communities)):
+        (tmp_path / f"{name}.tsv").write_text("\n".join(lines), encoding="utf-8")
+    text = PostsText(
+        communities=str(tmp_path / "communities.tsv"),
+        spellings=str(tmp_path / "spellings.tsv"),
+        language="ja",
+    )
+    source = posts_source(text)
+    drawn = list(itertools.islice(source(1, random.Random(0)), 200))
+    again = list(itertools.islice(source(2, random.Random(0)), 200))
+    assert drawn == again
+    assert {document.languages for document in drawn} == {("ja",)}
+    assert all(document.text.partition("\n")[2] for document in drawn)  # title, then body
+    homes = [home for document in drawn for home in ("sea", "sky") if f"!{home}" in document.text]
+    assert homes.count("sea") == pytest.approx(100, abs=25)
+    assert homes.count("sea") + homes.count("sky") == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -334,3 +366,15 @@ def test_orthogonalised_matrices_have_singular_values_near_one(shape):
     values = torch.linalg.svdvals(result)
     assert result.shape == shape
     assert values.min() > 0.6 and values.max() < 1.3
+
+
+def test_muon_scales_by_outputs_over_inputs_however_a_matrix_lies():
+    gradient = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
+    updated = []
+    for inputs_first in (False, True):
+        matrix = torch.nn.Parameter(torch.zeros(2, 8) if inputs_first else torch.zeros(8, 2))
+        matrix.grad = (gradient.T if inputs_first else gradient).clone()
+        Muon([{"params": [matrix], "inputs_first": inputs_first}], lr=1.0).step()
+        updated.append(matrix.detach())
+    torch.testing.assert_close(updated[0], updated[1].T)
+    assert torch.linalg.svdvals(updated[0]).max() > 1.2  # sqrt(8 / 2) times nearly 1

@@ -32,8 +32,8 @@ def check_features(study: Study) -> None:
         )
     _check_checkpoints(study)
     for model in study.models_of("features"):
-        _check_layers(study, model)
-        _check_tokenizer(study, model)
+        check_layers(study, model)
+        check_tokenizer(study, model)
     _check_language_rule(study)
     if features.injection is not None:
         _check_injection(study, features.injection)
@@ -54,7 +54,7 @@ def _check_checkpoints(study: Study) -> None:
         raise StudyError(f"{study.file}: `features.models` and {sheet} have no model in common")
 
 
-def _check_layers(study: Study, model: str) -> None:
+def check_layers(study: Study, model: str) -> None:
     """The layers of a model are known and within its depth."""
     written = study.settings.models[model].layers
     depth = study.depth_of(model)
@@ -73,7 +73,7 @@ def _check_layers(study: Study, model: str) -> None:
             )
 
 
-def _check_tokenizer(study: Study, model: str) -> None:
+def check_tokenizer(study: Study, model: str) -> None:
     """A model whose tokenizer is shared is in the sheet and does not share in turn."""
     other = study.settings.models[model].shares_tokenizer_with
     if other is None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
-from glossogenesis.config.section import LanguageCode, Section
+from glossogenesis.config.section import LanguageCode, Name, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Phase = Annotated[int, Field(ge=1)]
 Positive = Annotated[int, Field(ge=1)]
+
+_GIVEN_BY_START = frozenset({"model", "tokenizer_characters"})
+"""Settings that have no meaning where training starts from a checkpoint."""
 
 
 class DemoPhase(Section):
@@ -73,6 +82,33 @@ class FileText(Section):
         """Every text file, each once, as written in the study."""
         groups = (group for phases in self.files.values() for group in phases.values())
         return tuple(dict.fromkeys(path for group in groups for path in group))
+
+
+class PostsText(Section):
+    """Unlabelled posts of the demo world, without end and the same in every phase."""
+
+    kind: Literal["posts"] = "posts"
+    communities: str
+    """Table of communities: topic words, style markers and spellings. A relative path counts from
+    the study file's folder, as does that of `spellings`."""
+    spellings: str
+    """Table of spellings of the communities' topics."""
+    language: LanguageCode
+    """The posts' language."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Both tables, as written in the study."""
+        return (self.communities, self.spellings)
+
+
+class StartPoint(Section):
+    """A row of the checkpoint sheet."""
+
+    model: Name
+    """The model's name in the sheet."""
+    checkpoint: Name
+    """The checkpoint's name in the sheet."""
 
 
 class ModelSize(Section):
@@ -151,13 +187,21 @@ class ShortContext(Section):
 class PretrainSettings(Section):
     """A pretraining run: text, sizes, training, and the steps that are saved."""
 
-    text: Annotated[DemoText | FileText, Field(discriminator="kind")]
-    """Where the text comes from: `kind: demo` or `kind: files`."""
+    start: StartPoint | None = None
+    """The checkpoint that training continues from; random weights where absent. Sizes and tokenizer
+    are then the checkpoint's."""
+    text: Annotated[DemoText | FileText | PostsText, Field(discriminator="kind")]
+    """Where the text comes from: `kind: demo`, `kind: files` or `kind: posts`."""
+    shares: dict[LanguageCode, dict[Phase, Share]] | None = None
+    """Share of the text by language and phase in this training; those under `languages` where
+    absent."""
     steps: Annotated[dict[Phase, Positive], Field(min_length=1)]
     """Training steps of each phase, by its number."""
     saved_steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
-    """Steps after which a checkpoint is saved, counted over all phases; 0 is the random start."""
+    """Steps after which a checkpoint is saved, counted over all phases from this training's
+    own start; 0 is the start itself."""
     model: ModelSize = ModelSize()
+    """Sizes of a model with random weights; not given with `start`."""
     context: Annotated[int, Field(ge=8)] = 128
     """Tokens of a training sequence."""
     batch: Positive = 32
@@ -171,7 +215,7 @@ class PretrainSettings(Section):
     seed: int = 0
     """Draws the text, the first weights and the order of documents."""
     tokenizer_characters: Positive = 2_000_000
-    """Characters of text that the tokenizer is trained on."""
+    """Characters of text that the tokenizer is trained on; not given with `start`."""
 
     @field_validator("saved_steps")
     @classmethod
@@ -191,7 +235,7 @@ class PretrainSettings(Section):
                 f"`saved_steps` names step {self.saved_steps[-1]}, but training ends at "
                 f"{self.total_steps}; remove it or raise `steps`"
             )
-        if self.context > self.model.positions:
+        if self.start is None and self.context > self.model.positions:
             raise ValueError(
                 f"`context` {self.context} is longer than `model.positions` "
                 f"{self.model.positions}; raise the latter"
@@ -208,6 +252,37 @@ class PretrainSettings(Section):
                 f"{expected}; describe each phase"
             )
         return self
+
+    @model_validator(mode="after")
+    def _start_gives_the_model(self) -> PretrainSettings:
+        given = [] if self.start is None else sorted(self.model_fields_set & _GIVEN_BY_START)
+        if given:
+            raise ValueError(
+                f"`{given[0]}` and `start` are both given; sizes and tokenizer are those of the "
+                f"checkpoint that training starts from: remove `{given[0]}`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_of_these_phases(self) -> PretrainSettings:
+        if self.shares is None:
+            return self
+        if isinstance(self.text, PostsText):
+            raise ValueError("`shares` has no meaning for posts in one language; remove it")
+        phases = {phase for by in self.shares.values() for phase, share in by.items() if share}
+        if phases != set(self.steps):
+            raise ValueError(
+                f"`shares` gives text to phases {sorted(phases)}, but `steps` has "
+                f"{sorted(self.steps)}; give each of these some text"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_start_gives(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out defaults that stand for nothing, so that no artifact records them."""
+        content: dict[str, Any] = handler(self)
+        left_out = _GIVEN_BY_START if self.start is not None else frozenset()
+        return {key: value for key, value in content.items() if key not in left_out}
 
     @property
     def total_steps(self) -> int:

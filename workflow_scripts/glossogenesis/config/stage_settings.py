@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from glossogenesis.config.pretrain import DemoText, FileText, PretrainSettings
+from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
 from glossogenesis.config.source_pairs import pair_name, source_pairs
 from glossogenesis.config.study import Study
 
@@ -34,17 +34,13 @@ def endonyms(study: Study) -> dict[str, str]:
 
 def pretrain_settings(study: Study, name: str) -> Settings:
     """What a pretraining run depends on: of the languages, only those that it sees."""
-    seen = {
-        code: language
-        for code, language in study.settings.languages.items()
-        if any(language.share.values())
-    }
     pretraining = study.settings.pretrain[name]
+    shares = _shares_of(study, pretraining)
     settings = {
         "training": _with_resolved_files(study, pretraining),
         "shares": {
-            code: {str(phase): share for phase, share in language.share.items()}
-            for code, language in seen.items()
+            code: {str(phase): share for phase, share in by_phase.items()}
+            for code, by_phase in shares.items()
         },
     }
     if isinstance(pretraining.text, DemoText):
@@ -52,19 +48,34 @@ def pretrain_settings(study: Study, name: str) -> Settings:
         if study.lexicon.format == "tsv":
             # A language that is not trained on makes no difference here. In published lists it
             # does: concepts that lack a word in any language of the study are left out.
-            settings["lexicon"]["languages"] = list(seen)
-        settings["endonyms"] = {code: language.endonym for code, language in seen.items()}
+            settings["lexicon"]["languages"] = list(shares)
+        settings["endonyms"] = {code: endonyms(study)[code] for code in shares}
     return settings
+
+
+def _shares_of(study: Study, pretraining: PretrainSettings) -> dict[str, dict[int, float]]:
+    """The mixture of languages that a pretraining sees; none where its text is in one language."""
+    if isinstance(pretraining.text, PostsText):
+        return {}
+    written = pretraining.shares or {
+        code: language.share for code, language in study.settings.languages.items()
+    }
+    return {code: by_phase for code, by_phase in written.items() if any(by_phase.values())}
 
 
 def _with_resolved_files(study: Study, pretraining: PretrainSettings) -> Settings:
     """A pretraining section whose text files count from the working directory."""
-    settings = pretraining.model_dump(mode="json")
+    settings = pretraining.model_dump(mode="json", exclude={"shares"})
+    if pretraining.start is None:
+        del settings["start"]
     if isinstance(pretraining.text, FileText):
         settings["text"]["files"] = {
             code: {str(phase): [study.path(path) for path in paths] for phase, paths in by.items()}
             for code, by in pretraining.text.files.items()
         }
+    if isinstance(pretraining.text, PostsText):
+        for key in ("communities", "spellings"):
+            settings["text"][key] = study.path(settings["text"][key])
     return settings
 
 

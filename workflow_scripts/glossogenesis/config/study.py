@@ -12,16 +12,19 @@ import yaml
 from pydantic import Field, ValidationError
 
 from glossogenesis.config.concepts import ConceptsSettings
-from glossogenesis.config.corpora import CorpusDemo, CorpusSettings
+from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.config.feature_checks import check_features
 from glossogenesis.config.features import FeaturesSettings
 from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.config.lexicon import LexiconSettings
 from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
-from glossogenesis.config.pretrain import DemoText, FileText, PretrainSettings
+from glossogenesis.config.pretrain import ModelSize, PretrainSettings
+from glossogenesis.config.robustness import RobustnessSettings
+from glossogenesis.config.robustness_checks import check_robustness
 from glossogenesis.config.section import LanguageCode, Name, Section
 from glossogenesis.config.sheet import Checkpoint, read_sheet
+from glossogenesis.config.study_checks import check_parts
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.text import read_text
 
@@ -49,6 +52,8 @@ class StudySettings(Section):
     """Cross-lingual activation patching of few-shot word translation."""
     features: FeaturesSettings | None = None
     """Sparse autoencoders over checkpoints, and what their features are."""
+    robustness: RobustnessSettings | None = None
+    """Classifiers fine-tuned on several models, and what their decisions rest on."""
     pathvars: dict[Literal["results", "logs", "benchmarks"], str] = Field(default_factory=dict)
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
 
@@ -120,6 +125,15 @@ class Study:
         return self.settings.features
 
     @property
+    def robustness(self) -> RobustnessSettings:
+        """The robustness section; StudyError where the study has none."""
+        if self.settings.robustness is None:
+            raise StudyError(
+                f"{self.file}: no section `robustness`; add it or ask for other targets"
+            )
+        return self.settings.robustness
+
+    @property
     def has_concepts(self) -> bool:
         """Whether the concepts study runs."""
         return self.settings.concepts is not None and self.settings.concepts.enabled
@@ -128,6 +142,11 @@ class Study:
     def has_features(self) -> bool:
         """Whether the features study runs."""
         return self.settings.features is not None and self.settings.features.enabled
+
+    @property
+    def has_robustness(self) -> bool:
+        """Whether the robustness study runs."""
+        return self.settings.robustness is not None and self.settings.robustness.enabled
 
     def rows_of(self, part: Literal["concepts", "features"]) -> tuple[Checkpoint, ...]:
         """The rows of the sheet whose models a part of the study covers."""
@@ -148,14 +167,26 @@ class Study:
         """The models that a part of the study covers, in the order of the sheet."""
         return tuple(dict.fromkeys(row.model for row in self.rows_of(part)))
 
+    def size_of(self, pretraining: str) -> ModelSize | None:
+        """The sizes of a model that is pretrained here, None where it starts from another's."""
+        settings = self.settings.pretrain[pretraining]
+        if settings.start is None:
+            return settings.model
+        row = self.checkpoint(settings.start.model, settings.start.checkpoint)
+        return None if row.pretrained_by is None else self.size_of(row.pretrained_by)
+
+    def trained_size_of(self, model: str) -> ModelSize | None:
+        """The sizes of a model of the sheet, None where the workflow does not set them."""
+        name = self.checkpoints_of(model)[0].pretrained_by
+        return None if name is None else self.size_of(name)
+
     def depth_of(self, model: str) -> int | None:
         """The model's number of layers, where the study says it or trains the model."""
-        name = self.checkpoints_of(model)[0].pretrained_by
-        given = self.settings.models[model].n_layers
-        return given if name is None else self.settings.pretrain[name].model.layers
+        size = self.trained_size_of(model)
+        return self.settings.models[model].n_layers if size is None else size.layers
 
     def layers_of(self, model: str) -> tuple[int, ...]:
-        """The layers of the model that the features study covers, ascending."""
+        """The layers of the model that autoencoders are trained on, ascending."""
         written = self.settings.models[model].layers
         if isinstance(written, tuple):
             return tuple(sorted(written))
@@ -195,104 +226,9 @@ def check_study(content: Mapping[str, Any], file: Path) -> Study:
         raise StudyError(f"{file}: {first_problem(error, content, StudySettings)}") from None
     study = Study(settings, file, ())
     study = Study(settings, file, read_sheet(Path(study.path(settings.checkpoints))))
-    _check_models(study)
-    _check_languages(study)
-    _check_lexicon(study)
+    check_parts(study)
     if study.settings.features is not None:
         check_features(study)
+    if study.settings.robustness is not None:
+        check_robustness(study)
     return study
-
-
-def _check_models(study: Study) -> None:
-    """Every model of the sheet is described, and every pretraining exists and saves its steps."""
-    settings = study.settings
-    sheet = study.path(settings.checkpoints)
-    for row in study.sheet:
-        if row.model not in settings.models:
-            raise StudyError(
-                f"{sheet}: model {row.model!r} is not described in {study.file}; "
-                f"add it under `models` (there: {', '.join(settings.models)})"
-            )
-        name = row.pretrained_by
-        if name is None:
-            if settings.models[row.model].parameters is None:
-                raise StudyError(
-                    f"{study.file}: `models.{row.model}.parameters` is missing; give the number "
-                    "of weights (such as 1.7e9), from which memory and time are planned"
-                )
-            continue
-        if name not in settings.pretrain:
-            raise StudyError(
-                f"{sheet}: checkpoint {row.checkpoint!r} has source {row.source!r}, but "
-                f"{study.file} has no `pretrain.{name}`; add that section or correct the source"
-            )
-        saved = settings.pretrain[name].saved_steps
-        if row.step not in saved:
-            raise StudyError(
-                f"{sheet}: checkpoint {row.checkpoint!r} is step {row.step}, which "
-                f"`pretrain.{name}.saved_steps` in {study.file} does not save; "
-                f"it saves {', '.join(map(str, saved))}"
-            )
-
-
-def _check_lexicon(study: Study) -> None:
-    """What needs a lexicon has one, and the parts name models of the sheet."""
-    settings = study.settings
-    needs = {
-        "concepts": settings.concepts is not None,
-        **{f"pretrain.{name}.text": isinstance(pretraining.text, DemoText)
-           for name, pretraining in settings.pretrain.items()},
-        **{f"corpora.{name}.text": isinstance(corpus.text, CorpusDemo)
-           for name, corpus in settings.corpora.items()},
-    }  # fmt: skip
-    for key in (key for key, needed in needs.items() if needed):
-        if settings.lexicon is None:
-            raise StudyError(f"{study.file}: `{key}` needs a lexicon; add the section `lexicon`")
-    for part in ("concepts", "features"):
-        section = getattr(settings, part)
-        for model in (section.models or ()) if section is not None else ():
-            if model not in study.models:
-                raise StudyError(
-                    f"{study.file}: `{part}.models` names {model!r}, which has no row in "
-                    f"{study.path(settings.checkpoints)}; add rows or correct the name"
-                )
-
-
-def _check_languages(study: Study) -> None:
-    """Every language that some section names is described."""
-    known = study.settings.languages
-    for key, codes in _named_languages(study.settings).items():
-        for code in sorted(codes):
-            if code not in known:
-                raise StudyError(
-                    f"{study.file}: `{key}` names language {code!r}, which `languages` does not "
-                    f"describe; add `languages.{code}` (there: {', '.join(known)})"
-                )
-
-
-def _named_languages(settings: StudySettings) -> dict[str, set[str]]:
-    """Return the language codes that the study names outside `languages`, by key."""
-    places: dict[str, set[str]] = {}
-    if settings.lexicon is not None:
-        places["lexicon.columns"] = set(settings.lexicon.columns)
-    for name, corpus in settings.corpora.items():
-        places[f"corpora.{name}.text"] = set(corpus.text.languages)
-    for name, pretraining in settings.pretrain.items():
-        text = pretraining.text
-        key = f"pretrain.{name}.text"
-        if isinstance(text, FileText):
-            places[f"{key}.files"] = set(text.files)
-        else:
-            places[f"{key}.pivot"] = {text.pivot}
-    concepts = settings.concepts
-    if concepts is not None:
-        related = concepts.exclude_related
-        places |= {
-            "concepts.target_pairs": {code for pair in concepts.target_pairs for code in pair},
-            "concepts.unpatched_pairs": {
-                code for pair in concepts.unpatched_pairs for code in pair
-            },
-            "concepts.exclude_related": set(related).union(*related.values()),
-            "concepts.pivot": {concepts.pivot} if "en_en" in concepts.settings else set(),
-        }
-    return places

@@ -28,12 +28,19 @@ class _Names:
     mlp_output: str
     final_norm: str
     base: str = "model"
+    before_norm: tuple[str, str] | None = None
+    """Attention and MLP outputs before a norm that the two above are taken after."""
 
 
 _LLAMA = _Names("embed_tokens", "layers", "self_attn.o_proj", "mlp.down_proj", "norm")
 # These normalise what a sublayer gives before they add it to the residual stream.
 _POST_NORM = _Names(
-    "embed_tokens", "layers", "post_attention_layernorm", "post_feedforward_layernorm", "norm"
+    "embed_tokens",
+    "layers",
+    "post_attention_layernorm",
+    "post_feedforward_layernorm",
+    "norm",
+    before_norm=("self_attn.o_proj", "mlp.down_proj"),
 )
 _NAMES = {
     "llama": _LLAMA,
@@ -86,6 +93,11 @@ class Anatomy:
     blocks: Sequence[nn.Module]
     attention_outputs: Sequence[nn.Module]
     mlp_outputs: Sequence[nn.Module]
+    attention_before_norm: Sequence[nn.Module]
+    """What attention gives before the norm through which some architectures add it; in the others,
+    `attention_outputs`."""
+    mlp_before_norm: Sequence[nn.Module]
+    """The same of the MLP."""
     final_norm: nn.Module
     head: nn.Module | None
     """Language-modelling or classification head; None where the model has none."""
@@ -104,6 +116,8 @@ class Anatomy:
         names = _NAMES[require_supported(config.model_type)]
         base = getattr(model, names.base, model)
         blocks = list(_part(base, names.blocks))
+        attention_output, mlp_output = names.attention_output, names.mlp_output
+        attention_before_norm, mlp_before_norm = names.before_norm or (attention_output, mlp_output)
         heads = [getattr(model, name) for name in _HEADS if hasattr(model, name)]
         return cls(
             model=model,
@@ -111,8 +125,10 @@ class Anatomy:
             architecture=config.model_type,
             embedding=_part(base, names.embedding),
             blocks=tuple(blocks),
-            attention_outputs=tuple(_part(block, names.attention_output) for block in blocks),
-            mlp_outputs=tuple(_part(block, names.mlp_output) for block in blocks),
+            attention_outputs=tuple(_part(block, attention_output) for block in blocks),
+            mlp_outputs=tuple(_part(block, mlp_output) for block in blocks),
+            attention_before_norm=tuple(_part(block, attention_before_norm) for block in blocks),
+            mlp_before_norm=tuple(_part(block, mlp_before_norm) for block in blocks),
             final_norm=_part(base, names.final_norm),
             head=heads[0] if heads else None,
             n_layers=len(blocks),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,6 +30,12 @@ def context_windows(blocks: Iterable[ContextBlock], tokens: int) -> Iterator[Con
         held.append(_cut(block, start, len(block.kept)))
     if held:
         yield _joined(held)
+
+
+def last_tokens(block: ContextBlock) -> ContextBlock:
+    """The same contexts with the last token of each kept, special or not, and no other."""
+    columns = torch.arange(block.kept.shape[1])
+    return replace(block, kept=columns == lengths_of(block)[:, None] - 1)
 
 
 def lengths_of(block: ContextBlock) -> Tensor:

@@ -78,6 +78,18 @@ def local_files(location: CheckpointLocation, *, weights: bool = True) -> LocalC
     return _within(location, root, commit=root.name)
 
 
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files of the tokenizer in `folder`, in order of name.
+
+    Raises:
+        StudyError: the folder holds none.
+    """
+    found = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    if not found:
+        raise StudyError(f"{folder}: holds no tokenizer file such as tokenizer.json; add one")
+    return found
+
+
 def tokenizer_digest(folder: Path) -> str:
     """SHA-256 over the names and bytes of the files that decide how `folder` tokenises text.
 
@@ -89,10 +101,8 @@ def tokenizer_digest(folder: Path) -> str:
         StudyError: the folder holds none.
     """
     digest = hashlib.sha256()
-    found = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
-    if not found:
-        raise StudyError(f"{folder}: holds no tokenizer file such as tokenizer.json; add one")
-    if (folder / "tokenizer.json") in found:
+    found = tokenizer_files(folder)
+    if folder / "tokenizer.json" in found:
         found = [folder / "tokenizer.json"]
     for path in found:
         content = path.read_bytes()

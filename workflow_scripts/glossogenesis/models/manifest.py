@@ -18,10 +18,16 @@ from glossogenesis.models.files import (
 from glossogenesis.provenance import file_digest
 from glossogenesis.storage.atomic import read_json, write_json
 
+CLASSIFIER_SOURCE = "classifier"
+"""The `source` of a checkpoint that the workflow fine-tuned to classify posts."""
+
 
 @dataclass(frozen=True)
 class CheckpointManifest:
-    """The artifact `results/checkpoints/{model}/{checkpoint}/manifest.json`."""
+    """The artifact `results/checkpoints/{model}/{checkpoint}/manifest.json`.
+
+    A classifier's, under `results/classifiers/`, is one too.
+    """
 
     model: str
     checkpoint: str
@@ -65,6 +71,8 @@ class CheckpointManifest:
     def _mend(self) -> str:
         if self.source.startswith("pretrain:"):
             return "remake it with `snakemake --forcerun pretrain_model`"
+        if self.source == CLASSIFIER_SOURCE:
+            return "remake it with `snakemake --forcerun finetune_classifier`"
         return "restore the file, or fetch again with `snakemake --forcerun fetch_checkpoint`"
 
     @property

@@ -7,6 +7,7 @@ all matrices of one shape together.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,18 +23,20 @@ class Muon(torch.optim.Optimizer):
     """Momentum whose update is replaced by the nearest matrix with equal singular values.
 
     Nesterov momentum `(1 - mu) g + mu m` with `m = mu m + (1 - mu) g`, orthogonalised, scaled by
-    `sqrt(max(1, rows / columns))`, with decoupled weight decay (Jordan et al. 2024; Liu et al.
-    2025). Matrices of one shape are orthogonalised together.
+    `sqrt(max(1, outputs / inputs))`, with decoupled weight decay (Jordan et al. 2024; Liu et al.
+    2025). Matrices of one shape are orthogonalised together. A group of parameters with
+    `inputs_first` holds matrices [input, output]; elsewhere rows are outputs.
     """
 
     def __init__(
         self,
-        matrices: Iterable[nn.Parameter],
+        matrices: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         lr: float,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
     ) -> None:
-        super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(matrices, {**defaults, "inputs_first": False})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is used
@@ -47,7 +50,8 @@ class Muon(torch.optim.Optimizer):
                 updates = orthogonalise(
                     torch.stack([self._direction(matrix, group["momentum"]) for matrix in matrices])
                 )
-                scale = max(1.0, rows / columns) ** 0.5
+                outputs, inputs = (columns, rows) if group["inputs_first"] else (rows, columns)
+                scale = max(1.0, outputs / inputs) ** 0.5
                 for matrix, update in zip(matrices, updates, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"])
                     matrix.add_(update, alpha=-group["lr"] * scale)

@@ -1,4 +1,4 @@
-"""Pretrain a Llama-architecture model from nothing, in phases, and save it on the way."""
+"""Pretrain a model in phases, from random weights or from a checkpoint, and save it on the way."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import AdamW, Optimizer
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from glossogenesis.config.pretrain import OptimizerSettings, PretrainSettings
-from glossogenesis.models.muon import Muon
-from glossogenesis.models.pretraining_files import SavedStep, save_step, write_manifest
+from glossogenesis.config.pretrain import PretrainSettings
+from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.pretraining_files import (
+    SavedStep,
+    TrainedModel,
+    save_step,
+    write_manifest,
+)
+from glossogenesis.models.pretraining_optimizers import make_optimizers, rate_factor
 from glossogenesis.models.pretraining_state import restore_state, save_state
 from glossogenesis.models.training_schedule import phase_of
 from glossogenesis.models.training_text import TextSource, token_batches, tokenizer_from_text
@@ -63,17 +69,26 @@ def pretrain(
     files: RunFiles,
     provenance: Provenance,
     *,
+    start: TrainedModel | None = None,
     device: str = "cpu",
     seconds_between_states: float = 30.0,
 ) -> None:
-    """Train the tokenizer and the model, and write checkpoints, log and, last, the manifest.
+    """Train a model, and write checkpoints, log and, last, the manifest.
+
+    It starts from `start`, whose weights change (`continued_pretraining.checkpoint_start` loads
+    it), or else from random weights, with a tokenizer that is trained on the text. Steps and tokens
+    count from there.
 
     Equal settings, text, versions, device and number of threads give equal bytes, also when the run
-    was interrupted: it goes on from a state that `provenance` identifies. StudyError where the text
-    cannot carry the vocabulary.
+    was interrupted: it goes on from a state that `provenance` identifies, which must therefore name
+    the checkpoint that `start` is. StudyError where the text cannot carry the vocabulary.
     """
-    tokenizer = tokenizer_from_text(source, settings)
-    run = _Run(settings, tokenizer, files, replace(provenance, seed=settings.seed), device)
+    if (start is None) != (settings.start is None):
+        raise ValueError("a start is loaded exactly where the settings name one")
+    if start is None:
+        tokenizer = tokenizer_from_text(source, settings)
+        start = TrainedModel(initial_model(settings, tokenizer), tokenizer)
+    run = _Run(settings, start, files, replace(provenance, seed=settings.seed), device)
     run.train(source, seconds_between_states)
 
 
@@ -83,19 +98,20 @@ class _Run:
     def __init__(
         self,
         settings: PretrainSettings,
-        tokenizer: PreTrainedTokenizerFast,
+        trained: TrainedModel,
         files: RunFiles,
         provenance: Provenance,
         device: str,
     ) -> None:
         self.settings = settings
-        self.tokenizer = tokenizer
+        self.trained = trained
         self.files = files
         self.provenance = replace(provenance, dtype=settings.dtype, device=device)
         self.device = torch.device(device)
-        self.model = initial_model(settings, tokenizer)
+        self.model = trained.model
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers annotates `to` wrongly
-        self.optimizers = make_optimizers(self.model, settings.optimizer)
+        self.anatomy = Anatomy.of(self.model)
+        self.optimizers = make_optimizers(self.anatomy, settings.optimizer)
         self.log: list[TrainedStep] = []
         self.saved: list[SavedStep] = []
         self.state = ResumeState(files.resume_folder, settings_digest(asdict(self.provenance)))
@@ -106,7 +122,7 @@ class _Run:
         if not self.log:
             self._save_if_asked()
         total = self.settings.total_steps
-        batches = token_batches(source, self.tokenizer, self.settings, len(self.log) + 1)
+        batches = token_batches(source, self.trained.tokenizer, self.settings, len(self.log) + 1)
         bar: tqdm[None] = progress(
             total=total * self.settings.tokens_per_step, label="pretraining", unit="tok"
         )
@@ -131,7 +147,8 @@ class _Run:
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
-        loss = mean_loss(self.model, batch.to(self.device), self.settings.dtype)
+        _check_token_ids(batch, self.anatomy)
+        loss = mean_loss(self.anatomy, batch.to(self.device), self.settings.dtype)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
         for optimizer in self.optimizers:
@@ -156,8 +173,7 @@ class _Run:
         self.saved.append(
             save_step(
                 self.files.run,
-                self.model,
-                self.tokenizer,
+                self.trained,
                 replace(self.provenance, checkpoint=str(step)),
                 step=step,
                 tokens=step * self.settings.tokens_per_step,
@@ -188,7 +204,7 @@ class _Run:
         with torch.no_grad():
             for parameter, weight in zip(self.model.parameters(), weights, strict=True):
                 parameter.copy_(weight)
-        self.optimizers = make_optimizers(self.model, self.settings.optimizer)
+        self.optimizers = make_optimizers(self.anatomy, self.settings.optimizer)
 
 
 def initial_model(
@@ -217,49 +233,21 @@ def initial_model(
         return LlamaForCausalLM(config)
 
 
-def make_optimizers(model: LlamaForCausalLM, settings: OptimizerSettings) -> list[Optimizer]:
-    """Return the optimizers; each group's `peak` is the rate that the schedule scales.
-
-    Weight decay holds for the blocks' matrices, not for embeddings, head and norms.
-    """
-    matrices = [weight for weight in model.model.layers.parameters() if weight.ndim == 2]
-    chosen = {id(weight) for weight in matrices}
-    others = [weight for weight in model.parameters() if id(weight) not in chosen]
-    groups = [{"params": others, "weight_decay": 0.0}]
-    optimizers: list[Optimizer] = []
-    if settings.name == "muon":
-        optimizers.append(
-            Muon(matrices, lr=settings.matrix_rate, weight_decay=settings.weight_decay)
-        )
-    else:
-        groups.append({"params": matrices, "weight_decay": settings.weight_decay})
-    optimizers.append(AdamW(groups, lr=settings.rate, betas=settings.betas))
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["peak"] = group["lr"]
-    return optimizers
-
-
-def rate_factor(step: int, settings: PretrainSettings) -> float:
-    """Return the rate of a step, counted from 1, as a share of the peak."""
-    schedule = settings.optimizer
-    if step <= schedule.warmup_steps:
-        return step / schedule.warmup_steps
-    done = (step - schedule.warmup_steps) / (settings.total_steps - schedule.warmup_steps)
-    left = {
-        "constant": 1.0,
-        "linear": 1.0 - done,
-        "cosine": 0.5 * (1.0 + math.cos(math.pi * done)),
-    }[schedule.schedule]
-    return schedule.final_share + (1.0 - schedule.final_share) * left
-
-
-def mean_loss(model: LlamaForCausalLM, batch: Tensor, dtype: str) -> Tensor:
+def mean_loss(anatomy: Anatomy, batch: Tensor, dtype: str) -> Tensor:
     """Return the mean cross-entropy of next tokens, in nats, of `batch` [sequence, position]."""
     with torch.autocast(batch.device.type, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
-        states = model.model(input_ids=batch, use_cache=False).last_hidden_state
-        logits = model.lm_head(states[:, :-1].flatten(0, 1))
+        states = anatomy.base(input_ids=batch, use_cache=False).last_hidden_state
+        logits = anatomy.logits_of_normed(states[:, :-1].flatten(0, 1))
     return functional.cross_entropy(logits.float(), batch[:, 1:].flatten())
+
+
+def _check_token_ids(batch: Tensor, anatomy: Anatomy) -> None:
+    embedded = next(anatomy.embedding.parameters()).shape[0]
+    if (largest := int(batch.max())) >= embedded:
+        raise StudyError(
+            f"the text has token id {largest}, but the model embeds only {embedded} tokens; its "
+            "tokenizer belongs to another model"
+        )
 
 
 def _mean_loss(rows: Sequence[TrainedStep]) -> float:

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
-from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.storage.atomic import atomic_path, write_json
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A causal language model in float32 that is being trained, with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    tokenizer_files: tuple[Path, ...] = ()
+    """Files that checkpoints get copies of, so that their tokenizer has the digest of the one that
+    was loaded; where there are none, transformers saves the tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +51,7 @@ class SavedStep:
 
 def save_step(
     run: Path,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
+    trained: TrainedModel,
     provenance: Provenance,
     *,
     step: int,
@@ -55,14 +65,11 @@ def save_step(
         shutil.rmtree(folder)
     run.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=run) as draft:
-        model.config.save_pretrained(draft)
-        assert model.generation_config is not None
-        model.generation_config.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
+        _save_all_but_weights(Path(draft), trained)
         for file in sorted(Path(draft).iterdir()):
             with atomic_path(folder / file.name) as temporary:
                 shutil.copyfile(file, temporary)
-    _save_weights(folder / "model.safetensors", model, provenance)
+    _save_weights(folder / "model.safetensors", trained.model, provenance)
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
         for path in sorted(folder.iterdir())
@@ -70,11 +77,24 @@ def save_step(
     return SavedStep(step, tokens, phase, loss, folder.name, files)
 
 
-def _save_weights(path: Path, model: LlamaForCausalLM, provenance: Provenance) -> None:
+def _save_all_but_weights(folder: Path, trained: TrainedModel) -> None:
+    trained.model.config.save_pretrained(folder)
+    assert trained.model.generation_config is not None
+    trained.model.generation_config.save_pretrained(folder)
+    if not trained.tokenizer_files:
+        trained.tokenizer.save_pretrained(folder)
+    for file in trained.tokenizer_files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def _save_weights(path: Path, model: PreTrainedModel, provenance: Provenance) -> None:
     """Write the weights in float32; a tied output head is left out, as transformers does."""
-    weights = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        del weights["lm_head.weight"]
+    tied = model.all_tied_weights_keys
+    weights = {
+        name: tensor.detach().cpu()
+        for name, tensor in model.state_dict().items()
+        if name not in tied
+    }
     # transformers refuses weights whose metadata does not name the framework.
     content = save(weights, metadata={"format": "pt", **provenance.to_metadata()})
     with atomic_path(path) as temporary:

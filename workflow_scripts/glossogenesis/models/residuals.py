@@ -17,12 +17,14 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.context_windows import (
     batches_of_contexts,
     context_windows,
+    last_tokens,
     lengths_of,
 )
 from glossogenesis.models.residual_pass import Destination, scatter_residuals
 from glossogenesis.storage.activations.rows import ID_DTYPES, STORED_DTYPES, ActivationRows
 
 NotFinite = Literal["stop", "drop"]
+Positions = Literal["all", "last"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def residual_windows(
     batch_size: int,
     dtype: str,
     not_finite: NotFinite,
+    positions: Positions = "all",
+    section: str = "features",
     described_as: str = "the model",
     skip: Collection[int] = (),
     device: torch.device | None = None,
@@ -79,6 +83,8 @@ def residual_windows(
         dtype: `bfloat16` or `float32`, in which activations are given.
         not_finite: `stop`, or `drop` the tokens whose activation at some wanted layer is NaN or
             infinite.
+        positions: `all` kept tokens, or only the `last` token of each context, special or not.
+        section: section of the study that has the settings, for messages.
         described_as: model and checkpoint, for messages.
         skip: numbers of windows that are not computed.
         device: where windows are kept; on the CPU where None. All layers of one are in memory.
@@ -89,6 +95,8 @@ def residual_windows(
     """
     check_layers(anatomy, layers, described_as)
     blocks = corpus.blocks(split, max(1, window // corpus.context))
+    if positions == "last":
+        blocks = map(last_tokens, blocks)
     for number, block in enumerate(context_windows(blocks, window)):
         if number in skip:
             continue
@@ -107,7 +115,8 @@ def residual_windows(
             yield Window(number, rows, ids, dropped_rows=0)
             continue
         if not_finite == "stop":
-            raise StudyError(_not_finite_at(finite, ids, f"{described_as}, {split} split"))
+            where = f"{described_as}, {split} split"
+            raise StudyError(_not_finite_at(finite, ids, where, section))
         yield _without(Window(number, rows, ids, dropped_rows=0), finite)
 
 
@@ -186,7 +195,7 @@ def _without(window: Window, finite: Mapping[int, Tensor]) -> Window:
 
 
 def _not_finite_at(
-    finite: Mapping[int, Tensor], ids: Mapping[str, Tensor], described_as: str
+    finite: Mapping[int, Tensor], ids: Mapping[str, Tensor], described_as: str, section: str
 ) -> str:
     layer = min(layer for layer, rows in finite.items() if not bool(rows.all()))
     bad = ~finite[layer]
@@ -196,7 +205,7 @@ def _not_finite_at(
         f"{described_as}: activations of layer {layer} are NaN or infinite at {len(places)} "
         f"tokens of a window, the first at position {column} of context {context}; check the "
         "checkpoint's weights and the model's `dtype`, or leave such tokens out with "
-        "`features.activations.not_finite: drop`"
+        f"`{section}.activations.not_finite: drop`"
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.config.pretrain import DemoText, FileText, PretrainSettings
+from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
+from glossogenesis.corpora.demo.posts import read_world, write_post
 from glossogenesis.corpora.demo.world import PhaseMixture, check_mixture, demo_documents
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.corpora.text import Document, read_documents
@@ -103,6 +105,23 @@ def _endless(documents: Sequence[Document], rng: random.Random) -> Iterator[Docu
         yield from order
 
 
+def posts_source(text: PostsText) -> TextSource:
+    """Return posts of the demo world, each of a random community, as a source.
+
+    A document is a post's title, a line break and its body; phases do not differ. StudyError where
+    a table is bad.
+    """
+    world = read_world(Path(text.communities), Path(text.spellings))
+    communities = list(world.communities)
+
+    def documents(phase: int, rng: random.Random) -> Iterator[Document]:
+        while True:
+            post = write_post(world, rng.choice(communities), rng)
+            yield Document(f"{post.title}\n{post.body}", (text.language,))
+
+    return documents
+
+
 def tokenizer_from_text(source: TextSource, settings: PretrainSettings) -> PreTrainedTokenizerFast:
     """Train the tokenizer on documents of all phases in turn, up to `tokenizer_characters`."""
     return train_tokenizer(
@@ -135,7 +154,8 @@ def token_batches(
 ) -> Iterator[Tensor]:
     """Yield the token ids of each step from `first_step` (counted from 1) to the last.
 
-    Each is int64 [sequence, position] of `tokens_per_step` ids: documents one after the other, an
+    Each is int64 [sequence, position] of `tokens_per_step` ids: documents one after the other, with
+    the tokens that the tokenizer adds of its own (such as one at the beginning) and an
     end-of-document token after each, cut into sequences regardless of where documents end. A step's
     ids do not depend on `first_step`.
     """
@@ -155,6 +175,7 @@ def _token_ids(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast
     assert isinstance(end, int)
     while True:
         texts = [document.text for document in islice(documents, DOCUMENTS_AT_ONCE)]
-        for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
+        for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=True):
             yield from encoding.ids
-            yield end
+            if encoding.ids[-1:] != [end]:
+                yield end

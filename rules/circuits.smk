@@ -1,0 +1,115 @@
+"""
+This part of the workflow finds the components that a classifier decides with, and tests them.
+
+REQUIRED INPUTS:
+    classifiers, their predictions and states; the tokenised posts
+OUTPUTS:
+    <results>/pairs/{model}/{checkpoint}/pairs.parquet
+    <results>/components/{model}/{checkpoint}/effects.parquet
+    <results>/circuits/{model}/{checkpoint}/circuit.parquet        the components of each threshold
+    <results>/circuits/{model}/{checkpoint}/ablations.parquet      right answers without the others
+
+STEPS:
+    select_pairs       pairs of posts that are alike but for their labels
+    patch_components   effect of every attention and MLP output at the last position
+    ablate_circuit     sufficiency and necessity of circuits, with random ones beside them
+"""
+
+
+rule select_pairs:
+    input:
+        predictions=every_classifier("predictions.parquet"),
+        states=every_classifier("states.safetensors"),
+    output:
+        pairs="<results>/pairs/{model}/{checkpoint}/pairs.parquet",
+    log:
+        "<logs>/select_pairs/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/select_pairs/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/saes.yaml"
+    resources:
+        mem_mb=memory_of(robustness_costs.pairs_cost, "model"),
+        runtime=runtime_of(robustness_costs.pairs_cost, "model"),
+        study=study.name,
+    params:
+        script=program("select_pairs"),
+        code=code_digest("select_pairs"),
+        settings=settings_of(robustness_settings.pair_settings, "model"),
+    message:
+        "Selecting pairs for {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --predictions {input.predictions:q} --states {input.states:q}"
+        " --output {output.pairs:q} > {log:q} 2>&1"
+
+
+rule patch_components:
+    input:
+        classifier=f"{CLASSIFIERS}/manifest.json",
+        corpus=posts_manifest,
+        pairs="<results>/pairs/{model}/{checkpoint}/pairs.parquet",
+    output:
+        effects="<results>/components/{model}/{checkpoint}/effects.parquet",
+    log:
+        "<logs>/patch_components/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/patch_components/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.components_cost, "model"),
+        runtime=runtime_of(robustness_costs.components_cost, "model"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("patch_components"),
+        code=code_digest("patch_components"),
+        settings=settings_of(robustness_settings.component_settings, "model"),
+    message:
+        "Patching components of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --classifier {input.classifier:q} --corpus {input.corpus:q} --pairs {input.pairs:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.effects:q} > {log:q} 2>&1"
+
+
+rule ablate_circuit:
+    input:
+        classifier=f"{CLASSIFIERS}/manifest.json",
+        corpus=posts_manifest,
+        posts="<results>/posts/posts.parquet",
+        effects="<results>/components/{model}/{checkpoint}/effects.parquet",
+    output:
+        circuit="<results>/circuits/{model}/{checkpoint}/circuit.parquet",
+        ablations="<results>/circuits/{model}/{checkpoint}/ablations.parquet",
+    log:
+        "<logs>/ablate_circuit/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/ablate_circuit/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.circuit_cost, "model"),
+        runtime=runtime_of(robustness_costs.circuit_cost, "model"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("ablate_circuit"),
+        code=code_digest("ablate_circuit"),
+        settings=settings_of(robustness_settings.circuit_settings, "model"),
+    message:
+        "Ablating circuits of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"
+        " --effects {input.effects:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.ablations:q} --circuit {output.circuit:q} > {log:q} 2>&1"

@@ -1,0 +1,176 @@
+"""
+This part of the workflow trains autoencoders on classifiers and asks what their features stand for.
+
+REQUIRED INPUTS:
+    classifiers; the tokenised posts
+OUTPUTS:
+    <results>/post_activations/{model}/{checkpoint}/layer_{layer}/manifest.json
+        sizes and checksums of the shards beside it, which `glossogenesis purge` may delete
+    <results>/post_saes/{model}/{checkpoint}/layer_{layer}/{sae}/       cfg.json, sae_weights.safetensors,
+                                                                        training.parquet
+    <results>/post_features/{model}/{checkpoint}/layer_{layer}/{sae}/   labels.parquet, features.parquet,
+                                                                        cues.parquet, posts.parquet
+    <results>/knockout/{model}/{checkpoint}/{sae}.parquet
+
+STEPS:
+    extract_post_activations   one forward pass of the classifier over all posts, all layers
+    train_post_sae             the program train_sae on a layer of a classifier
+    collect_label_features     Cohen's d of every feature and label, and the tokens of top features
+    knock_out_features         right answers without a label's top features, and without others
+"""
+
+for number, (layers, models) in enumerate(classifier_models_by_layers().items()):
+
+    rule:
+        name:
+            numbered("extract_post_activations", number)
+        input:
+            classifier=f"{CLASSIFIERS}/manifest.json",
+            corpus=posts_manifest,
+        output:
+            expand(
+                "<results>/post_activations/{{model}}/{{checkpoint}}/layer_{layer}/manifest.json",
+                layer=layers,
+            ),
+        log:
+            "<logs>/extract_post_activations/{model}/{checkpoint}.log",
+        benchmark:
+            "<benchmarks>/extract_post_activations/{model}/{checkpoint}.tsv"
+        wildcard_constraints:
+            model=any_of(models),
+        conda:
+            "../envs/classifiers.yaml"
+        threads: model_setting("threads")
+        resources:
+            gpu=model_setting("gpus"),
+            mem_mb=memory_of(robustness_costs.post_activations_cost, "model"),
+            runtime=runtime_of(robustness_costs.post_activations_cost, "model"),
+            disk_mb=disk_of(robustness_costs.post_activations_cost, "model"),
+            study=study.name,
+            batch_size=model_setting("batch_size"),
+            device=model_setting("device"),
+        params:
+            script=program("extract_post_activations"),
+            code=code_digest("extract_post_activations"),
+            settings=settings_of(robustness_settings.post_activations_settings, "model"),
+            folder=lambda wildcards, output: Path(output[0]).parents[1],
+        message:
+            "Extracting activations of the classifier on {wildcards.model} {wildcards.checkpoint}"
+        shell:
+            "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+            " --classifier {input.classifier:q} --corpus {input.corpus:q}"
+            " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+            " --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule train_post_sae:
+    input:
+        activations=f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
+    output:
+        weights=f"{POST_SAES}/layer_{{layer}}/{{sae}}/sae_weights.safetensors",
+        cfg=f"{POST_SAES}/layer_{{layer}}/{{sae}}/cfg.json",
+        training=f"{POST_SAES}/layer_{{layer}}/{{sae}}/training.parquet",
+    log:
+        "<logs>/train_post_sae/{model}/{checkpoint}/layer_{layer}/{sae}.log",
+    benchmark:
+        "<benchmarks>/train_post_sae/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
+    conda:
+        "../envs/saes.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.post_training_cost, "model", "sae"),
+        runtime=runtime_of(robustness_costs.post_training_cost, "model", "sae"),
+        disk_mb=disk_of(robustness_costs.post_training_cost, "model", "sae"),
+        study=study.name,
+        device=model_setting("device"),
+    params:
+        script=program("train_sae"),
+        code=code_digest("train_sae"),
+        settings=settings_of(robustness_settings.post_training_settings, "sae"),
+        resume_dir=resume_dir,
+    message:
+        "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --activations {input.activations:q} --warm-start"
+        " --resume-dir {params.resume_dir:q} --threads {threads} --device {resources.device}"
+        " --output {output.weights:q} --training {output.training:q} > {log:q} 2>&1"
+
+
+rule collect_label_features:
+    input:
+        activations=f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
+        sae=f"{POST_SAES}/layer_{{layer}}/{{sae}}/sae_weights.safetensors",
+        cfg=f"{POST_SAES}/layer_{{layer}}/{{sae}}/cfg.json",
+        corpus=posts_manifest,
+        posts="<results>/posts/posts.parquet",
+    output:
+        labels=f"{POST_FEATURES}/layer_{{layer}}/{{sae}}/labels.parquet",
+        beside=multiext(
+            f"{POST_FEATURES}/layer_{{layer}}/{{sae}}/",
+            *[f"{name}.parquet" for name in LABEL_FILES if name != "labels"],
+        ),
+    log:
+        "<logs>/collect_label_features/{model}/{checkpoint}/layer_{layer}/{sae}.log",
+    benchmark:
+        "<benchmarks>/collect_label_features/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
+    conda:
+        "../envs/saes.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.label_features_cost, "model", "sae"),
+        runtime=runtime_of(robustness_costs.label_features_cost, "model", "sae"),
+        study=study.name,
+        device=model_setting("device"),
+    params:
+        script=program("collect_label_features"),
+        code=code_digest("collect_label_features"),
+        settings=settings_of(robustness_settings.label_feature_settings),
+    message:
+        "Collecting features of labels of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --activations {input.activations:q} --sae {input.sae:q} --corpus {input.corpus:q}"
+        " --posts {input.posts:q} --threads {threads} --device {resources.device}"
+        " --output {output.labels:q} > {log:q} 2>&1"
+
+
+rule knock_out_features:
+    input:
+        classifier=f"{CLASSIFIERS}/manifest.json",
+        corpus=posts_manifest,
+        posts="<results>/posts/posts.parquet",
+        saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
+        features=files_of_layers(POST_FEATURES, "labels.parquet", "features.parquet"),
+    output:
+        knockout="<results>/knockout/{model}/{checkpoint}/{sae}.parquet",
+    log:
+        "<logs>/knock_out_features/{model}/{checkpoint}/{sae}.log",
+    benchmark:
+        "<benchmarks>/knock_out_features/{model}/{checkpoint}/{sae}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.knockout_cost, "model", "sae"),
+        runtime=runtime_of(robustness_costs.knockout_cost, "model", "sae"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("knock_out_features"),
+        code=code_digest("knock_out_features"),
+        settings=settings_of(robustness_settings.knockout_settings, "model", "sae"),
+        saes=lambda wildcards, input: layer_folder(input.saes),
+        features=lambda wildcards, input: layer_folder(input.features),
+    message:
+        "Knocking out features of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"
+        " --saes {params.saes:q} --features {params.features:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.knockout:q} > {log:q} 2>&1"

@@ -1,0 +1,88 @@
+"""
+This part of the workflow fine-tunes classifiers and lets them classify.
+
+REQUIRED INPUTS:
+    a checkpoint's manifest; the tokenised posts
+OUTPUTS:
+    <results>/classifiers/{model}/{checkpoint}/manifest.json         the classifier, its weights beside it
+    <results>/classifiers/{model}/{checkpoint}/training.parquet      metrics of every epoch
+    <results>/classifiers/{model}/{checkpoint}/predictions.parquet
+    <results>/classifiers/{model}/{checkpoint}/states.safetensors
+
+STEPS:
+    finetune_classifier   a classification head, trained with the whole model
+    classify_posts        held-out posts: predictions, and mean-pooled final states
+"""
+
+
+rule finetune_classifier:
+    input:
+        checkpoint=checkpoint_manifest,
+        corpus=posts_manifest,
+        posts="<results>/posts/posts.parquet",
+    output:
+        manifest=f"{CLASSIFIERS}/manifest.json",
+        training=f"{CLASSIFIERS}/training.parquet",
+    log:
+        "<logs>/finetune_classifier/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/finetune_classifier/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.finetuning_cost, "model"),
+        runtime=runtime_of(robustness_costs.finetuning_cost, "model"),
+        disk_mb=disk_of(robustness_costs.finetuning_cost, "model"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("finetune_classifier"),
+        code=code_digest("finetune_classifier"),
+        settings=settings_of(robustness_settings.classifier_settings, "model"),
+        resume_dir=resume_dir,
+    message:
+        "Fine-tuning a classifier on {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --checkpoint {input.checkpoint:q} --corpus {input.corpus:q} --posts {input.posts:q}"
+        " --resume-dir {params.resume_dir:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.manifest:q} --training {output.training:q} > {log:q} 2>&1"
+
+
+rule classify_posts:
+    input:
+        classifier=f"{CLASSIFIERS}/manifest.json",
+        corpus=posts_manifest,
+        posts="<results>/posts/posts.parquet",
+    output:
+        predictions=f"{CLASSIFIERS}/predictions.parquet",
+        states=f"{CLASSIFIERS}/states.safetensors",
+    log:
+        "<logs>/classify_posts/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/classify_posts/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.classification_cost, "model"),
+        runtime=runtime_of(robustness_costs.classification_cost, "model"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("classify_posts"),
+        code=code_digest("classify_posts"),
+        settings=settings_of(robustness_settings.classification_settings, "model"),
+    message:
+        "Classifying posts with {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.predictions:q} --states {output.states:q} > {log:q} 2>&1"

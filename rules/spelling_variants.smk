@@ -1,0 +1,74 @@
+"""
+This part of the workflow compares the features of different spellings of one concept.
+
+REQUIRED INPUTS:
+    classifiers and their autoencoders; the table of spellings
+OUTPUTS:
+    <results>/spelling_variants/{model}/{checkpoint}/{sae}.parquet
+    <results>/figures/robustness/spelling_variants.{svg,pdf,csv}
+
+STEPS:
+    measure_variants         share of a spelling's strongest features that another spelling has too
+    plot_spelling_variants   the same by number of features
+"""
+
+
+rule measure_variants:
+    input:
+        classifier=f"{CLASSIFIERS}/manifest.json",
+        saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
+        variants=study.path(study.robustness.variants.file),
+    output:
+        survival="<results>/spelling_variants/{model}/{checkpoint}/{sae}.parquet",
+    log:
+        "<logs>/measure_variants/{model}/{checkpoint}/{sae}.log",
+    benchmark:
+        "<benchmarks>/measure_variants/{model}/{checkpoint}/{sae}.tsv"
+    conda:
+        "../envs/classifiers.yaml"
+    threads: model_setting("threads")
+    resources:
+        gpu=model_setting("gpus"),
+        mem_mb=memory_of(robustness_costs.variants_cost, "model", "sae"),
+        runtime=runtime_of(robustness_costs.variants_cost, "model", "sae"),
+        study=study.name,
+        batch_size=model_setting("batch_size"),
+        device=model_setting("device"),
+    params:
+        script=program("measure_variants"),
+        code=code_digest("measure_variants"),
+        settings=settings_of(robustness_settings.variant_settings, "model", "sae"),
+        saes=lambda wildcards, input: layer_folder(input.saes),
+    message:
+        "Measuring spelling variants of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --classifier {input.classifier:q} --saes {params.saes:q} --variants {input.variants:q}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
+        " --output {output.survival:q} > {log:q} 2>&1"
+
+
+use rule plot_knockout as plot_spelling_variants with:
+    input:
+        table="<results>/tables/robustness_variants.parquet",
+        features="<results>/tables/robustness_features.parquet",
+    output:
+        svg=report(
+            "<results>/figures/robustness/spelling_variants.svg",
+            caption="../resources/captions/spelling_variants.rst",
+            category="Robustness",
+            labels={"model": "all", "figure": "spelling variants"},
+        ),
+        beside=multiext(
+            "<results>/figures/robustness/spelling_variants", ".pdf", ".csv"
+        ),
+    log:
+        "<logs>/plot_spelling_variants.log",
+    benchmark:
+        "<benchmarks>/plot_spelling_variants.tsv"
+    params:
+        script=program("plot_spelling_variants"),
+        code=code_digest("plot_spelling_variants"),
+        settings=settings_of(robustness_settings.robustness_figure_settings),
+    message:
+        "Plotting spelling variants"

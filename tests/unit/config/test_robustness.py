@@ -1,0 +1,94 @@
+"""The robustness section: what is refused, and the slices that its stages compute with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from glossogenesis.config import robustness_settings
+from glossogenesis.config.robustness_settings import robustness_table_settings
+from glossogenesis.errors import StudyError
+from tiny_robustness_study import tiny_robustness_study
+
+
+def test_models_and_layers_are_those_of_the_study(tmp_path: Path) -> None:
+    study = tiny_robustness_study(tmp_path)
+    assert study.has_robustness
+    assert robustness_table_settings(study)["models"] == {
+        "local": {
+            "checkpoint": "late",
+            "label": "local",
+            "layers": [1, 3, 5],
+            "tokenizer": "local",
+        },
+        "small": {"checkpoint": "end", "label": "small", "layers": [0, 1], "tokenizer": "small"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r.update(models={"none": "late"}), "`robustness.models` names 'none'"),
+        (lambda r: r.update(models={"local": "never"}), "`robustness.models.local` is 'never'"),
+        (lambda r: r["posts"].update(language="xx"), "`robustness.posts.language` names language"),
+        (lambda r: r["saes"]["l1"].update(latents=20), "has only 20 latents for 'local'"),
+        (lambda r: r["saes"]["l1"].update(seeds=[0, 1]), "`saes.l1.seeds` has several"),
+        (lambda r: r["saes"]["l1"].update(warm_start=True), "`saes.l1.warm_start` has no meaning"),
+        (lambda r: r["variants"].update(carrier="no place"), "needs `{variant}` exactly once"),
+        (lambda r: r.update(baseline={"ngrams": [3, 1]}), "runs of 3 to 1; swap them"),
+        (lambda r: r.update(circuit={"thresholds": [0.1, 0.1]}), "0.1 stands twice; remove one"),
+        (lambda r: r.update(circuits={}), "circuits"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_key(
+    tmp_path: Path, change: Callable[[dict[str, Any]], object], said: str
+) -> None:
+    with pytest.raises(StudyError) as raised:
+        tiny_robustness_study(tmp_path, lambda content: change(content["robustness"]))
+    assert said in str(raised.value)
+
+
+def test_a_control_more_changes_no_training_and_no_effects(tmp_path: Path) -> None:
+    before = tiny_robustness_study(tmp_path)
+    after = tiny_robustness_study(
+        tmp_path, lambda content: content["robustness"].update(knockout={"draws": 3})
+    )
+    for slice_of in (robustness_settings.component_settings, robustness_settings.circuit_settings):
+        assert slice_of(after, "local") == slice_of(before, "local")
+    for slice_of in (robustness_settings.post_training_settings,):
+        assert slice_of(after, "l1") == slice_of(before, "l1")
+    assert robustness_settings.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
+
+
+def test_length_of_posts_is_in_the_slice_of_tokenised_posts_alone(tmp_path: Path) -> None:
+    study = tiny_robustness_study(tmp_path)
+    assert robustness_settings.tokenised_posts_settings(study, "local")["max_tokens"] == 512
+    assert "max_tokens" not in robustness_settings.classifier_settings(study, "local")["classifier"]
+
+
+def test_paths_are_resolved_from_the_study(tmp_path: Path) -> None:
+    posts = robustness_settings.posts_settings(tiny_robustness_study(tmp_path))["posts"]
+    assert Path(posts["text"]["files"][0]).resolve() == tmp_path / "posts.tsv"
+
+
+def test_every_slice_is_json(tmp_path: Path) -> None:
+    study = tiny_robustness_study(tmp_path)
+    slices = [
+        robustness_settings.posts_settings(study),
+        robustness_settings.baseline_settings(study),
+        robustness_settings.classifier_settings(study, "small"),
+        robustness_settings.pair_settings(study, "small"),
+        robustness_settings.circuit_settings(study, "small"),
+        robustness_settings.post_activations_settings(study, "small"),
+        robustness_settings.label_feature_settings(study),
+        robustness_settings.knockout_settings(study, "small", "l1"),
+        robustness_settings.variant_settings(study, "small", "l1"),
+        robustness_settings.component_figure_settings(study, "small"),
+        robustness_settings.robustness_figure_settings(study),
+    ]
+    for each in slices:
+        assert json.loads(json.dumps(each)) == each

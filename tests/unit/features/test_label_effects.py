@@ -1,0 +1,185 @@
+"""Cohen's d, label variety and their draws, against formulas written anew and known structure."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import sparse, stats
+
+from glossogenesis.features.label_effects import (
+    Specificity,
+    SpecificityDraws,
+    cohens_d,
+    label_variety,
+    resampled_specificity,
+    shuffled_specificity,
+    top_features,
+)
+
+N_LABELS = 4
+
+
+def random_posts(
+    n_posts: int = 60, n_features: int = 9, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Activations [post, feature], two thirds of them 0, and labels of unequal frequency."""
+    generator = np.random.default_rng(seed)
+    values = generator.gamma(1.0, 2.0, (n_posts, n_features)).astype(np.float32)
+    values[generator.random(values.shape) < 0.67] = 0
+    labels = generator.choice(N_LABELS, n_posts, p=[0.4, 0.3, 0.2, 0.1])
+    return values, labels
+
+
+def d_of(
+    values: NDArray[np.float32], labels: NDArray[np.int64], n_labels: int = N_LABELS
+) -> NDArray[np.float32]:
+    """`cohens_d` of posts whose sums are taken in the plainest way."""
+    exact = values.astype(np.float64)
+    groups = [exact[labels == label] for label in range(n_labels)]
+    return cohens_d(
+        np.array([float(len(group)) for group in groups]),
+        np.array([group.sum(axis=0) for group in groups]),
+        np.array([(group**2).sum(axis=0) for group in groups]),
+    )
+
+
+def test_d_is_the_pooled_standardised_difference_of_means() -> None:
+    values, labels = random_posts()
+    d = d_of(values, labels)
+    for label in range(N_LABELS):
+        of_label, rest = values[labels == label], values[labels != label]
+        n, n_rest = len(of_label), len(rest)
+        variance = (
+            (n - 1) * of_label.var(axis=0, ddof=1) + (n_rest - 1) * rest.var(axis=0, ddof=1)
+        ) / (n + n_rest - 2)
+        expected = (of_label.mean(axis=0) - rest.mean(axis=0)) / np.sqrt(variance)
+        np.testing.assert_allclose(d[label], expected, rtol=1e-4)
+        # Student's t is the same difference in units of its standard error.
+        t = stats.ttest_ind(of_label, rest).statistic
+        np.testing.assert_allclose(d[label], t * math.sqrt(1 / n + 1 / n_rest), rtol=1e-4)
+
+
+def test_what_does_not_vary_has_no_effect() -> None:
+    labels = np.repeat(np.arange(3), 37)
+    values = np.full((len(labels), 3), 0.1, np.float32)
+    values[:, 1] = 0
+    # Constant among the label's posts and among the rest: s is 0 though the means differ, but sums
+    # of squares are rounded.
+    values[:, 2] = np.where(labels == 1, 0.7, 0.1)
+    d = d_of(values, labels, 3)
+    assert d[1].tolist() == [0.0, 0.0, 0.0]
+    # Among the rest of another label it does vary.
+    assert d[0].tolist() == [0.0, 0.0, pytest.approx(-1.2137, abs=1e-4)]
+
+
+@pytest.mark.parametrize("counts", [(5, 0, 4), (5, 1, 4), (1, 1, 0), (3, 0, 0), (0, 0, 1)])
+def test_labels_without_posts_or_with_one(counts: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(3), counts)
+    values = np.random.default_rng(0).random((len(labels), 6)).astype(np.float32)
+    d = d_of(values, labels, 3)
+    assert np.isfinite(d).all()
+    for label, count in enumerate(counts):
+        # Two posts in all leave no degree of freedom.
+        defined = 0 < count < len(labels) and len(labels) > 2
+        assert (d[label] != 0).all() == defined
+
+
+def test_variety_and_specificity() -> None:
+    d = np.array([[2, 0, 1.1, 1, -3], [0, 0, 1.2, 0, 0], [0.9, 0, 0, 5, -2]], np.float32)
+    variety = label_variety(d, 1.0)
+    assert variety.tolist() == [1, 0, 2, 1, 0]
+    specificity = Specificity.of(variety)
+    assert (specificity.specific, specificity.distinguishing) == (2, 3)
+    assert (specificity.share, specificity.mean_variety) == (2 / 3, 4 / 5)
+    assert Specificity.of(np.zeros(4, np.int64)).share is None
+
+
+def test_top_features_come_by_d_then_by_number_and_only_above_zero() -> None:
+    d = np.array([[0.5, 2, 0, 2, -1], [0, -1, 0, 0, 0]], np.float32)
+    assert [each.tolist() for each in top_features(d, 3)] == [[1, 3, 0], []]
+    assert top_features(d, 1)[0].tolist() == [1]
+
+
+def planted_posts() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Features 0 to 3 are each a label's own, 4 belongs to labels 0 and 1, and 5 to none."""
+    generator = np.random.default_rng(1)
+    labels = np.tile(np.arange(N_LABELS), 25)
+    values = generator.random((len(labels), 6)).astype(np.float32)
+    for label in range(N_LABELS):
+        values[labels == label, label] += 4
+    values[labels < 2, 4] += 4
+    return values, labels
+
+
+def test_resamples_of_posts_keep_planted_varieties() -> None:
+    values, labels = planted_posts()
+    assert label_variety(d_of(values, labels), 1.0).tolist() == [1, 1, 1, 1, 2, 0]
+    drawn = resampled_specificity(
+        sparse.csr_array(values), labels, N_LABELS, 1.0, resamples=50, seed=0
+    )
+    assert drawn.interval("share") == (0.8, 0.8)
+    assert drawn.interval("mean_variety") == (1.0, 1.0)
+
+
+def test_shuffled_labels_lose_planted_varieties() -> None:
+    values, labels = planted_posts()
+    shuffled = shuffled_specificity(
+        sparse.csr_array(values), labels, N_LABELS, 1.0, shuffles=50, seed=0
+    )
+    assert shuffled.mean("mean_variety") == 0
+    # No feature distinguishes a label, so that there is no share.
+    assert shuffled.mean("share") is None
+    assert shuffled.interval("share") == (None, None)
+
+
+def test_draws_are_those_of_posts_that_are_drawn_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So few features at a time that there are several parts.
+    monkeypatch.setattr("glossogenesis.features.label_effects._VALUES_AT_ONCE", 200)
+    values, labels = random_posts()
+    threshold, seed, n_draws = 0.3, 7, 6
+    given = (sparse.csr_array(values), labels, N_LABELS, threshold)
+    drawn = resampled_specificity(*given, resamples=n_draws, seed=seed)
+    generator = np.random.default_rng([seed, 0])
+    of_label = [np.flatnonzero(labels == label) for label in range(N_LABELS)]
+    times = [
+        generator.multinomial(len(posts), np.full(len(posts), 1 / len(posts)), size=n_draws)
+        for posts in of_label
+    ]
+    shuffled = shuffled_specificity(*given, shuffles=n_draws, seed=seed)
+    other = np.random.default_rng([seed, 1])
+    for draw in range(n_draws):
+        posts = np.concatenate(
+            [np.repeat(each, count[draw]) for each, count in zip(of_label, times, strict=True)]
+        )
+        # Stratified: each label has as many posts as before.
+        assert np.bincount(labels[posts]).tolist() == np.bincount(labels).tolist()
+        expected = Specificity.of(label_variety(d_of(values[posts], labels[posts]), threshold))
+        assert drawn.share[draw] == expected.share
+        assert drawn.mean_variety[draw] == pytest.approx(expected.mean_variety)
+        permuted = Specificity.of(label_variety(d_of(values, other.permutation(labels)), threshold))
+        assert shuffled.share[draw] == permuted.share
+        assert shuffled.mean_variety[draw] == pytest.approx(permuted.mean_variety)
+    assert len(set(drawn.mean_variety.tolist())) > 1
+
+
+def test_no_draws_at_all() -> None:
+    values, labels = random_posts()
+    given = (sparse.csr_array(values), labels, N_LABELS, 1.0)
+    for drawn in (
+        resampled_specificity(*given, resamples=0, seed=0),
+        shuffled_specificity(*given, shuffles=0, seed=0),
+    ):
+        assert drawn.interval("mean_variety") == (None, None)
+        assert drawn.mean("mean_variety") is None
+
+
+def test_draws_without_a_share_are_left_out_of_its_interval() -> None:
+    draws = SpecificityDraws(np.array([0.5, np.nan, 0.5]), np.array([1.0, 0.0, 1.0]))
+    assert draws.interval("share") == (0.5, 0.5)
+    assert draws.mean("share") == 0.5
+    assert draws.mean("mean_variety") == pytest.approx(2 / 3)

@@ -1,0 +1,269 @@
+"""Figures of the robustness study: the frames behind them, and what is drawn of them."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from glossogenesis.errors import StudyError
+from glossogenesis.features.robustness_tables.circuit import circuit_table
+from glossogenesis.features.robustness_tables.cues import cues_table
+from glossogenesis.features.robustness_tables.inputs import Results, compared_models
+from glossogenesis.features.robustness_tables.knockout import knockout_table
+from glossogenesis.features.robustness_tables.label_features import features_table
+from glossogenesis.features.robustness_tables.variants import variants_table
+from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
+from glossogenesis.figures.component_figure import component_frame, plot_component_effects
+from glossogenesis.figures.cue_figure import cue_frame, plot_cues
+from glossogenesis.figures.knockout_figure import MOST_LABELS, knockout_frame, plot_knockout
+from glossogenesis.figures.robustness_frames import best_layers, equal_layer, readable
+from glossogenesis.figures.variant_figure import plot_spelling_variants, variant_frame
+from glossogenesis.statistics.intervals import Bootstrap
+from planted_models import CHANCE, FIRST, LABELS, OTHER, Planted
+from robustness_results import SAE, THRESHOLDS, settings, write_study
+
+SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
+MODELS = {"first": "Demo", "other": "Demo, continued in Japanese"}
+THRESHOLD = THRESHOLDS[0]
+Tables = dict[str, pl.DataFrame]
+
+
+def made(folder: Path, *models: Planted) -> Tables:
+    """Every table that is drawn."""
+    write_study(folder, *models)
+    known = compared_models(settings(*models)["models"])
+    results, bootstrap = Results(folder), Bootstrap(100)
+    return {
+        "circuit": circuit_table(results, known, THRESHOLDS, bootstrap),
+        "features": features_table(results, known, [SAE], bootstrap),
+        "knockout": knockout_table(results, known, [SAE], bootstrap),
+        "cues": cues_table(results, known, [SAE], bootstrap),
+        "variants": variants_table(results, known, [SAE], bootstrap),
+    }
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Tables:
+    return made(tmp_path_factory.mktemp("two"), FIRST, OTHER)
+
+
+def all_figures(tables: Tables, models: dict[str, str]) -> list[Figure]:
+    first = tables["circuit"].filter(model=next(iter(models)))
+    circuit = circuit_frame(tables["circuit"], models, THRESHOLD)
+    knockout = knockout_frame(tables["knockout"], tables["features"], models, SAE)
+    cues = cue_frame(tables["cues"], tables["features"], tables["knockout"], models, SAE)
+    variants = variant_frame(tables["variants"], tables["features"], models, SAE)
+    return [
+        plot_component_effects(component_frame(first, THRESHOLD), "Demo"),
+        plot_circuit_ablation(circuit, models),
+        plot_knockout(knockout, models),
+        plot_cues(cues, models),
+        plot_spelling_variants(variants, models),
+    ]
+
+
+def drawn(axes: Axes, axis: int = 1) -> list[list[float]]:
+    """Coordinates of the points in a panel, a list a series."""
+    return [
+        np.asarray(line.get_data()[axis], dtype=float).tolist()
+        for line in axes.get_lines()
+        if line.get_marker() not in ("None", "_", "+") and len(line.get_xdata())
+    ]
+
+
+def legend_texts(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def test_effects_have_a_cell_and_a_point_a_component(tables: Tables) -> None:
+    frame = component_frame(tables["circuit"].filter(model="other"), THRESHOLD)
+    assert frame.select("set", "layer", "component").rows()[:2] == [
+        ("own", 0, "attention"),
+        ("own", 0, "mlp"),
+    ]
+    figure = plot_component_effects(frame, "Demo")
+    heat, intervals = figure.axes[:2]
+    cells = np.asarray(heat.collections[0].get_array()).reshape(3, 2)
+    own = frame.filter(set="own")
+    assert cells.ravel().tolist() == own["value"].to_list()
+    assert len(heat.patches) == own["in_circuit"].sum()
+    for points, component in zip(drawn(intervals, 0), ("attention", "mlp"), strict=True):
+        assert points == own.filter(component=component)["value"].to_list()
+    assert intervals.get_title(loc="right") == f"30 pairs; circuit: {len(heat.patches)} of 6"
+    assert {"attention", "MLP", "threshold 0.01", "in the circuit"} <= set(legend_texts(figure))
+    assert figure.axes[-1].get_ylabel() == "mean effect"
+
+
+def test_circuits_are_bars_with_random_ones_on_them(tables: Tables) -> None:
+    frame = circuit_frame(tables["circuit"], MODELS, THRESHOLD)
+    assert frame["circuit"].unique(maintain_order=True).to_list() == ["effect", "random"]
+    figure = plot_circuit_ablation(frame, MODELS)
+    sufficiency, _, necessity, _ = figure.axes
+    heights = [bar.get_height() for bar in sufficiency.patches]
+    assert heights == pytest.approx([35 / 37] * 3 + [30 / 38] * 3)
+    assert drawn(sufficiency)[0] == pytest.approx([15 / 37] * 3)
+    assert necessity.patches[0].get_height() == pytest.approx(100 * 26 / 40)
+    ticks = [tick.get_text() for tick in necessity.get_xticklabels()]
+    assert ticks == ["mean", "zero", "other post"]
+    assert legend_texts(figure) == [*MODELS.values(), "random circuits of the same size"]
+    assert "n = 40 held-out posts" in figure.get_suptitle()
+
+
+def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> None:
+    frame = knockout_frame(tables["knockout"], tables["features"], MODELS, SAE)
+    assert frame["label"].unique(maintain_order=True).to_list()[-1] == "mean"
+    assert frame["l0"].null_count() == 0
+    figure = plot_knockout(frame, MODELS)
+    best, equal = figure.axes
+    assert "Demo: layer 1 (L0 6.66)" in best.get_title()
+    series = drawn(best, 0)
+    assert len(series) == 2 * 4
+    labels = [tick.get_text() for tick in best.get_yticklabels()]
+    assert sorted(labels[:-1]) == sorted(LABELS)
+    assert labels[-1] == "mean of labels"
+    top = frame.filter(rule="best", model="first", condition="top")["value"].to_list()
+    assert series[3] == top
+    assert top[:-1] == sorted(top[:-1])
+    assert len(legend_texts(figure)) == 2 + 3
+    assert len(drawn(equal, 0)) == 2 * 4
+
+
+def test_layers_that_are_compared(tables: Tables) -> None:
+    knockout = tables["knockout"]
+    assert best_layers(knockout, MODELS) == {"first": 1, "other": 1}
+    assert equal_layer(knockout, ["first", "other"]) == 1
+    without = knockout.filter(~((pl.col("model") == "other") & (pl.col("layer") == 1)))
+    assert equal_layer(without, ["first", "other"]) == 2
+    alone = without.filter((pl.col("model") == "first") | (pl.col("layer") == 7))
+    assert equal_layer(alone, ["first", "other"]) is None
+
+
+def test_many_labels_fit_a_page(tables: Tables) -> None:
+    frame = knockout_frame(tables["knockout"], tables["features"], MODELS, SAE)
+    of_labels = frame.filter(pl.col("label") != "mean")
+    many = pl.concat(
+        [
+            *(
+                of_labels.with_columns(
+                    pl.concat_str("label", pl.lit(f" {number}")).alias(name)
+                    for name in ("label", "shown")
+                )
+                for number in range(30)
+            ),
+            frame.filter(label="mean"),
+        ]
+    )
+    figure = plot_knockout(many, MODELS)
+    assert len(figure.axes[0].get_yticks()) == MOST_LABELS + 1
+    assert figure.get_figheight() < 9.5
+
+
+def test_labels_that_the_font_lacks_are_numbered() -> None:
+    assert readable(["cars", "就活", "食品"]) == {
+        "cars": "cars",
+        "就活": "label 2",
+        "食品": "label 3",
+    }
+
+
+def test_cues_have_a_point_a_label_and_one_of_the_mean(tables: Tables) -> None:
+    frame = cue_frame(tables["cues"], tables["features"], tables["knockout"], MODELS, SAE)
+    assert set(frame["layer"]) == {1}
+    figure = plot_cues(frame, MODELS)
+    surfaces = figure.axes[0]
+    labels, mean, *_ = drawn(surfaces, 0)
+    shares = frame.filter(model="first", measure="top_surface_share")
+    assert labels == shares.filter(pl.col("label") != "mean")["value"].to_list()
+    assert mean == shares.filter(label="mean")["value"].to_list()
+    assert len(drawn(surfaces)) == 2 * len(MODELS)
+    assert legend_texts(figure)[0] == "Demo, layer 1 (L0 6.66), n = 3"
+    nothing = tables["cues"].with_columns(value=pl.lit(None, pl.Float64))
+    with pytest.raises(StudyError, match="no label has features that fire"):
+        cue_frame(nothing, tables["features"], tables["knockout"], MODELS, SAE)
+
+
+def test_survival_has_a_line_a_model_and_arm_with_chance(tables: Tables) -> None:
+    frame = variant_frame(tables["variants"], tables["features"], MODELS, SAE)
+    figure = plot_spelling_variants(frame, MODELS)
+    assert figure.axes[0].get_title() == "layer 0 (L0 5.66 and 6.66)"
+    series = drawn(figure.axes[2])
+    assert len(series) == 4
+    expected = frame.filter(layer=2, model="first", arm="carrier")["value"].to_list()
+    assert series[1] == expected == pytest.approx([0.6, 0.7])
+    chance = [line for line in figure.axes[0].get_lines() if line.get_marker() == "_"]
+    assert len(chance) == 4
+    assert chance[0].get_ydata().tolist() == pytest.approx([0.1, 0.25])
+    assert legend_texts(figure)[0] == "Demo: a sentence of its own"
+    assert "n = 5 concepts" in figure.get_suptitle()
+
+
+def test_classifiers_at_chance_have_figures_that_say_so(tmp_path: Path) -> None:
+    guessing = replace(CHANCE, layers=(0,), drop=0)
+    tables = made(tmp_path, guessing)
+    component, circuit, *_ = all_figures(tables, {"guessing": "Guessing"})
+    assert "no pair of posts qualifies" in component.texts[0].get_text()
+    assert "there are no circuits" in circuit.texts[0].get_text()
+
+
+def test_a_model_without_rows_is_named(tables: Tables) -> None:
+    with pytest.raises(StudyError, match="no rows of model 'large'; it has first, other"):
+        circuit_frame(tables["circuit"], {"large": "Large"}, THRESHOLD)
+
+
+@pytest.mark.parametrize("models", [MODELS, {"first": "Demo"}], ids=["two", "one"])
+def test_nothing_is_cut_off_and_no_text_is_below_seven_points(
+    tables: Tables, models: dict[str, str]
+) -> None:
+    for figure in all_figures(tables, models):
+        figure.canvas.draw()
+        whole = figure.bbox
+        content = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
+        assert content.x0 >= whole.x0 - 1
+        assert content.x1 <= whole.x1 + 1
+        assert content.y0 >= whole.y0 - 1
+        assert content.y1 <= whole.y1 + 1
+        assert min(text.get_fontsize() for text in figure.findobj(match=Text)) >= 7
+
+
+@pytest.mark.parametrize(
+    ("program", "table", "more"),
+    [
+        ("plot_component_effects", "circuit", ()),
+        ("plot_circuit_ablation", "circuit", ()),
+        ("plot_knockout", "knockout", ("features",)),
+        ("plot_cues", "cues", ("features", "knockout")),
+        ("plot_spelling_variants", "variants", ("features",)),
+    ],
+)
+def test_programs_write_three_files(
+    tables: Tables,
+    tmp_path: Path,
+    program: str,
+    table: str,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in (table, *more):
+        tables[name].write_parquet(tmp_path / f"{name}.parquet")
+    chosen = {"models": MODELS, "sae": SAE, "threshold": THRESHOLD}
+    if program == "plot_component_effects":
+        chosen = {"model": "first", "label": "Demo", "threshold": THRESHOLD}
+    words = [program, "--settings", json.dumps(chosen), "--table", tmp_path / f"{table}.parquet"]
+    for name in more:
+        words += [f"--{name}", tmp_path / f"{name}.parquet"]
+    words += ["--output", tmp_path / "out" / "x.svg"]
+    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
+    runpy.run_path(str(SCRIPTS / f"{program}.py"), run_name="__main__")
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["x.csv", "x.pdf", "x.svg"]
+    assert pl.read_csv(tmp_path / "out" / "x.csv").height > 0

@@ -1,0 +1,86 @@
+"""Find the circuit of a classifier at each threshold, and test it by ablation."""
+
+from dataclasses import replace
+
+import torch
+
+from glossogenesis.config.robustness import CircuitSettings
+from glossogenesis.corpora.posts import read_posts
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.models.classifier_posts import check_labels, check_tokenizer, labelled_posts
+from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.circuit import circuit_table, circuits_of
+from glossogenesis.patching.circuit_ablation import AblationRules, ablation_table
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.storage.tables import read_table, write_table
+
+
+def main() -> None:
+    """Write the circuits of one classifier and what ablating them does."""
+    arguments = program_arguments(
+        __doc__,
+        classifier={"help": "manifest of the classifier"},
+        corpus={"help": "manifest of the tokenised posts"},
+        posts={"help": "posts.parquet"},
+        effects={"help": "effects of components"},
+        batch_size={"type": int},
+        device={"type": str},
+        threads={"type": int},
+        output={"help": "table of ablations"},
+        circuit={"help": "table of circuits"},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    rule = CircuitSettings.model_validate(settings["circuit"])
+    manifest = CheckpointManifest.read(arguments.classifier)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    posts = read_posts(arguments.posts)
+    check_tokenizer(manifest, corpus)
+    train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
+    circuit = circuit_table(
+        read_table(arguments.effects),
+        rule.thresholds,
+        Bootstrap(resamples=settings["resamples"], seed=settings["seed"]),
+    )
+    loaded = load_model(
+        manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
+    )
+    check_labels(manifest, loaded.model.config, posts)
+    with progress(total=len(held_out), label="ablate circuits", unit="post") as bar:
+        ablations = ablation_table(
+            loaded.anatomy,
+            circuits_of(
+                circuit, rule.thresholds, random_draws=rule.random_draws, seed=settings["seed"]
+            ),
+            train.token_ids,
+            held_out,
+            AblationRules(
+                methods=rule.ablations,
+                positions=rule.positions,
+                reference_posts=rule.reference_posts,
+                outputs=settings["outputs"],
+                seed=settings["seed"],
+                batch_size=arguments.batch_size,
+            ),
+            bar.update,
+        )
+    provenance = provenance_of(
+        arguments,
+        "circuit",
+        {name: getattr(arguments, name) for name in ("classifier", "corpus", "posts", "effects")},
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        seed=settings["seed"],
+        dtype=settings["dtype"],
+        device=loaded.anatomy.device.type,
+    )
+    write_table(arguments.circuit, circuit, provenance)
+    write_table(arguments.output, ablations, replace(provenance, kind="circuit_ablations"))
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,132 @@
+"""Classify the held-out posts, and average the final states over each post's tokens."""
+
+from typing import Any
+
+import polars as pl
+import torch
+
+from glossogenesis.corpora.posts import Posts, read_posts
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.models.classifier_posts import (
+    check_fit,
+    check_labels,
+    check_tokenizer,
+    labelled_posts,
+)
+from glossogenesis.models.classifier_run import classify_posts
+from glossogenesis.models.classifier_scores import chance_of, scores_of
+from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.statistics.intervals import wilson_interval
+from glossogenesis.storage.tables import write_table
+from glossogenesis.storage.tensors import write_tensors
+
+PREDICTIONS_SCHEMA = pl.Schema(
+    {
+        "post": pl.Int32,
+        "number": pl.Int32,
+        "label": pl.String,
+        "predicted": pl.String,
+        "logit": pl.Float32,
+        "margin": pl.Float32,
+    }
+)
+
+
+def main() -> None:
+    """Write the predictions and mean-pooled final states of one classifier."""
+    arguments = program_arguments(
+        __doc__,
+        classifier={"help": "manifest of the classifier"},
+        corpus={"help": "manifest of the tokenised posts"},
+        posts={"help": "table of posts"},
+        batch_size={"type": int, "help": "posts in one forward pass"},
+        threads={"type": int, "default": 1},
+        device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
+        output={"help": "table of predictions, Parquet"},
+        states={"help": "final states, safetensors"},
+    )
+    torch.set_num_threads(arguments.threads)
+    manifest = CheckpointManifest.read(arguments.classifier)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    posts = read_posts(arguments.posts)
+    check_tokenizer(manifest, corpus)
+    held_out = labelled_posts(corpus, posts, "held_out")
+    loaded = load_model(
+        manifest.location,
+        dtype=arguments.settings["dtype"],
+        device=arguments.device,
+        head="classifier",
+    )
+    check_labels(manifest, loaded.model.config, posts)
+    check_fit(loaded.model.config, held_out, f"{manifest.model} {manifest.checkpoint}")
+    with progress(total=len(held_out), label="classifying", unit="post") as bar:
+        classified = classify_posts(
+            loaded.anatomy, held_out.token_ids, batch_size=arguments.batch_size, on_batch=bar.update
+        )
+    table = predictions_table(posts, classified.logits)
+    facts = facts_of(table)
+    provenance = provenance_of(
+        arguments,
+        "predictions",
+        {
+            "classifier": arguments.classifier,
+            "corpus": arguments.corpus,
+            "posts": arguments.posts,
+        },
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        dtype=arguments.settings["dtype"],
+        device=loaded.anatomy.device.type,
+        facts=facts,
+    )
+    write_tensors(
+        arguments.states,
+        {"normed": classified.normed, "residual": classified.residual},
+        provenance,
+    )
+    write_table(arguments.output, table, provenance)
+    print(", ".join(f"{name} {value}" for name, value in facts.items()))
+
+
+def predictions_table(posts: Posts, logits: torch.Tensor) -> pl.DataFrame:
+    """Return `predictions.parquet` of logits `[held_out post, label]`."""
+    label_ids = torch.from_numpy(posts.label_ids("held_out"))[:, None]
+    of_label = logits.gather(1, label_ids).squeeze(1)
+    best_other = logits.scatter(1, label_ids, -torch.inf).amax(dim=1)
+    predicted = [posts.labels[number] for number in logits.argmax(dim=1).tolist()]
+    return (
+        posts.of("held_out")
+        .select("post", "number", "label")
+        .with_columns(
+            predicted=pl.Series(predicted),
+            logit=pl.Series(of_label.numpy()),
+            margin=pl.Series((of_label - best_other).numpy()),
+        )
+        .match_to_schema(PREDICTIONS_SCHEMA)
+    )
+
+
+def facts_of(table: pl.DataFrame) -> dict[str, Any]:
+    """Return the scores of predictions, and whether they are better than chance.
+
+    They are where the lower end of the accuracy's 95 % Wilson interval exceeds the share of the
+    most frequent label.
+    """
+    labels, predicted = table["label"].to_list(), table["predicted"].to_list()
+    scores = scores_of(labels, predicted)
+    chance = chance_of(labels)
+    correct = sum(label == guess for label, guess in zip(labels, predicted, strict=True))
+    low, _ = wilson_interval(correct, len(labels))
+    return {
+        "accuracy": scores.accuracy,
+        "macro_f1": scores.macro_f1,
+        "chance": chance,
+        "beats_chance": bool(low > chance),
+    }
+
+
+if __name__ == "__main__":
+    run_program(main)

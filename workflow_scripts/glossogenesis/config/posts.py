@@ -1,0 +1,69 @@
+"""Section `robustness.posts`: posts with a title, a body and a label."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from glossogenesis.config.section import LanguageCode, Section
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class PostFiles(Section):
+    """Posts from the user's own files."""
+
+    kind: Literal["files"]
+    """Files of the user's own."""
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    """`.tsv` with a header, `.jsonl` (an object a line) or `.parquet`; relative paths count from
+    the study file's folder."""
+    held_out_files: tuple[str, ...] = ()
+    """Files of held-out posts; where there are none, posts are split at random, label by label."""
+    title_column: str | None = "title"
+    """The column of titles; null where posts have none."""
+    body_column: str = "body"
+    """The column of bodies."""
+    label_column: str = "label"
+    """The column of labels."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file, as written in the study."""
+        return (*self.files, *self.held_out_files)
+
+
+class PostsDemo(Section):
+    """Posts of the demo world: Japanese communities with known cues."""
+
+    kind: Literal["demo"]
+    """Posts generated from a table of communities."""
+    communities: str
+    """Table of communities: topic words, style markers and spellings."""
+    spellings: str
+    """Table of spellings of the communities' topics: `concept`, `kind`, `variant`, `sentence`."""
+    train_posts: Positive = 120
+    """Training posts of each community."""
+    held_out_posts: Positive = 60
+    """Held-out posts of each community."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every file, as written in the study."""
+        return (self.communities, self.spellings)
+
+
+class PostsSettings(Section):
+    """Labelled posts, how they are cleaned, and how they are split."""
+
+    text: Annotated[PostFiles | PostsDemo, Field(discriminator="kind")]
+    """Where posts come from."""
+    language: LanguageCode
+    """The posts' language, one of `languages`."""
+    held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    """Share of each label's posts that are held out, where files do not say which."""
+    separator: str = "\n"
+    """What stands between title and body."""
+    seed: int = 0
+    """Draws demo posts and the split."""

@@ -1,0 +1,177 @@
+"""From posts as written to the two splits that classifiers are trained and measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import polars as pl
+
+from glossogenesis.corpora.posts import LabelledPost, posts_table
+from glossogenesis.corpora.splitting import SPLITS
+from glossogenesis.errors import StudyError
+
+KEY = "robustness.posts"
+
+
+@dataclass(frozen=True)
+class CleanPost:
+    """A post whose parts are stripped and in Unicode's composed form (NFC)."""
+
+    label: str
+    title: str
+    body: str
+    text: str
+    """Title, separator and body; where one of them is empty, the other alone."""
+
+
+@dataclass(frozen=True)
+class PreparedPosts:
+    """Posts in their splits, and what was counted on the way."""
+
+    table: pl.DataFrame
+    """Rows of `POSTS_SCHEMA`."""
+    facts: Mapping[str, int]
+    """`posts_read`, `duplicates_removed`, `repeated_removed`, `empty_bodies` (of the posts that are
+    kept), `train`, `held_out`, `labels`."""
+
+
+def prepare_posts(
+    train: Sequence[LabelledPost],
+    held_out: Sequence[LabelledPost] | None,
+    *,
+    separator: str,
+    held_out_share: float,
+    seed: int,
+) -> PreparedPosts:
+    """Clean posts and split them; without `held_out`, that is drawn from `train`.
+
+    Posts whose text occurs under two labels, in either split, are all removed: they cannot be
+    classified. Of posts with the same text and label the first is kept, training posts being first.
+    StudyError where all posts have one label, a label has a single post, or one split lacks a label
+    of the other.
+    """
+    split_posts = {
+        "train": [_clean(post, separator) for post in train],
+        "held_out": [_clean(post, separator) for post in held_out or ()],
+    }
+    unambiguous, duplicates = _without_ambiguous(split_posts)
+    kept, repeated = _without_repeats(unambiguous)
+    removed = f"after {duplicates} posts of more than one label and {repeated} repeats were removed"
+    counts = Counter(post.label for posts in kept.values() for post in posts)
+    _check_labels(counts, removed)
+    if held_out is None:
+        _check_counts(counts, removed)
+        kept = _split_at_random(kept["train"], held_out_share, seed)
+    else:
+        _check_splits(kept)
+    all_kept = [post for posts in kept.values() for post in posts]
+    facts = {
+        "posts_read": sum(len(posts) for posts in split_posts.values()),
+        "duplicates_removed": duplicates,
+        "repeated_removed": repeated,
+        "empty_bodies": sum(not post.body for post in all_kept),
+        **{split: len(posts) for split, posts in kept.items()},
+        "labels": len({post.label for post in all_kept}),
+    }
+    rows = {split: [asdict(post) for post in posts] for split, posts in kept.items()}
+    return PreparedPosts(posts_table(rows), facts)
+
+
+def _clean(post: LabelledPost, separator: str) -> CleanPost:
+    label, title, body = (
+        unicodedata.normalize("NFC", part).strip() for part in (post.label, post.title, post.body)
+    )
+    text = separator.join(part for part in (title, body) if part)
+    return CleanPost(label, title, body, text)
+
+
+def _without_ambiguous(
+    split_posts: Mapping[str, list[CleanPost]],
+) -> tuple[dict[str, list[CleanPost]], int]:
+    """Return the posts whose text has one label, and the number of all others."""
+    labels: dict[str, set[str]] = {}
+    for posts in split_posts.values():
+        for post in posts:
+            labels.setdefault(post.text, set()).add(post.label)
+    kept = {
+        split: [post for post in posts if len(labels[post.text]) == 1]
+        for split, posts in split_posts.items()
+    }
+    return kept, sum(len(split_posts[split]) - len(kept[split]) for split in kept)
+
+
+def _without_repeats(
+    split_posts: Mapping[str, list[CleanPost]],
+) -> tuple[dict[str, list[CleanPost]], int]:
+    """Return the first post of each text, and the number of all others."""
+    seen: set[str] = set()
+    kept: dict[str, list[CleanPost]] = {split: [] for split in SPLITS}
+    for split in SPLITS:
+        for post in split_posts[split]:
+            if post.text not in seen:
+                seen.add(post.text)
+                kept[split].append(post)
+    return kept, sum(len(split_posts[split]) - len(kept[split]) for split in SPLITS)
+
+
+def _check_labels(counts: Mapping[str, int], removed: str) -> None:
+    """StudyError where there is nothing to tell apart."""
+    if not counts:
+        raise StudyError(f"`{KEY}`: no post is left {removed}; give others")
+    if len(counts) == 1:
+        raise StudyError(
+            f"`{KEY}`: all posts have the label {next(iter(counts))!r} ({removed}), and a "
+            f"classifier needs two; see `{KEY}.text.label_column`"
+        )
+
+
+def _check_counts(counts: Mapping[str, int], removed: str) -> None:
+    """StudyError where a label cannot be in both splits."""
+    for label, count in sorted(counts.items()):
+        if count == 1:
+            raise StudyError(
+                f"`{KEY}`: label {label!r} has one post ({removed}), and needs one in each split; "
+                "add posts or remove the label"
+            )
+
+
+def _check_splits(split_posts: Mapping[str, list[CleanPost]]) -> None:
+    """StudyError where a label is in one split alone."""
+    labels = {split: {post.label for post in posts} for split, posts in split_posts.items()}
+    for split, other in (("held_out", "train"), ("train", "held_out")):
+        alone = sorted(labels[split] - labels[other])
+        if alone:
+            key = "files" if other == "train" else "held_out_files"
+            raise StudyError(
+                f"`{KEY}.text`: label {alone[0]!r} has {split} posts but no {other} posts; add "
+                f"some to `{key}`, or remove the label"
+            )
+
+
+def _split_at_random(
+    posts: Sequence[CleanPost], held_out_share: float, seed: int
+) -> dict[str, list[CleanPost]]:
+    """Hold out a share of each label's posts, at least one, and leave at least one.
+
+    Of each label those are held out whose text, hashed with the seed, comes first, so that files
+    may be reordered.
+    """
+    of_label: dict[str, list[str]] = {}
+    for post in posts:
+        of_label.setdefault(post.label, []).append(post.text)
+    held_out: set[str] = set()
+    for texts in of_label.values():
+        number = min(max(round(held_out_share * len(texts)), 1), len(texts) - 1)
+        held_out.update(sorted(texts, key=lambda text: _hash(text, seed))[:number])
+    return {
+        "train": [post for post in posts if post.text not in held_out],
+        "held_out": [post for post in posts if post.text in held_out],
+    }
+
+
+def _hash(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\n{text}".encode()).digest()

@@ -1,0 +1,210 @@
+"""How strongly a feature tells the posts of a label from all others: Cohen's d, and label variety.
+
+    d(f, l) = (mean of l's posts - mean of the rest) / s,
+    s^2 = ((n_l - 1) s_l^2 + (n_rest - 1) s_rest^2) / (n_l + n_rest - 2),
+
+over a post's pooled activation of the feature, with sample variances (Cohen 1988, Statistical Power
+Analysis for the Behavioral Sciences, section 2.5). Where s is 0, or one side has no posts, d is 0.
+The label variety of a feature is the number of labels whose d exceeds a threshold; the
+label-specific share is that of features with variety 1 among those with variety 1 or more.
+
+Everything follows from sums and sums of squares a label, so that posts can be streamed, and from
+sparse products, so that resamples of posts and shuffled labels cost little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+
+_ROUNDING = 1e-12
+"""A variance below this share of the mean square is what rounding leaves of 0."""
+
+_VALUES_AT_ONCE = 1 << 21
+
+_TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Specificity:
+    """How label-specific the features of a dictionary are."""
+
+    specific: int
+    """Features of label variety 1."""
+    distinguishing: int
+    """Features of label variety 1 or more."""
+    mean_variety: float
+    """Mean label variety of all features."""
+
+    @classmethod
+    def of(cls, variety: Integers) -> Specificity:
+        """Sum up the label varieties [feature]."""
+        specific, distinguishing = int((variety == 1).sum()), int((variety >= 1).sum())
+        return cls(specific, distinguishing, float(variety.mean()))
+
+    @property
+    def share(self) -> float | None:
+        """Label-specific share; None where no feature distinguishes a label."""
+        return self.specific / self.distinguishing if self.distinguishing else None
+
+
+@dataclass(frozen=True)
+class SpecificityDraws:
+    """The same figures for several resamples of posts, or shuffles of labels."""
+
+    share: Floats
+    """[draw]; NaN where no feature distinguishes a label."""
+    mean_variety: Floats
+    """[draw]."""
+
+    def interval(self, name: str) -> tuple[float | None, float | None]:
+        """Ends of the 95 % percentile interval of a figure; None where no draw has a value."""
+        values = getattr(self, name)
+        values = values[~np.isnan(values)]
+        if not len(values):
+            return None, None
+        low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
+        return float(low), float(high)
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a figure over the draws that have a value; None where none has."""
+        values = getattr(self, name)
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else None
+
+
+def cohens_d(posts: Floats, sums: Floats, squares: Floats) -> NDArray[np.float32]:
+    """Return Cohen's d of each label's posts against all others.
+
+    Rounded to the precision that tables have, so that orders and thresholds agree with them.
+
+    Args:
+        posts: number of posts of each label [..., label].
+        sums: sums of their pooled activations, float64 [..., label, feature].
+        squares: sums of the squares, the same.
+
+    Returns:
+        [..., label, feature].
+    """
+    n = posts[..., None]
+    n_rest = n.sum(axis=-2, keepdims=True) - n
+    rest, all_squares = sums.sum(axis=-2, keepdims=True) - sums, squares.sum(axis=-2, keepdims=True)
+    within = _about_mean(n, sums, squares) + _about_mean(n_rest, rest, all_squares - squares)
+    within[within <= _ROUNDING * all_squares] = 0
+    deviation = np.sqrt(within / np.maximum(n + n_rest - 2, 1))
+    difference = sums / np.maximum(n, 1) - rest / np.maximum(n_rest, 1)
+    defined = (deviation > 0) & (n > 0) & (n_rest > 0) & (n + n_rest > 2)
+    d = np.divide(difference, deviation, out=np.zeros_like(sums), where=defined)
+    rounded: NDArray[np.float32] = d.astype(np.float32)
+    return rounded
+
+
+def _about_mean(n: Floats, sums: Floats, squares: Floats) -> Floats:
+    """Sum of squares about the mean, of a sum and a sum of squares."""
+    about: Floats = np.maximum(squares - sums**2 / np.maximum(n, 1), 0)
+    return about
+
+
+def label_variety(d: NDArray[np.float32], threshold: float) -> Integers:
+    """Return how many labels' d [..., label, feature] exceeds a threshold, [..., feature]."""
+    variety: Integers = (d > threshold).sum(axis=-2)
+    return variety
+
+
+def top_features(d: NDArray[np.float32], top: int) -> list[Integers]:
+    """Return each label's features of greatest d, at most `top` and only those with d > 0.
+
+    `d` is [label, feature]. Greatest first; of equal ones the feature of the lower number.
+    """
+    orders = np.argsort(-d, axis=1, kind="stable")[:, :top]
+    return [order[of_label[order] > 0] for order, of_label in zip(orders, d, strict=True)]
+
+
+def resampled_specificity(
+    pooled: Any, label_ids: Integers, n_labels: int, threshold: float, *, resamples: int, seed: int
+) -> SpecificityDraws:
+    """Specificity of resamples of posts, each label's posts drawn anew as many times as there are.
+
+    Args:
+        pooled: pooled activation of each post, scipy sparse array [post, feature].
+        label_ids: label of each post [post].
+        n_labels: labels, also such that no post has.
+        threshold: what d must exceed.
+        resamples: how many draws.
+        seed: seed of the draws.
+    """
+    generator = np.random.default_rng([seed, 0])
+    draws, posts, weights = [], [], []
+    for label in range(n_labels):
+        of_label = np.flatnonzero(label_ids == label)
+        n = len(of_label)
+        if n:
+            drawn = generator.multinomial(n, np.full(n, 1 / n), size=resamples)
+            draw, post = drawn.nonzero()
+            draws.append(draw * n_labels + label)
+            posts.append(of_label[post])
+            weights.append(drawn[draw, post])
+    rows, columns, data = (np.concatenate(parts) for parts in (draws, posts, weights))
+    return _specificity_of(pooled, (rows, columns, data), resamples, n_labels, threshold)
+
+
+def shuffled_specificity(
+    pooled: Any, label_ids: Integers, n_labels: int, threshold: float, *, shuffles: int, seed: int
+) -> SpecificityDraws:
+    """Specificity that labels have which are assigned to posts at random, as often as they occur.
+
+    Arguments as of `resampled_specificity`.
+    """
+    generator = np.random.default_rng([seed, 1])
+    n_posts = len(label_ids)
+    shuffled = np.empty((shuffles, n_posts), np.int64)
+    for draw in range(shuffles):
+        shuffled[draw] = generator.permutation(label_ids)
+    rows = (np.arange(shuffles)[:, None] * n_labels + shuffled).ravel()
+    entries = (rows, np.tile(np.arange(n_posts), shuffles), np.ones(rows.size))
+    return _specificity_of(pooled, entries, shuffles, n_labels, threshold)
+
+
+def _specificity_of(
+    pooled: Any,
+    entries: tuple[Integers, Integers, NDArray[Any]],
+    n_draws: int,
+    n_labels: int,
+    threshold: float,
+) -> SpecificityDraws:
+    """Specificity under several weightings of posts, some features at a time.
+
+    Args:
+        pooled: [post, feature], sparse.
+        entries: draw x label, post and weight of each weight that is not 0.
+        n_draws: how many weightings.
+        n_labels: labels of each.
+        threshold: what d must exceed.
+    """
+    rows, columns, data = entries
+    n_posts, n_features = pooled.shape
+    weights = sparse.csr_array(
+        (data.astype(np.float64), (rows, columns)), shape=(n_draws * n_labels, n_posts)
+    )
+    posts = np.asarray(weights.sum(axis=1)).reshape(n_draws, n_labels)
+    by_feature = pooled.tocsc()
+    specific, distinguishing, total = (np.zeros(n_draws) for _ in range(3))
+    step = max(1, _VALUES_AT_ONCE // max(n_draws * n_labels, n_posts))
+    for first in range(0, n_features, step):
+        dense = by_feature[:, first : first + step].toarray().astype(np.float64)
+        shape = (n_draws, n_labels, dense.shape[1])
+        sums, squares = ((weights @ part).reshape(shape) for part in (dense, dense**2))
+        variety = label_variety(cohens_d(posts, sums, squares), threshold)
+        specific += (variety == 1).sum(axis=1)
+        distinguishing += (variety >= 1).sum(axis=1)
+        total += variety.sum(axis=1)
+    undefined = np.full(n_draws, np.nan)
+    share = np.divide(specific, distinguishing, out=undefined, where=distinguishing > 0)
+    return SpecificityDraws(share, total / n_features)

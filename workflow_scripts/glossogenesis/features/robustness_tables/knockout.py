@@ -1,0 +1,143 @@
+"""Table of knockouts: how much recall a label loses without its top features, and without others.
+
+Recall is a share; everything about its change is in points, after minus before, so that a drop is
+negative. Rows of label `mean` are over labels: their interval resamples labels, their p is that of
+flipping signs over labels, and q corrects it for the layers, autoencoders and models of the table.
+`net` is the drop beyond that of features that fire as often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from glossogenesis.features.robustness_tables.inputs import (
+    ComparedModel,
+    Results,
+    frame_of,
+    table_schema,
+)
+from glossogenesis.features.robustness_tables.resampling import (
+    BOOTSTRAP,
+    NEWCOMBE,
+    OVER_DRAWS,
+    WILSON,
+)
+from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
+from glossogenesis.patching.knockout_summary import label_drops, layer_drops
+from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
+from glossogenesis.statistics.permutation import adjusted
+
+MEAN = "mean"
+"""The label of rows over all labels."""
+
+LEFT_OUT = "range, one label left out"
+
+KNOCKOUT_TABLE_SCHEMA = table_schema(
+    {
+        "layer": pl.Int32,
+        "best": pl.Boolean,  # the layer at which the model's top features matter most
+        "sae": pl.String,
+        "label": pl.String,
+        "condition": pl.String,  # none, top, random, frequency, other, net
+        "measure": pl.String,
+    },  # n is the number of posts, or of labels in rows of all
+    {
+        "draws": pl.Int64,
+        "features": pl.Float64,  # removed, mean over draws
+        "p": pl.Float64,
+        "q": pl.Float64,
+        "note": pl.String,
+    },
+)
+
+
+def read_drops(results: Results, model: ComparedModel, sae: str) -> pl.DataFrame:
+    """What every label loses under every condition, at every layer of one model."""
+    name = "knockout" / model.folder / f"{sae}.parquet"
+    return label_drops(results.table(name, KNOCKOUT_SCHEMA, model.model), results.folder / name)
+
+
+def knockout_table(
+    results: Results, models: Sequence[ComparedModel], saes: Sequence[str], bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of every layer and label, then of all labels; `KNOCKOUT_TABLE_SCHEMA`."""
+    rows = []
+    for model in models:
+        for sae in saes:
+            drops = read_drops(results, model, sae)
+            means = layer_drops(drops, bootstrap=bootstrap)
+            best = dict(means.select("layer", "best").iter_rows())
+            facts = model.facts | {"sae": sae}
+            for row in drops.iter_rows(named=True):
+                told = facts | {"layer": row["layer"], "best": best.get(row["layer"], False)}
+                rows += [told | found for found in _label_rows(row)]
+            for row in means.iter_rows(named=True):
+                rows += [facts | found for found in _mean_rows(row)]
+    table = frame_of(rows, KNOCKOUT_TABLE_SCHEMA)
+    tested = table["p"].fill_null(float("nan")).to_numpy()
+    return table.with_columns(q=pl.Series(adjusted(tested), dtype=pl.Float64).fill_nan(None))
+
+
+def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Recall before and after, its change, and that of the logit, of one label and condition."""
+    told = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
+    is_control = row["draws"] is not None
+    change = (row["minimum"], row["maximum"], OVER_DRAWS) if is_control else (
+        row["low"], row["high"], NEWCOMBE if row["low"] is not None else None,
+    )  # fmt: skip
+    found = [
+        {"measure": "delta", "value": row["delta"], **_ends(*change)},
+        {"measure": "delta_relative", "value": row["relative"]},
+    ]
+    if row["condition"] != "net":
+        after = _after(row) if is_control else _recall(row["recall_after"], row["n"])
+        found = [
+            {"measure": "recall_after", "value": row["recall_after"], **after},
+            *found,
+            {"measure": "logit_change", "value": row["logit_change"]},
+        ]
+    if row["condition"] == "top":
+        before = {"measure": "recall_before", "value": row["recall_before"]}
+        found = [before | _recall(row["recall_before"], row["n"]) | {"condition": "none"}, *found]
+        found[0] |= {"features": 0.0}
+    return [told | part for part in found]
+
+
+def _mean_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The change over all labels of a layer, and its range with one label left out."""
+    told = {name: row[name] for name in ("layer", "best", "condition")}
+    told |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
+    note = None
+    if row["lowest_without"] is not None:
+        note = f"low without {row['lowest_without']}, high without {row['highest_without']}"
+    return [
+        told
+        | {"measure": "delta", **_ends(row["low"], row["high"], BOOTSTRAP.format("labels"))}
+        | {"p": row["p"]},
+        told
+        | {"measure": "delta_left_out", **_ends(row["lowest"], row["highest"], LEFT_OUT)}
+        | {"note": note},
+    ]
+
+
+def _recall(recall: float | None, n: int) -> dict[str, Any]:
+    if recall is None or not n:
+        return {}
+    low, high = wilson_interval(round(recall * n), n)
+    return _ends(float(low), float(high), WILSON)
+
+
+def _after(row: dict[str, Any]) -> dict[str, Any]:
+    """Lowest and highest recall over the draws of a control, from those of its change."""
+    if row["minimum"] is None:
+        return {}
+    ends = np.array([row["minimum"], row["maximum"]]) / 100 + row["recall_before"]
+    return _ends(float(ends[0]), float(ends[1]), OVER_DRAWS)
+
+
+def _ends(low: float | None, high: float | None, interval: str | None) -> dict[str, Any]:
+    return {"low": low, "high": high, "interval": interval}

@@ -1,0 +1,275 @@
+"""How well a classifier works with its circuit alone, and without it.
+
+Sufficiency is the accuracy with everything but the circuit ablated, divided by that of the whole;
+necessity is the accuracy that is lost when the circuit is ablated. An ablated component's output
+gives way to its mean over training posts, to zeros, or to its output for another held-out post; the
+embedding stays. Random circuits of the same size are the control.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.classifier_posts import LabelledPosts
+from glossogenesis.patching.circuit import MEASURES, Circuit, Members
+from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs, Where
+from glossogenesis.patching.component_runs import capture_components, run_components
+from glossogenesis.patching.identities import TOLERANCE
+
+Method = Literal["mean", "zero", "resample"]
+
+ABLATIONS_SCHEMA = pl.Schema(
+    {
+        "set": pl.String,
+        "threshold": pl.Float32,
+        "measure": pl.String,
+        "circuit": pl.String,
+        "draw": pl.Int16,
+        "size": pl.Int16,
+        "method": pl.String,
+        "positions": pl.String,
+        "n": pl.Int32,
+        "correct": pl.Int32,
+        "correct_full": pl.Int32,
+        "lost": pl.Int32,
+        "gained": pl.Int32,
+    }
+)
+"""`circuit` is `effect` (mean effect reaches the threshold), `random` (of the same size, `draw` by
+`draw`), `all` or `none`; `size` counts its components. Of `n` held-out posts `correct_full` are
+classified correctly by the whole classifier and `correct` by the ablated one; `lost` are right in
+the first alone, `gained` in the second alone."""
+
+# Held-out posts whose outputs are in memory together.
+POSTS_AT_ONCE = 64
+
+# What a seed is combined with, so that the draws of one kind tell nothing of those of another.
+_REFERENCE_POSTS, _OTHER_POSTS = 1, 2
+
+
+@dataclass(frozen=True)
+class AblationRules:
+    """How circuits are ablated."""
+
+    methods: Sequence[Method]
+    positions: Sequence[Where]
+    reference_posts: int
+    """Training posts that means are taken over, at most."""
+    outputs: Outputs
+    """What a component's output is where the architecture normalises it."""
+    seed: int
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """One way to run the classifier: what gives way to what, and where."""
+
+    replaced: Members
+    method: Method
+    positions: Where
+
+    @property
+    def key(self) -> tuple[bytes, str, str]:
+        """Equal for ablations that have the same effect: without components, all are one."""
+        if not self.replaced.any():
+            return (b"", "", "")
+        return (self.replaced.tobytes(), self.method, self.positions)
+
+
+def ablation_table(
+    anatomy: Anatomy,
+    circuits: Sequence[Circuit],
+    train: Sequence[Sequence[int]],
+    held_out: LabelledPosts,
+    rules: AblationRules,
+    on_posts: Callable[[int], object] | None = None,
+) -> pl.DataFrame:
+    """Right answers of the classifier under every ablation of every circuit.
+
+    Args:
+        anatomy: the classifier.
+        circuits: the circuits, in the order of the rows.
+        train: token ids of training posts, which means are taken over.
+        held_out: the held-out posts, all of which are classified.
+        rules: methods, positions and draws.
+        on_posts: told how many held-out posts each step finished.
+
+    Returns rows of `ABLATIONS_SCHEMA`, none where there are no circuits.
+
+    Raises:
+        RuntimeError: replacing nothing changes a logit by more than rounding.
+        ValueError: another post is asked for and there is a single one.
+
+    """
+    asked = [
+        (circuit, measure, Ablation(circuit.replaced(measure), method, positions))
+        for circuit in circuits
+        for measure in MEASURES
+        for method in rules.methods
+        for positions in rules.positions
+    ]
+    distinct: dict[tuple[bytes, str, str], Ablation] = {}
+    for _, _, ablation in asked:
+        distinct.setdefault(ablation.key, ablation)
+    if not distinct:
+        return pl.DataFrame(schema=ABLATIONS_SCHEMA)
+    place = {key: index for index, key in enumerate(distinct)}
+    ablations = list(distinct.values())
+    full, ablated = _right_answers(anatomy, ablations, train, held_out, rules, on_posts)
+    rows = []
+    for circuit, measure, ablation in asked:
+        right = ablated[place[ablation.key]]
+        rows.append(
+            {
+                "set": circuit.set,
+                "threshold": circuit.threshold,
+                "measure": measure,
+                "circuit": circuit.kind,
+                "draw": circuit.draw,
+                "size": int(circuit.members.sum()),
+                "method": ablation.method,
+                "positions": ablation.positions,
+                "n": len(full),
+                "correct": int(right.sum()),
+                "correct_full": int(full.sum()),
+                "lost": int((full & ~right).sum()),
+                "gained": int((~full & right).sum()),
+            }
+        )
+    return pl.DataFrame(rows, schema=ABLATIONS_SCHEMA)
+
+
+def mean_outputs(anatomy: Anatomy, train: Sequence[Sequence[int]], rules: AblationRules) -> Tensor:
+    """Mean output of every component at the last position, `[layer, component, d_model]`.
+
+    Over training posts drawn by seed; summed in float64.
+    """
+    generator = np.random.default_rng([rules.seed, _REFERENCE_POSTS])
+    number = min(rules.reference_posts, len(train))
+    chosen = sorted(generator.choice(len(train), number, replace=False).tolist())
+    total = torch.zeros((), dtype=torch.float64)
+    for start in range(0, number, POSTS_AT_ONCE):
+        posts = [train[post] for post in chosen[start : start + POSTS_AT_ONCE]]
+        values, _ = _capture(anatomy, posts, rules)
+        total = total + values.outputs.double().sum(dim=0)
+    return total / number
+
+
+def _right_answers(
+    anatomy: Anatomy,
+    ablations: Sequence[Ablation],
+    train: Sequence[Sequence[int]],
+    held_out: LabelledPosts,
+    rules: AblationRules,
+    on_posts: Callable[[int], object] | None,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether each post is right in the whole classifier, `[post]`, and in `[ablation, post]`.
+
+    Posts are taken in a random circle, each followed by the one whose outputs stand in for its own:
+    so each is captured once but for the ends of blocks, and each stands in for one other.
+    """
+    if "resample" in rules.methods and len(held_out) < 2:
+        raise ValueError("one held-out post; outputs for another need two")
+    mean = mean_outputs(anatomy, train, rules)
+    labels = np.asarray(held_out.label_ids)
+    circle = np.random.default_rng([rules.seed, _OTHER_POSTS]).permutation(len(held_out))
+    full = np.empty(len(held_out), dtype=bool)
+    ablated = np.empty((len(ablations), len(held_out)), dtype=bool)
+    for start in range(0, len(circle), POSTS_AT_ONCE):
+        posts = circle[start : start + POSTS_AT_ONCE]
+        following = circle[(start + len(posts)) % len(circle)]
+        token_ids = [held_out.token_ids[post] for post in (*posts, following)]
+        captured, logits = _capture(anatomy, token_ids, rules)
+        unablated = logits[: len(posts)]
+        full[posts] = unablated.argmax(dim=1).numpy() == labels[posts]
+        for index, found in _runs(anatomy, ablations, token_ids[:-1], captured, mean, rules):
+            if not ablations[index].replaced.any():
+                _check_unchanged(found, unablated, anatomy)
+                found = unablated
+            ablated[index, posts] = found.argmax(dim=1).numpy() == labels[posts]
+        if on_posts is not None:
+            on_posts(len(posts))
+    return full, ablated
+
+
+def _runs(
+    anatomy: Anatomy,
+    ablations: Sequence[Ablation],
+    token_ids: Sequence[Sequence[int]],
+    captured: ComponentValues,
+    mean: Tensor,
+    rules: AblationRules,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the index of each ablation and the logits `[post, label]` under it.
+
+    `captured` holds the outputs for the posts in `token_ids` and, last, for the one after them.
+    """
+    stand_ins = torch.stack([mean, torch.zeros_like(mean)]).to(captured.outputs)
+    values = ComponentValues(
+        outputs=torch.cat([stand_ins, captured.outputs]),
+        embeddings=torch.cat([torch.zeros_like(captured.embeddings[:2]), captured.embeddings]),
+    )
+    posts = torch.arange(len(token_ids))
+    sources = {
+        "mean": torch.zeros_like(posts),
+        "zero": torch.ones_like(posts),
+        "resample": 2 + posts + 1,
+    }
+    for positions in rules.positions:
+        chosen = [index for index, each in enumerate(ablations) if each.positions == positions]
+        if not chosen:
+            continue
+        masks = torch.from_numpy(np.stack([ablations[index].replaced for index in chosen]))
+        rows = ComponentRows(
+            prompts=posts.repeat_interleave(len(chosen)),
+            sources=torch.stack(
+                [sources[ablations[index].method] for index in chosen], dim=1
+            ).flatten(),
+            replaced=masks.repeat(len(posts), 1, 1),
+            embedding=torch.zeros(len(posts) * len(chosen), dtype=torch.bool),
+        )
+        logits = run_components(
+            anatomy,
+            token_ids,
+            rows,
+            values,
+            # The fast engine recomputes the last position alone.
+            mode="fast" if positions == "last" else "reference",
+            positions=positions,
+            outputs=rules.outputs,
+            batch_size=rules.batch_size,
+        )
+        by_ablation = logits.view(len(posts), len(chosen), -1).transpose(0, 1)
+        yield from zip(chosen, by_ablation, strict=True)
+
+
+def _capture(
+    anatomy: Anatomy, token_ids: Sequence[Sequence[int]], rules: AblationRules
+) -> tuple[ComponentValues, Tensor]:
+    return capture_components(
+        anatomy, token_ids, outputs=rules.outputs, batch_size=rules.batch_size
+    )
+
+
+def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> None:
+    """RuntimeError where an ablation of no component changes more than rounding does.
+
+    Where it does not, the predictions are the whole classifier's, also at posts so close to a tie
+    that rounding decides.
+    """
+    largest = float((ablated - unablated).abs().max())
+    if not largest <= TOLERANCE[anatomy.dtype]:
+        raise RuntimeError(
+            f"ablating no component changes a logit by {largest:.2g}, where equal numbers must "
+            "come; ablations cannot be trusted"
+        )

@@ -1,0 +1,98 @@
+"""Identities of component patching; a run that breaks one reports nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.patching.component_effects import PatchedPairs, PatchingRule
+from glossogenesis.patching.component_rows import (
+    COMPONENTS,
+    ComponentRows,
+)
+from glossogenesis.patching.component_runs import capture_components, run_components
+from glossogenesis.patching.identities import TOLERANCE
+
+SAMPLE = 4
+"""Pairs that are checked; each takes three passes more."""
+
+_WHAT = (
+    "every component and the embedding replaced",
+    "nothing replaced",
+    "its own embedding put in place",
+)
+
+
+def check_component_identities(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    pairs: PatchedPairs,
+    rule: PatchingRule,
+    where: str,
+) -> None:
+    """Check the first `SAMPLE` pairs.
+
+    - With every component and the embedding of the last position replaced, a corrupted post is
+      classified as the clean one is: effect 1.
+    - With nothing replaced, or its own embedding put in place, which recomputes all blocks, its
+      logits are those of an ordinary pass: effect 0.
+
+    Rounding is measured in logits, or, where clean and corrupted logit differ by more than 1, in
+    effects.
+
+    Args:
+        anatomy: a sequence classifier.
+        token_ids: prompts without padding.
+        pairs: which of them are patched into which.
+        rule: as in the run that is vouched for.
+        where: names the model in messages.
+
+    Raises:
+        RuntimeError: an identity fails, which is a fault of the program or the model's code.
+    """
+    pairs = pairs.first(SAMPLE)
+    n_pairs = len(pairs)
+    prompts = torch.cat([pairs.clean, pairs.corrupted])
+    values, logits = capture_components(
+        anatomy,
+        [token_ids[prompt] for prompt in prompts.tolist()],
+        outputs=rule.outputs,
+        batch_size=rule.batch_size,
+        mode=rule.mode,
+    )
+    patched = run_components(
+        anatomy,
+        token_ids,
+        identity_rows(anatomy, pairs),
+        values,
+        mode=rule.mode,
+        outputs=rule.outputs,
+        batch_size=rule.batch_size,
+    )
+    clean, corrupted = logits.split(n_pairs)
+    scale = (clean - corrupted).abs().clamp(min=1)
+    for run, expected, what in zip(
+        patched.split(n_pairs), (clean, corrupted, corrupted), _WHAT, strict=True
+    ):
+        largest = float(((run - expected).abs() / scale).max())
+        if not largest <= TOLERANCE[anatomy.dtype]:
+            raise RuntimeError(
+                f"{where}: with {what}, a corrupted post's effect is off by {largest:.2g}, where "
+                "equal numbers must come; effects of components cannot be trusted"
+            )
+
+
+def identity_rows(anatomy: Anatomy, pairs: PatchedPairs) -> ComponentRows:
+    """The rows of each of `_WHAT`; sources are the clean posts, then the corrupted ones."""
+    n_pairs = len(pairs)
+    replaced = torch.zeros(3 * n_pairs, anatomy.n_layers, len(COMPONENTS), dtype=torch.bool)
+    replaced[:n_pairs] = True
+    places = torch.arange(n_pairs)
+    return ComponentRows(
+        prompts=pairs.corrupted.repeat(3),
+        sources=torch.cat([places, places, places + n_pairs]),
+        replaced=replaced,
+        embedding=torch.tensor([True, False, True]).repeat_interleave(n_pairs),
+    )

@@ -1,0 +1,232 @@
+"""Remove each label's top features from a classifier, and count what it still gets right.
+
+Every layer and label, on the label's own held-out posts; beside it nothing removed, random
+features, features that fire as often, and the top features of other labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from glossogenesis.config.robustness import KnockoutSettings
+from glossogenesis.corpora.posts import Posts, read_posts
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.classifier_posts import (
+    check_fit,
+    check_labels,
+    check_tokenizer,
+    labelled_posts,
+)
+from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.residuals import check_layers
+from glossogenesis.patching.knockout import LayerKnockout, Removal, knock_out
+from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, knockout_rows
+from glossogenesis.patching.knockout_sets import (
+    ControlRule,
+    FeatureSet,
+    firing_frequencies,
+    knockout_sets,
+    top_features,
+)
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.provenance import file_digest
+from glossogenesis.sae.autoencoder import SparseAutoencoder
+from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
+from glossogenesis.sae.recovery import layers_in_memory
+from glossogenesis.storage.tables import read_provenance, read_table, write_table
+
+Sets = dict[str, list[FeatureSet]]
+"""By label."""
+
+
+@dataclass(frozen=True)
+class LayerFiles:
+    """What is read of one layer."""
+
+    weights: Path
+    labels: Path
+    features: Path
+
+
+def main() -> None:
+    """Write the knockouts of one classifier with one kind of autoencoder."""
+    arguments = program_arguments(
+        __doc__,
+        classifier={"help": "manifest of the classifier"},
+        corpus={"help": "manifest of the tokenised posts"},
+        posts={"help": "table of posts"},
+        saes={"help": "folder of layer_{layer}/{sae}/sae_weights.safetensors"},
+        features={"help": "folder of layer_{layer}/{sae}/{labels,features}.parquet"},
+        batch_size={"type": int, "help": "posts in one forward pass"},
+        device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
+        threads={"type": int, "default": 1},
+        output={"help": "table, Parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    manifest = CheckpointManifest.read(arguments.classifier)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    posts = read_posts(arguments.posts)
+    check_tokenizer(manifest, corpus)
+    held_out = labelled_posts(corpus, posts, "held_out")
+    files = files_of_layers(arguments)
+    sets = {layer: sets_of_layer(layer, manifest, files[layer], posts, settings) for layer in files}
+    loaded = load_model(
+        manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
+    )
+    described_as = f"{manifest.model} {manifest.checkpoint}"
+    check_layers(loaded.anatomy, list(files), described_as)
+    check_labels(manifest, loaded.model.config, posts)
+    check_fit(loaded.model.config, held_out, described_as)
+    run = Run(loaded.anatomy, posts, held_out.token_ids, settings, arguments.batch_size)
+    rows = list(run.rows({layer: files[layer].weights for layer in files}, sets))
+    table = pl.DataFrame(rows, schema=KNOCKOUT_SCHEMA).sort("layer", "label", maintain_order=True)
+    inputs = {name: getattr(arguments, name) for name in ("classifier", "corpus", "posts")}
+    for layer, of_layer in files.items():
+        inputs |= {f"{name}_layer_{layer}": path for name, path in vars(of_layer).items()}
+    provenance = provenance_of(
+        arguments,
+        "knockout",
+        inputs,
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        seed=settings["seed"],
+        dtype=settings["dtype"],
+        device=loaded.anatomy.device.type,
+        facts={"sae": settings["sae"]},
+    )
+    write_table(arguments.output, table, provenance)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A classifier and the posts that features are removed from."""
+
+    anatomy: Anatomy
+    posts: Posts
+    token_ids: Sequence[Sequence[int]]
+    """Of the held-out posts, by number."""
+    settings: Mapping[str, Any]
+    batch_size: int
+
+    def rows(
+        self, weights: Mapping[int, Path], sets: Mapping[int, Sets]
+    ) -> Iterator[dict[str, Any]]:
+        """Knock out every set of every layer and label: rows of `KNOCKOUT_SCHEMA`.
+
+        As many layers' autoencoders are in memory as fit; each group of layers reads posts again.
+        """
+        layers = list(weights)
+        latents = max(int(read_config(path)["d_sae"]) for path in weights.values())
+        at_once = layers_in_memory(latents, self.anatomy.d_model)
+        groups = [layers[start : start + at_once] for start in range(0, len(layers), at_once)]
+        total = len(groups) * len(self.token_ids)
+        with progress(total=total, label="knock out features", unit="post") as bar:
+            for group in groups:
+                saes = {
+                    layer: read_sae(weights[layer], d_model=self.anatomy.d_model).to(
+                        self.anatomy.device
+                    )
+                    for layer in group
+                }
+                for label_id, label in enumerate(self.posts.labels):
+                    of_label = {layer: sets[layer][label] for layer in group}
+                    yield from self._rows_of_label(label_id, saes, of_label, bar.update)
+
+    def _rows_of_label(
+        self,
+        label_id: int,
+        saes: Mapping[int, SparseAutoencoder],
+        sets: Mapping[int, list[FeatureSet]],
+        on_batch: Any,
+    ) -> Iterator[dict[str, Any]]:
+        numbers = np.flatnonzero(self.posts.label_ids("held_out") == label_id).tolist()
+        rule = KnockoutSettings.model_validate(self.settings["knockout"])
+        found = knock_out(
+            self.anatomy,
+            [self.token_ids[number] for number in numbers],
+            [
+                LayerKnockout(layer, sae, [torch.from_numpy(each.features) for each in sets[layer]])
+                for layer, sae in saes.items()
+            ],
+            Removal(rule.replace, rule.positions),
+            batch_size=self.batch_size,
+            on_batch=on_batch,
+        )
+        label, before = self.posts.labels[label_id], found.before.numpy()
+        for layer, after in zip(saes, found.after, strict=True):
+            yield from knockout_rows(layer, label, label_id, sets[layer], before, after.numpy())
+
+
+def files_of_layers(arguments: argparse.Namespace) -> dict[int, LayerFiles]:
+    """Return the files of each layer."""
+    found = {}
+    for layer in arguments.settings["layers"]:
+        place = Path(f"layer_{layer}") / arguments.settings["sae"]
+        found[layer] = LayerFiles(
+            weights=arguments.saes / place / WEIGHTS_FILE,
+            labels=arguments.features / place / "labels.parquet",
+            features=arguments.features / place / "features.parquet",
+        )
+    return found
+
+
+def sets_of_layer(
+    layer: int,
+    manifest: CheckpointManifest,
+    files: LayerFiles,
+    posts: Posts,
+    settings: Mapping[str, Any],
+) -> Sets:
+    """Choose what is removed after one block.
+
+    StudyError where the autoencoder is of another classifier or layer, or the features of another
+    autoencoder.
+    """
+    check_origin(files.weights, manifest.model, manifest.checkpoint, layer)
+    n_latents = int(read_config(files.weights)["d_sae"])
+    for path in (files.labels, files.features):
+        if read_provenance(path).inputs.get("sae") != file_digest(files.weights):
+            raise StudyError(
+                f"{path}: does not describe {files.weights}; remake it with "
+                "`snakemake --forcerun collect_label_features`"
+            )
+    tops = top_features(
+        read_table(files.labels),
+        posts.labels,
+        pooling=settings["pooling"],
+        top=settings["top"],
+        n_latents=n_latents,
+        path=files.labels,
+    )
+    if featureless := [label for label, top in tops.items() if not len(top)]:
+        print(
+            f"layer {layer}: no feature fires more for {', '.join(featureless)} than for other "
+            "labels, so nothing is removed there"
+        )
+    frequencies = firing_frequencies(
+        read_table(files.features), n_latents=n_latents, path=files.features
+    )
+    rule = settings["knockout"]
+    controls = ControlRule(rule["draws"], rule["other_labels"], settings["seed"])
+    return {
+        label: knockout_sets(label, tops, frequencies, controls, layer=layer)
+        for label in posts.labels
+    }
+
+
+if __name__ == "__main__":
+    run_program(main)

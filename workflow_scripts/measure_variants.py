@@ -1,0 +1,153 @@
+"""Measure how far different spellings of a concept share features, at every layer.
+
+Each spelling is read in a sentence of its own and, where the study gives one, in a carrier sentence
+that is the same for all.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+
+from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.spellings import Spelling, read_spellings
+from glossogenesis.features.spelling_features import (
+    SpellingStates,
+    locate_spellings,
+    states_of_spellings,
+    strongest_features,
+)
+from glossogenesis.features.survival import SURVIVAL_SCHEMA, survival_rows
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.loading import LoadedModel, load_model, load_tokenizer
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.residuals import check_layers
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
+from glossogenesis.storage.tables import write_table
+
+PLACE = "{variant}"
+
+
+def main() -> None:
+    """Write the survival of every ordered pair of spellings in one kind of autoencoder."""
+    arguments = program_arguments(
+        __doc__,
+        classifier={"help": "manifest of the classifier"},
+        saes={"help": "folder that holds layer_{layer}/{sae}/"},
+        variants={"help": "table of spellings"},
+        batch_size={"type": int, "help": "sentences in one forward pass"},
+        threads={"type": int, "default": 1},
+        device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
+        output={"help": "table, Parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    settings = arguments.settings
+    weights = {
+        layer: arguments.saes / f"layer_{layer}" / settings["sae"] / WEIGHTS_FILE
+        for layer in settings["layers"]
+    }
+    manifest = CheckpointManifest.read(arguments.classifier)
+    for layer, path in weights.items():
+        check_origin(path, manifest.model, manifest.checkpoint, layer)
+    spellings = read_spellings(arguments.variants)
+    loaded = load_model(
+        manifest.location,
+        dtype=settings["dtype"],
+        device=arguments.device,
+        head="classifier",
+    )
+    states = states_by_arm(loaded, manifest, spellings, settings, batch_size=arguments.batch_size)
+    table, l0 = survival_table(weights, states, spellings, settings, loaded.anatomy)
+    provenance = provenance_of(
+        arguments,
+        "spelling variants",
+        {"classifier": arguments.classifier, "variants": arguments.variants}
+        | {f"layer_{layer}": path for layer, path in weights.items()},
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        seed=settings["seed"],
+        dtype=settings["dtype"],
+        device=loaded.anatomy.device.type,
+        facts={
+            "sae": settings["sae"],
+            "spellings": len(spellings),
+            "concepts": table["concept"].n_unique(),
+            "activation": "maximum over the spelling's tokens, in the autoencoder's space",
+            "l0": l0,
+        },
+    )
+    write_table(arguments.output, table, provenance)
+    print(f"{len(spellings)} spellings of {provenance.facts['concepts']} concepts; L0: {l0}")
+
+
+def states_by_arm(
+    loaded: LoadedModel,
+    manifest: CheckpointManifest,
+    spellings: Sequence[Spelling],
+    settings: dict[str, Any],
+    *,
+    batch_size: int,
+) -> dict[str, SpellingStates]:
+    """Return the residual streams at the tokens of each spelling, by arm."""
+    described_as = f"classifier of {manifest.model} {manifest.checkpoint}"
+    check_layers(loaded.anatomy, settings["layers"], described_as)
+    tokenizer = CorpusTokenizer.of(
+        load_tokenizer(manifest.tokenizer_location),
+        manifest.tokenizer_digest,
+        manifest.tokenizer_folder,
+    )
+    texts = {"sentence": [spelling.sentence for spelling in spellings]}
+    carrier = settings["variants"]["carrier"]
+    if carrier is not None:
+        texts["carrier"] = [carrier.replace(PLACE, spelling.variant) for spelling in spellings]
+    return {
+        arm: states_of_spellings(
+            loaded.anatomy,
+            locate_spellings(
+                spellings,
+                of_arm,
+                tokenizer,
+                add_special_tokens=settings["add_special_tokens"],
+            ),
+            settings["layers"],
+            batch_size=batch_size,
+            described_as=described_as,
+        )
+        for arm, of_arm in texts.items()
+    }
+
+
+def survival_table(
+    weights: Mapping[int, Path],
+    states: Mapping[str, SpellingStates],
+    spellings: Sequence[Spelling],
+    settings: dict[str, Any],
+    anatomy: Anatomy,
+) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
+    """Return rows of `SURVIVAL_SCHEMA`, and the mean features on a token by arm and layer."""
+    ks: list[int] = settings["variants"]["ks"]
+    rows: list[dict[str, Any]] = []
+    l0: dict[str, dict[str, float]] = {arm: {} for arm in states}
+    with progress(total=len(weights), label="spellings", unit="layer") as bar:
+        for layer, path in weights.items():
+            sae = read_sae(path, d_model=anatomy.d_model).to(anatomy.device)
+            for arm, of_arm in states.items():
+                found = strongest_features(
+                    sae, of_arm.of_layer[layer], of_arm.spellings, of_arm.number, k=max(ks)
+                )
+                l0[arm][str(layer)] = round(found.l0, 2)
+                rows += [
+                    {"layer": layer, "arm": arm} | row
+                    for row in survival_rows(spellings, found, ks)
+                ]
+            bar.update(1)
+    return pl.DataFrame(rows, schema=SURVIVAL_SCHEMA), l0
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,103 @@
+"""Patch every attention and MLP output of a classifier's last position, pair after pair.
+
+Pairs that are in several sets run once.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+import torch
+
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.corpora.tokenised_posts import post_token_ids
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.classifier_posts import check_tokenizer
+from glossogenesis.models.loading import load_model
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.component_effects import (
+    ComponentEffects,
+    PatchedPairs,
+    PatchingRule,
+    component_effects,
+    n_runs,
+)
+from glossogenesis.patching.component_identities import check_component_identities
+from glossogenesis.patching.component_tables import (
+    EFFECTS_SCHEMA,
+    distinct_pairs,
+    effects_table,
+    pairs_of_posts,
+)
+from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.progress import progress
+from glossogenesis.storage.tables import read_table, write_table
+
+
+def main() -> None:
+    """Write the effects of one classifier's components."""
+    arguments = program_arguments(
+        __doc__,
+        classifier={"help": "manifest of the classifier"},
+        corpus={"help": "manifest of the tokenised posts"},
+        pairs={"help": "pairs of posts"},
+        batch_size={"type": int, "help": "posts in one forward pass"},
+        device={"type": str, "help": "auto, cpu or cuda"},
+        threads={"type": int},
+        output={"help": "table of effects, Parquet"},
+    )
+    torch.set_num_threads(arguments.threads)
+    manifest = CheckpointManifest.read(arguments.classifier)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    check_tokenizer(manifest, corpus)
+    loaded = load_model(
+        manifest.location,
+        dtype=arguments.settings["dtype"],
+        device=arguments.device,
+        head="classifier",
+    )
+    pairs = read_table(arguments.pairs)
+    distinct = distinct_pairs(pairs)
+    posts = post_token_ids(corpus, "held_out")
+    config: Any = loaded.model.config
+    table = pl.DataFrame(schema=EFFECTS_SCHEMA)
+    if pairs.height:
+        effects = checked_effects(
+            loaded.anatomy,
+            posts,
+            pairs_of_posts(distinct, config.label2id, len(posts), arguments.pairs),
+            PatchingRule(**arguments.settings["components"], batch_size=arguments.batch_size),
+            f"{manifest.model} {manifest.checkpoint}",
+        )
+        table = effects_table(pairs, distinct, effects)
+    provenance = provenance_of(
+        arguments,
+        "component_effects",
+        {name: getattr(arguments, name) for name in ("classifier", "corpus", "pairs")},
+        model=manifest.model,
+        checkpoint=manifest.checkpoint,
+        revision=manifest.commit,
+        dtype=arguments.settings["dtype"],
+        device=loaded.anatomy.device.type,
+    )
+    write_table(arguments.output, table, provenance)
+
+
+def checked_effects(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    pairs: PatchedPairs,
+    rule: PatchingRule,
+    described_as: str,
+) -> ComponentEffects:
+    """Return the effects of all pairs, once identities hold on some of them."""
+    check_component_identities(anatomy, token_ids, pairs, rule, described_as)
+    with progress(total=n_runs(anatomy, pairs), label="patch components", unit="run") as bar:
+        effects = component_effects(anatomy, token_ids, pairs, rule, bar.update)
+    undefined = int(effects.undefined.sum())
+    print(f"{len(pairs)} distinct pairs; the effects of {undefined} are undefined and count as 0")
+    return effects
+
+
+if __name__ == "__main__":
+    run_program(main)
