@@ -64,7 +64,7 @@ def main() -> None:
     table, l0 = survival_table(weights, states, spellings, settings, loaded.anatomy)
     provenance = provenance_of(
         arguments,
-        "spelling variants",
+        "spelling_variants",
         {"classifier": arguments.classifier, "variants": arguments.variants}
         | {f"layer_{layer}": path for layer, path in weights.items()},
         model=manifest.model,

@@ -34,7 +34,7 @@ def main() -> None:
         arguments.output.parent,
         provenance_of(
             arguments,
-            "tokenised posts",
+            "tokenised_posts",
             {"posts": arguments.posts},
             facts={"tokenizer_digest": tokenizer.digest},
         ),

@@ -155,7 +155,7 @@ def test_rows_are_those_of_the_model_run_text_by_text(study: Study) -> None:
                     assert row["survival"] == (k - len(shared)) / k
                     assert row["concept"] == "egg"
     origin = tables.read_provenance(output)
-    assert (origin.model, origin.checkpoint, origin.kind) == ("m", "c", "spelling variants")
+    assert (origin.model, origin.checkpoint, origin.kind) == ("m", "c", "spelling_variants")
     assert set(origin.inputs) == {"classifier", "variants", "layer_1", "layer_3"}
     assert origin.facts["spellings"] == 5 and origin.facts["concepts"] == 2
     assert set(origin.facts["l0"]) == {"sentence", "carrier"}

@@ -1,0 +1,83 @@
+"""The guide names every column of the robustness study, with its type."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+import pytest
+
+from glossogenesis.corpora.posts import POSTS_SCHEMA
+from glossogenesis.features import cues as cue_rows
+from glossogenesis.features import label_tables
+from glossogenesis.features.robustness_tables import (
+    circuit,
+    classification,
+    comparisons,
+    cues,
+    knockout,
+    label_features,
+    variants,
+)
+from glossogenesis.features.robustness_tables.inputs import MEASURED, MODEL_FACTS
+from glossogenesis.features.survival import SURVIVAL_SCHEMA
+from glossogenesis.models.classifier_training import TRAINING_SCHEMA
+from glossogenesis.patching.circuit import CIRCUIT_SCHEMA
+from glossogenesis.patching.circuit_ablation import ABLATIONS_SCHEMA
+from glossogenesis.patching.component_tables import EFFECTS_SCHEMA
+from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
+from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
+from guide import DOCS, table_below
+
+PAGE = "robustness_artifacts.md"
+
+ARTIFACTS = {
+    "POSTS_SCHEMA": POSTS_SCHEMA,
+    "classifier TRAINING_SCHEMA": TRAINING_SCHEMA,
+    "PAIRS_SCHEMA": PAIRS_SCHEMA,
+    "EFFECTS_SCHEMA": EFFECTS_SCHEMA,
+    "CIRCUIT_SCHEMA": CIRCUIT_SCHEMA,
+    "ABLATIONS_SCHEMA": ABLATIONS_SCHEMA,
+    "LABELS_SCHEMA": label_tables.LABELS_SCHEMA,
+    "classifier FEATURES_SCHEMA": label_tables.FEATURES_SCHEMA,
+    "POST_FEATURES_SCHEMA": label_tables.POST_FEATURES_SCHEMA,
+    "CUES_SCHEMA": cue_rows.CUES_SCHEMA,
+    "KNOCKOUT_SCHEMA": KNOCKOUT_SCHEMA,
+    "SURVIVAL_SCHEMA": SURVIVAL_SCHEMA,
+    "COMPARISONS_SCHEMA": comparisons.COMPARISONS_SCHEMA,
+}
+FACTS = {**MODEL_FACTS, **MEASURED}
+TABLES = {
+    "CLASSIFICATION_SCHEMA": classification.CLASSIFICATION_SCHEMA,
+    "CIRCUIT_TABLE_SCHEMA": circuit.CIRCUIT_TABLE_SCHEMA,
+    "robustness FEATURES_SCHEMA": label_features.FEATURES_SCHEMA,
+    "KNOCKOUT_TABLE_SCHEMA": knockout.KNOCKOUT_TABLE_SCHEMA,
+    "robustness CUES_SCHEMA": cues.CUES_SCHEMA,
+    "VARIANTS_SCHEMA": variants.VARIANTS_SCHEMA,
+}
+
+
+def documented(marker: str) -> dict[str, str]:
+    return {name: row[0] for name, row in table_below(PAGE, f"columns: {marker}").items()}
+
+
+def types_of(schema: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(dtype) for name, dtype in schema.items()}
+
+
+@pytest.mark.parametrize("marker", ARTIFACTS)
+def test_every_column_of_an_artifact_is_in_the_guide(marker: str) -> None:
+    assert documented(marker) == types_of(ARTIFACTS[marker])
+
+
+@pytest.mark.parametrize("marker", TABLES)
+def test_every_column_of_a_table_is_in_the_guide(marker: str) -> None:
+    shared = documented("facts of robustness tables")
+    assert shared == types_of(FACTS)
+    assert {**shared, **documented(marker)} == types_of(pl.Schema(TABLES[marker]))
+
+
+def test_every_condition_measure_and_arm_is_explained() -> None:
+    methods = (DOCS / "robustness_methods.md").read_text(encoding="utf-8")
+    for word in ("random", "frequency", "other", "mean", "zero", "resample", "sentence", "carrier"):
+        assert f"`{word}`" in methods, word
