@@ -46,7 +46,7 @@ class ClassifierSettings(Section):
     warmup_share: Share = 0.0
     """Share of the steps in which the learning rate rises from 0."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after the warm-up."""
+    """How the learning rate falls after the warm-up: `linear`, `cosine`, or `constant`."""
     seed: int = 0
     """Draws the head's first weights and the order of posts."""
 
@@ -55,7 +55,8 @@ class BaselineSettings(Section):
     """TF-IDF and a linear support vector machine, which know nothing of language models."""
 
     analyzer: Literal["char", "char_wb", "word"] = "char"
-    """What is counted: runs of characters, the same within words, or words between spaces."""
+    """What is counted: runs of characters (`char`), the same within words (`char_wb`), or words
+    between spaces (`word`)."""
     ngrams: tuple[Positive, Positive] = (1, 3)
     """Shortest and longest run that is counted."""
     minimum_posts: Positive = 2
@@ -79,7 +80,7 @@ class PairSettings(Section):
     minimum_cosine: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """Least cosine of the two posts' mean-pooled final states."""
     states: Literal["normed", "residual"] = "normed"
-    """Whether final states are taken after the final norm or before it."""
+    """Whether final states are taken after the final norm (`normed`) or before it (`residual`)."""
     sets: Annotated[tuple[PairSet, ...], Field(min_length=1), Distinct] = ("own", "common")
     """`own`: pairs that qualify for the model (as published); `common`: for every model."""
 
@@ -118,20 +119,21 @@ class PostActivationSettings(Section):
     """The residual stream that autoencoders of the classifier are trained on."""
 
     positions: Literal["all", "last"] = "all"
-    """Tokens of a post: all, or the one that is classified from."""
+    """Tokens of a post: `all`, or the `last`, which is classified from."""
     dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Number format of stored activations."""
+    """Number format of stored activations: `bfloat16` or `float32`."""
     window: Positive = 65536
     """Tokens that are shuffled together and written as one shard."""
     not_finite: Literal["stop", "drop"] = "stop"
-    """What to do with a token whose activation is NaN or infinite."""
+    """What to do where an activation is NaN or infinite: `stop`, or `drop` the token."""
 
 
 class LabelFeatureSettings(Section):
     """When a feature is specific to a label (Cohen's d between its posts and all others)."""
 
     pooling: Pooling = "mean"
-    """How a post's tokens are summed up for tables and knockout; d of all three is recorded."""
+    """How a post's tokens are summed up for tables and knockout: their `mean`, their `max`, or the
+    `last` one; d of all three is recorded."""
     threshold: Annotated[float, Field(gt=0)] = 1.0
     """A feature distinguishes a label where its d exceeds this."""
     top: Positive = 20
@@ -151,7 +153,7 @@ class KnockoutSettings(Section):
     """`error_preserving`: their part alone is subtracted; `reconstruction`: the autoencoder's
     output without them stands in for the residual stream."""
     positions: Literal["all", "last"] = "all"
-    """Where: at all tokens of a post, or at the last."""
+    """Where: at `all` tokens of a post, or at the `last`."""
     draws: Annotated[int, Field(ge=1)] = 10
     """Random sets of features, and of features that fire as often, as controls."""
     other_labels: Annotated[int, Field(ge=1)] = 3
