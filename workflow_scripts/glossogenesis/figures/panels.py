@@ -25,8 +25,12 @@ from glossogenesis.figures.checkpoint_axis import (
 )
 from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure
 
+_LEGEND_KEY = 0.5
+_LEGEND_LETTER = 0.053
+"""Inches of a legend's key with its margins, and of a letter of its labels, on average."""
+
 _LEGEND_COLUMN = 2.3
-"""Inches that the longest legend entry takes."""
+"""Inches of a column of the legend, at least."""
 _BAND = 0.24
 """Opacity of a single band; many that overlap are fainter, so that the lines stay visible."""
 _LABEL_HEIGHT = 0.38
@@ -57,7 +61,8 @@ def grid_of_panels(
 
 def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
     """A legend under the panels, in as many columns as fit."""
-    columns = _legend_columns(figure.get_figwidth())
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    columns = _legend_columns(figure.get_figwidth(), longest)
     figure.legend(
         handles=list(handles),
         loc="outside lower center",
@@ -225,5 +230,7 @@ def _ends(rows: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
     return low, high
 
 
-def _legend_columns(width: float) -> int:
-    return max(1, int(width / _LEGEND_COLUMN))
+def _legend_columns(width: float, longest: int = 0) -> int:
+    """Columns that fit `width` inches where the longest label has so many letters."""
+    needed = _LEGEND_KEY + longest * _LEGEND_LETTER
+    return max(1, int(width / max(_LEGEND_COLUMN, needed)))

@@ -109,8 +109,8 @@ def plot_spelling_variants(data: pl.DataFrame, models: Mapping[str, str]) -> Fig
         legend_below(figure, _entries(models, arms))
         draw_heading(
             figure,
-            "Survival: share of a spelling's strongest features that are not those of another "
-            f"spelling of the concept, n = {counted(data)} concepts",
+            "Survival: share of a spelling's features that another spelling of its concept lacks, "
+            f"n = {counted(data)} concepts",
         )
     return figure
 
