@@ -33,12 +33,13 @@ class ModelSettings(Section):
     """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
     unless the model is pretrained by the workflow."""
     n_layers: Annotated[int, Field(ge=1)] | None = None
-    """Number of decoder blocks. The features study needs it for `layers: all` and `every`, unless
-    the model is pretrained by the workflow."""
+    """Number of decoder blocks. The features and robustness studies need it for `layers: all` and
+    `every`, unless the model is pretrained by the workflow."""
     layers: (
         Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     ) | EveryLayer = "all"
-    """Layers of the features study: `all`, a list such as `[0, 5, 11]`, or `{every: 2}`."""
+    """Layers that autoencoders are trained on: `all`, a list such as `[0, 5, 11]`, or `{every: 2}`,
+    counted back from the last."""
     shares_tokenizer_with: Name | None = None
     """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
     both; that it is the same is checked."""
