@@ -28,6 +28,8 @@ rule pretrain_model:
         "<benchmarks>/pretrain_model/{pretraining}.tsv"
     conda:
         "../envs/models.yaml"
+    # Much waits for what is trained first, and it takes the longest.
+    priority: 10
     threads: 8
     resources:
         gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
@@ -61,6 +63,7 @@ rule fetch_checkpoint:
         "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
     conda:
         "../envs/models.yaml"
+    priority: 10
     resources:
         mem_mb=memory_of(costs.checkpoint_cost, "model"),
         runtime=runtime_of(costs.checkpoint_cost, "model"),

@@ -29,6 +29,8 @@ rule finetune_classifier:
         "<benchmarks>/finetune_classifier/{model}/{checkpoint}.tsv"
     conda:
         "../envs/classifiers.yaml"
+    # The longest chain of jobs hangs off it.
+    priority: 10
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
