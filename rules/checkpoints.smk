@@ -26,10 +26,10 @@ rule pretrain_model:
         "<logs>/pretrain_model/{pretraining}.log",
     benchmark:
         "<benchmarks>/pretrain_model/{pretraining}.tsv"
-    conda:
-        "../envs/models.yaml"
     # Much waits for what is trained first, and it takes the longest.
     priority: 10
+    conda:
+        "../envs/models.yaml"
     threads: 8
     resources:
         gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
@@ -61,9 +61,9 @@ rule fetch_checkpoint:
         "<logs>/fetch_checkpoint/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
+    priority: 10
     conda:
         "../envs/models.yaml"
-    priority: 10
     resources:
         mem_mb=memory_of(costs.checkpoint_cost, "model"),
         runtime=runtime_of(costs.checkpoint_cost, "model"),

@@ -27,10 +27,10 @@ rule finetune_classifier:
         "<logs>/finetune_classifier/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/finetune_classifier/{model}/{checkpoint}.tsv"
-    conda:
-        "../envs/classifiers.yaml"
     # The longest chain of jobs hangs off it.
     priority: 10
+    conda:
+        "../envs/classifiers.yaml"
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
