@@ -74,8 +74,38 @@ TABLES = {
 }
 """Tables that begin with columns that are explained once, and these columns."""
 
-ELSEWHERE = {"PROMPTS_SCHEMA", "PATCHING_SCHEMA", "HISTOGRAM_SCHEMA"}
-"""Schemas that docs/artifacts.md explains, or that no artifact has."""
+OF_ROBUSTNESS = {
+    "ABLATIONS_SCHEMA",
+    "CIRCUIT_SCHEMA",
+    "CIRCUIT_TABLE_SCHEMA",
+    "CLASSIFICATION_SCHEMA",
+    "COMPARISONS_SCHEMA",
+    "CUES_SCHEMA",
+    "EFFECTS_SCHEMA",
+    "FEATURES_SCHEMA",
+    "KNOCKOUT_SCHEMA",
+    "KNOCKOUT_TABLE_SCHEMA",
+    "LABELS_SCHEMA",
+    "PAIRS_SCHEMA",
+    "POSTS_SCHEMA",
+    "POST_FEATURES_SCHEMA",
+    "SURVIVAL_SCHEMA",
+    "VARIANTS_SCHEMA",
+}
+"""Schemas that docs/robustness_artifacts.md explains."""
+
+OF_NO_ARTIFACT = {
+    "HISTOGRAM_SCHEMA",
+    "EFFECT_SUMS_SCHEMA",
+    "LABEL_SCHEMA",
+    "LAYER_SCHEMA",
+    "COMPARISON_SCHEMA",
+    "LABEL_COMPARISON_SCHEMA",
+}
+"""Schemas of what functions return."""
+
+ELSEWHERE = {"PROMPTS_SCHEMA", "PATCHING_SCHEMA", *OF_ROBUSTNESS, *OF_NO_ARTIFACT}
+"""Schemas that other pages explain, or that no artifact has."""
 
 PROVENANCE = Provenance("sae", "test", {}, {}, "0")
 
@@ -266,7 +296,10 @@ def test_every_kind_of_artifact_has_words():
     tables = {f"features_{name}" for name in ("languages", "monosemanticity", "quality")}
     tables |= {f"features_{name}" for name in ("stages", "sensitivity", "tracking", "injection")}
     assert {"activations", "injection_perplexity"} <= kinds
-    assert kinds | tables <= {kind for kind, _ in KINDS}
+    # The program that writes the tables of the robustness study names each after its file.
+    tables |= {f"robustness_{name}" for name in ("classification", "circuit", "features")}
+    tables |= {f"robustness_{name}" for name in ("knockout", "cues", "variants", "comparisons")}
+    assert kinds - {"robustness"} | tables <= {kind for kind, _ in KINDS}
 
 
 def test_python_examples_can_be_read():

@@ -31,7 +31,7 @@ COLUMNS = ("community", "topics", "markers")
 WORDS = (1, 2, 3)
 """Topic words of a post's community in its body."""
 
-WORD_WEIGHTS = (3, 4, 3)
+WORD_WEIGHTS = (1, 3, 6)
 
 FEWEST_SENTENCES = 2
 
