@@ -81,9 +81,11 @@ def test_mistake_in_a_study_is_one_line(tree: WorkingTree):
 
 
 def test_every_artifact_of_a_run_has_a_kind_in_words(
-    finished_study: WorkingTree, finished_features: WorkingTree
+    finished_study: WorkingTree,
+    finished_features: WorkingTree,
+    finished_robustness: WorkingTree,
 ):
-    trees = (finished_study, finished_features)
+    trees = (finished_study, finished_features, finished_robustness)
     pages = "".join(glossogenesis(tree, "inspect", "results") for tree in trees)
     assert "damaged" not in pages
     missing = [words for words in KINDS.values() if words not in pages]
