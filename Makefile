@@ -27,9 +27,9 @@ demo: $(VENV)/installed
 	snakemake --cores $(CORES) --report results/report.html
 	@echo
 	@echo "The demo study is done. Where to look:"
-	@echo "  figures   results/figures/demo/*.svg and results/figures/model_sizes.svg"
+	@echo "  figures   results/figures/demo/*.svg, results/figures/robustness/*.svg, results/figures/model_sizes.svg"
 	@echo "  report    results/report.html"
-	@echo "  tables    results/tables/concepts_accuracy.csv, features_stages.csv and others"
+	@echo "  tables    results/tables/concepts_accuracy.csv, features_stages.csv, robustness_comparisons.csv and others"
 	@echo "  anything  $(VENV)/bin/glossogenesis inspect PATH"
 
 test: $(VENV)/installed lint unit
