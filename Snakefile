@@ -21,6 +21,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/runs.smk"
 include: "rules/targets.smk"
 include: "rules/checkpoints.smk"
 

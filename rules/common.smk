@@ -33,14 +33,6 @@ except StudyError as error:
     raise WorkflowError(str(error)) from None
 
 
-# A dry run starts nothing, so it plans a study before its lexicon and checkpoints are in place.
-onstart:
-    try:
-        preflight.check_files(study, results)
-    except StudyError as error:
-        raise WorkflowError(str(error)) from None
-
-
 wildcard_constraints:
     model=NAME_PATTERN.strip("^$"),
     checkpoint=NAME_PATTERN.strip("^$"),
@@ -127,7 +119,7 @@ def any_of(names):
 
 
 def lexicon_input(wildcards):
-    """Return the lexicon, or nothing where it is not in place yet; see `onstart`."""
+    """Return the lexicon, or nothing where it is not in place yet; see rules/runs.smk."""
     path = study.lexicon_path
     return [path] if path is not None and os.path.exists(path) else []
 

@@ -14,7 +14,7 @@ LABEL_FILES = ["labels", "features", "cues", "posts"]
 
 
 def post_files(wildcards):
-    """Return the files that posts are read from, of those in place; see `onstart`."""
+    """Return the files that posts are read from, of those in place; see rules/runs.smk."""
     paths = [study.path(path) for path in study.robustness.posts.text.paths]
     return [path for path in paths if os.path.exists(path)]
 

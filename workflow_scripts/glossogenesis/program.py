@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, code_digest, file_digest
+from glossogenesis.run_lock import claimed
 
 
 def program_arguments(
@@ -34,12 +36,22 @@ def program_arguments(
 
 
 def run_program(main: Callable[[], None]) -> None:
-    """Run a program's main function; print a `StudyError` as one line and exit with status 1."""
+    """Run a program's main function; print a `StudyError` as one line and exit with status 1.
+
+    Where the job of a killed run is still making the same `--output`, the program waits for it.
+    """
     try:
-        main()
+        with _output_claimed(sys.argv):
+            main()
     except StudyError as error:
         print(f"Error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _output_claimed(command: Sequence[str]) -> AbstractContextManager[None]:
+    if "--output" not in command[:-1]:
+        return nullcontext()
+    return claimed(Path(command[command.index("--output") + 1]))
 
 
 def provenance_of(

@@ -19,10 +19,22 @@ SCHEMA_VERSION = 1
 
 METADATA_KEY = "glossogenesis"
 
+SEAL_KEY = "file_seal"
+"""Beside the provenance in a file's metadata: the digest of the file; see `storage.seals`."""
+
 LIBRARY = Path(__file__).parent
 SCRIPTS = LIBRARY.parent
 
-NOT_COMPUTING = ("cli", "config", "errors", "program", "progress", "provenance", "storage")
+NOT_COMPUTING = (
+    "cli",
+    "config",
+    "errors",
+    "program",
+    "progress",
+    "provenance",
+    "run_lock",
+    "storage",
+)
 """Rooms that must not change what is computed, so that editing them recomputes nothing."""
 
 RECORDED_LIBRARIES = (
@@ -68,7 +80,9 @@ class Provenance:
     @classmethod
     def from_metadata(cls, entries: Mapping[str, str]) -> Provenance:
         """Read back what `to_metadata` wrote; KeyError where a file carries none."""
-        return cls(**json.loads(entries[METADATA_KEY]))
+        content = json.loads(entries[METADATA_KEY])
+        content.pop(SEAL_KEY, None)
+        return cls(**content)
 
 
 def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
@@ -77,7 +91,7 @@ def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
         raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
     try:
         return Provenance.from_metadata(entries)
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):
         raise StudyError(
             f"{path}: its provenance is of another version; delete the file and rerun"
         ) from None

@@ -15,14 +15,17 @@ from glossogenesis.config.concepts import ConceptsSettings
 from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.config.feature_checks import check_features
 from glossogenesis.config.features import FeaturesSettings
+from glossogenesis.config.hub import HubSettings, check_remote_code
+from glossogenesis.config.frozen import FROZEN_FROM, SHEET_FILE
 from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.config.lexicon import LexiconSettings
+from glossogenesis.config.limits import check_numbers, load_yaml
 from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
 from glossogenesis.config.pretrain import ModelSize, PretrainSettings
 from glossogenesis.config.robustness import RobustnessSettings
 from glossogenesis.config.robustness_checks import check_robustness
-from glossogenesis.config.section import LanguageCode, Name, Section
+from glossogenesis.config.section import LanguageCode, Name, OutputFolder, PathText, Section
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.config.study_checks import check_parts
 from glossogenesis.errors import StudyError
@@ -36,7 +39,7 @@ class StudySettings(Section):
     """The study's name; recorded in every artifact."""
     description: str = ""
     """What the study asks, for people."""
-    checkpoints: str
+    checkpoints: PathText
     """The checkpoint sheet; a relative path counts from the study file's folder."""
     lexicon: LexiconSettings | None = None
     """The words that concepts are tested with, and that the demo world's text is made of."""
@@ -54,7 +57,7 @@ class StudySettings(Section):
     """Sparse autoencoders over checkpoints, and what their features are."""
     robustness: RobustnessSettings | None = None
     """Classifiers fine-tuned on several models, and what their decisions rest on."""
-    pathvars: dict[Literal["results", "logs", "benchmarks"], str] = Field(default_factory=dict)
+    pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(default_factory=dict)
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
 
 
@@ -205,8 +208,12 @@ def load_study(file: Path | str) -> Study:
     file = Path(file)
     text = read_text(file, "study file", "name another")
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        content = load_yaml(text, file)
+    except StudyError:
+        raise
+    except RecursionError:
+        raise StudyError(f"{file}: nested too deeply; see config.yaml for what a study is") from None
+    except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or "unreadable"
@@ -219,14 +226,25 @@ def load_study(file: Path | str) -> Study:
 
 
 def check_study(content: Mapping[str, Any], file: Path) -> Study:
-    """Check the content of a study file and read its sheet; StudyError as in `load_study`."""
+    """Check the content of a study file and read its sheet; StudyError as in `load_study`.
+
+    The copy that a run's jobs read (`config.frozen`) is taken for the file that it was made from,
+    with the sheet beside the copy.
+    """
+    sheet = None
+    if FROZEN_FROM in content:
+        sheet = file.parent / SHEET_FILE
+        file = Path(str(content[FROZEN_FROM]))
+        content = {key: value for key, value in content.items() if key != FROZEN_FROM}
+    check_numbers(content, file)
     try:
         settings = StudySettings.model_validate(content)
     except ValidationError as error:
         raise StudyError(f"{file}: {first_problem(error, content, StudySettings)}") from None
     study = Study(settings, file, ())
-    study = Study(settings, file, read_sheet(Path(study.path(settings.checkpoints))))
+    study = Study(settings, file, read_sheet(sheet or Path(study.path(settings.checkpoints))))
     check_parts(study)
+    check_remote_code(study)
     if study.settings.features is not None:
         check_features(study)
     if study.settings.robustness is not None:

@@ -1,0 +1,43 @@
+"""
+Keeps a run to the study that it started with and to itself: edits and second runs cannot mix in.
+
+REQUIRED INPUTS:
+    the study that rules/common.smk loads
+OUTPUTS:
+    <results>/runs/{study}-{digest}/study.yaml, checkpoints.tsv   the study as its jobs read it
+    <results>/driver.lock                                         held while a run writes to <results>
+
+STEPS:
+    as a run is planned    names the copy of the study that jobs will read, and clears what a killed run locked
+    before the first job   takes the folder of results, looks at the study's files, writes the copy
+"""
+
+from glossogenesis import run_lock
+from glossogenesis.config.frozen import FROZEN_FROM, freeze
+
+SNAKEMAKE_LOCKS = Path(".snakemake/locks")
+
+
+if workflow.is_main_process:
+    frozen = freeze(config, study.name, study.file, study.sheet, results)
+    # Jobs on a cluster load the study again, each when it starts: from the copy, which nobody edits.
+    workflow.config_settings.configfiles = [frozen.file.absolute()]
+    run_lock.remove_stale_locks(results, SNAKEMAKE_LOCKS)
+    if not workflow.output_settings.dryrun and (owner := run_lock.running_in(results)):
+        logger.warning(f"{results}: {owner} is running a study here")
+elif FROZEN_FROM not in config:
+    raise WorkflowError(
+        "A job was started without the frozen copy of its study; report this with the version "
+        "of Snakemake and its executor"
+    )
+
+
+# A dry run starts nothing, so it plans a study before its lexicon and checkpoints are in place.
+onstart:
+    try:
+        driver_lock = run_lock.claim_results(results)
+        preflight.check_files(study, results)
+        frozen.write()
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
+    logger.info(f"This run's jobs read {frozen.file}")

@@ -1,0 +1,140 @@
+"""Locks that end with their holder: of a folder of results, and of one output."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from glossogenesis import run_lock
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.atomic import write_json
+
+HOLD_RESULTS = "from glossogenesis.run_lock import claim_results; kept = claim_results(Path(path))"
+HOLD_OUTPUT = (
+    "from glossogenesis.run_lock import claimed; kept = claimed(Path(path)); kept.__enter__()"
+)
+
+
+@contextmanager
+def holder(hold: str, path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds a lock until it is killed or the block ends."""
+    code = "\n".join(
+        (
+            "import sys",
+            "from pathlib import Path",
+            "path = sys.argv[1]",
+            hold,
+            "print('held', flush=True)",
+            "sys.stdin.read()",
+        )
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def write_locks(locks: Path, number: int, output: str) -> None:
+    locks.mkdir(parents=True, exist_ok=True)
+    (locks / f"{number}.input.lock").write_text("config.yaml\n", encoding="utf-8")
+    (locks / f"{number}.output.lock").write_text(f"{output}\n", encoding="utf-8")
+
+
+def test_a_second_run_is_told_who_runs(tmp_path: Path):
+    with holder(HOLD_RESULTS, tmp_path) as process:
+        with pytest.raises(StudyError, match=f"process {process.pid} on {socket.gethostname()} is"):
+            run_lock.claim_results(tmp_path)
+        assert run_lock.running_in(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
+
+
+def test_a_killed_run_leaves_the_folder_free(tmp_path: Path):
+    with holder(HOLD_RESULTS, tmp_path) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        assert run_lock.running_in(tmp_path) is None
+        run_lock.claim_results(tmp_path).close()
+
+
+def test_locks_of_a_killed_run_are_removed_and_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    locks = Path(".snakemake/locks")
+    write_locks(locks, 0, "results/prompts/a.parquet")
+    write_locks(locks, 1, "elsewhere/prompts/a.parquet")
+    run_lock.claim_results(Path("results")).close()
+    assert run_lock.remove_stale_locks(Path("results"), locks) == 1
+    assert sorted(path.name for path in locks.iterdir()) == ["1.input.lock", "1.output.lock"]
+
+
+def test_locks_of_a_live_run_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    locks = Path(".snakemake/locks")
+    write_locks(locks, 0, "results/prompts/a.parquet")
+    with holder(HOLD_RESULTS, tmp_path / "results"):
+        assert run_lock.remove_stale_locks(Path("results"), locks) == 0
+    assert len(list(locks.iterdir())) == 2
+
+
+def test_locks_of_a_run_on_another_host_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whether that run lives cannot be known where a file system's locks are a host's own."""
+    monkeypatch.chdir(tmp_path)
+    locks = Path(".snakemake/locks")
+    write_locks(locks, 0, "results/prompts/a.parquet")
+    write_json(Path("results") / run_lock.LOCK_FILE, {"host": "another", "process": 1})
+    assert run_lock.remove_stale_locks(Path("results"), locks) == 0
+
+
+def test_a_folder_without_results_is_free(tmp_path: Path):
+    assert run_lock.running_in(tmp_path / "none") is None
+    assert run_lock.remove_stale_locks(tmp_path / "none", tmp_path) == 0
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_job_waits_for_the_one_that_makes_its_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "folder" / "table.parquet"
+    with holder(HOLD_OUTPUT, output) as process:
+        # Its holder is killed as soon as the wait begins, which the printed line tells.
+        waiting = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys\nfrom pathlib import Path\n"
+                "from glossogenesis.run_lock import claimed\n"
+                "with claimed(Path(sys.argv[1])): print('made', flush=True)",
+                str(output),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == f"Waiting for the job that is making {output.parent}\n"
+        assert waiting.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        assert waiting.communicate(timeout=60)[0] == "made\n"
+    assert list(output.parent.iterdir()) == []
+
+
+def test_the_lock_of_an_output_is_removed_where_making_it_fails(tmp_path: Path):
+    with pytest.raises(ValueError, match="no"), run_lock.claimed(tmp_path / "table.parquet"):
+        raise ValueError("no")
+    assert list(tmp_path.iterdir()) == []
