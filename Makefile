@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
+TEST_PROCESSES ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 VENV := .venv
 BIN := $(abspath $(VENV)/bin)
 
@@ -41,8 +42,9 @@ lint: $(VENV)/installed
 	snakemake --lint
 	mypy
 
+# Tests that share a finished study run in one process, the longest first; see tests/conftest.py.
 unit: $(VENV)/installed
-	pytest
+	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 format: $(VENV)/installed
 	ruff check --fix .

@@ -10,6 +10,7 @@ Nothing is computed here, and nothing heavy is imported.
 import json
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -48,6 +49,16 @@ def program(name):
     return os.path.relpath(Path(workflow.basedir) / "workflow_scripts" / f"{name}.py")
 
 
+def code_of(script):
+    """Return the digest of a rule's code, as a param.
+
+    A job needs that of its own rule alone, and reads no other rule's code.
+    """
+    if workflow.is_main_process:
+        return code_digest(script)
+    return lambda wildcards: code_digest(script)
+
+
 def as_text(settings):
     """Return a stage's settings as JSON with sorted keys, so that equal settings are equal text."""
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
@@ -56,18 +67,28 @@ def as_text(settings):
 def settings_of(slice_of, *wildcard_names):
     """Return a param function: a slice of the study, for the wildcards of that name."""
 
+    @cache
+    def text(*names):
+        return as_text(slice_of(study, *names))
+
     def settings(wildcards):
-        return as_text(slice_of(study, *(wildcards[name] for name in wildcard_names)))
+        return text(*(wildcards[name] for name in wildcard_names))
 
     return settings
+
+
+@cache
+def cost(cost_of, *names):
+    """Return a cost of the study, worked out once for all jobs that have it."""
+    return cost_of(study, *names)
 
 
 def memory_of(cost_of, *wildcard_names):
     """Return a resource function: memory in MB, half as much again at each retry."""
 
     def memory(wildcards, attempt):
-        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
-        return cost.requested_memory_mb(attempt)
+        names = (wildcards[name] for name in wildcard_names)
+        return cost(cost_of, *names).requested_memory_mb(attempt)
 
     return memory
 
@@ -76,8 +97,8 @@ def runtime_of(cost_of, *wildcard_names):
     """Return a resource function: minutes, doubled at each retry."""
 
     def runtime(wildcards, attempt):
-        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
-        return cost.runtime_minutes(attempt)
+        names = (wildcards[name] for name in wildcard_names)
+        return cost(cost_of, *names).runtime_minutes(attempt)
 
     return runtime
 
@@ -86,19 +107,33 @@ def disk_of(cost_of, *wildcard_names):
     """Return a resource function: disk space in MB."""
 
     def disk(wildcards):
-        cost = cost_of(study, *(wildcards[name] for name in wildcard_names))
-        return 100 + cost.disk_bytes // 10**6
+        names = (wildcards[name] for name in wildcard_names)
+        return 100 + cost(cost_of, *names).disk_bytes // 10**6
 
     return disk
 
 
+def several_threads(wildcards):
+    """Return the threads of a job that uses many: up to 8, and half of a machine's cores.
+
+    A job that wants all of a small machine would wait until no other runs, which is at the end. On a
+    cluster its cores are a job's own.
+    """
+    if workflow.cores is None or not workflow.is_main_process:
+        return 8
+    return max(1, min(8, workflow.cores // 2))
+
+
 def model_setting(name):
-    """Return a function of wildcards: one key of the model's section of the study."""
+    """Return one key of the models' sections of the study, by model where they differ.
 
-    def setting(wildcards):
-        return getattr(study.settings.models[wildcards.model], name)
-
-    return setting
+    Where they do not, Snakemake has no function to call for each of thousands of jobs.
+    """
+    by_model = {model: getattr(study.settings.models[model], name) for model in study.models}
+    first, *others = by_model.values()
+    if all(value == first for value in others):
+        return first
+    return lambda wildcards: by_model[wildcards.model]
 
 
 def checkpoint_manifest(wildcards):

@@ -1,4 +1,4 @@
-"""Rules for all tests: where a complete machine is promised, a skipped test is a failure."""
+"""Rules for all tests: what runs together, and where a skipped test is a failure."""
 
 import os
 from collections.abc import Generator
@@ -6,6 +6,32 @@ from collections.abc import Generator
 import pytest
 
 PROMISE = "GLOSSOGENESIS_REQUIRE"
+
+SHARED = {
+    "finished_features": "features",
+    "finished_robustness": "robustness",
+    "finished_study": "concepts",
+}
+"""Fixtures that take minutes and serve tests of several files, with the name of their group."""
+
+LONGEST_FIRST = ("features", "faults", "cluster", "robustness", "concepts")
+
+
+def group_of(item: pytest.Item) -> str:
+    """Name the tests that run in one process: those of a shared fixture, a folder or a file."""
+    for fixture, group in SHARED.items():
+        if fixture in getattr(item, "fixturenames", ()):
+            return group
+    folder = item.path.parent.name
+    return folder if folder in LONGEST_FIRST else str(item.path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests for several processes; those that take longest begin first."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    ranks = {group: rank for rank, group in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(group_of(item), len(ranks)))
 
 
 @pytest.hookimpl(wrapper=True)
