@@ -23,6 +23,7 @@ pathvars:
 include: "rules/common.smk"
 include: "rules/runs.smk"
 include: "rules/targets.smk"
+include: "rules/checkpoint_inputs.smk"
 include: "rules/checkpoints.smk"
 
 
@@ -72,6 +73,7 @@ rule all:
         concepts_targets(),
         features_targets(),
         robustness_targets(),
+        downloads_to_remove(),
 
 
 rule concepts:

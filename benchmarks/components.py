@@ -17,16 +17,18 @@ Times are medians; memory is the peak above what was in use before.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
-from measurement import Measurement, measure
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from measurement import (
+    Measurement,
+    device_of,
+    measure_both,
+    random_llama_config,
+    two_modes_parser,
+    write_report,
+)
+from transformers import LlamaForSequenceClassification
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.component_effects import (
@@ -69,7 +71,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     print(
         f"{arguments.pairs} pairs of distinct posts, hidden {arguments.hidden}, "
-        f"{arguments.dtype} on {machine(arguments)['device']}\n"
+        f"{arguments.dtype} on {device_of(arguments)}\n"
     )
     print(*HEADER, sep="\n")
     comparisons = []
@@ -79,29 +81,15 @@ def main() -> None:
         for n_tokens in arguments.tokens:
             comparisons.append(compare(anatomy, arguments, n_tokens))
             print(line_of(comparisons[-1]), flush=True)
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report_of(comparisons, arguments), indent=2) + "\n")
+    write_report(arguments, comparisons=[asdict(row) | row.figures for row in comparisons])
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--quick` makes everything small."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, nargs="+", default=[12, 24])
+    parser = two_modes_parser(str(__doc__))
     parser.add_argument("--tokens", type=int, nargs="+", default=[128, 256, 512], help="of a post")
     parser.add_argument("--pairs", type=int, default=4)
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--vocabulary", type=int, default=16_000)
     parser.add_argument("--batch-size", type=int, default=4, help="posts in a forward pass")
-    parser.add_argument("--repeats", type=int, default=3, help="of the fast path")
-    parser.add_argument("--reference-repeats", type=int, default=1)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own")
-    parser.add_argument("--json", type=Path, help="write the measurements here")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.layers, arguments.tokens, arguments.hidden = [4], [24], 64
@@ -110,14 +98,11 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def random_classifier(arguments: argparse.Namespace, n_layers: int) -> Anatomy:
-    """A Llama classifier with random weights, heads of 64 and a gated MLP of 11/4 of the width."""
+    """A Llama classifier with random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=arguments.vocabulary,
-        hidden_size=arguments.hidden,
-        intermediate_size=arguments.hidden * 11 // 4,
-        num_hidden_layers=n_layers,
-        num_attention_heads=max(1, arguments.hidden // 64),
+    config = random_llama_config(
+        arguments,
+        n_layers,
         max_position_embeddings=max(arguments.tokens),
         num_labels=N_LABELS,
         pad_token_id=0,
@@ -139,19 +124,12 @@ def compare(anatomy: Anatomy, arguments: argparse.Namespace, n_tokens: int) -> C
         corrupted=numbers[arguments.pairs :],
         labels=torch.arange(arguments.pairs) % N_LABELS,
     )
-    effects: dict[Mode, ComponentEffects] = {}
-    measured: dict[Mode, Measurement] = {}
-    modes: tuple[tuple[Mode, int], ...] = (
-        ("fast", arguments.repeats),
-        ("reference", arguments.reference_repeats),
-    )
-    for mode, repeats in modes:
+
+    def once(mode: Mode) -> ComponentEffects:
         rule = PatchingRule(mode=mode, outputs="added", batch_size=arguments.batch_size)
+        return component_effects(anatomy, posts, pairs, rule)
 
-        def once(rule: PatchingRule = rule) -> ComponentEffects:
-            return component_effects(anatomy, posts, pairs, rule)
-
-        effects[mode], measured[mode] = measure(anatomy, once, repeats)
+    effects, measured = measure_both(anatomy, once, arguments)
     fast, reference = effects["fast"], effects["reference"]
     return Comparison(
         n_layers=anatomy.n_layers,
@@ -194,26 +172,6 @@ def line_of(row: Comparison) -> str:
         f"{row.largest_difference:.1e}",
     )
     return "| " + " | ".join(cells) + " |"
-
-
-def report_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked and measured, for JSON."""
-    return {
-        "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
-        "machine": machine(arguments),
-        "comparisons": [asdict(row) | row.figures for row in comparisons],
-    }
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the measurements depend on."""
-    gpu = arguments.device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads",
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 if __name__ == "__main__":

@@ -20,7 +20,6 @@ ratios are medians of the ratios of runs that followed each other.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -30,12 +29,10 @@ from typing import Any
 
 import torch
 from extraction_engines import SaeLens, Task, has_sae_lens, random_corpus, random_llama
-from measurement import Measurement, measure
+from measurement import Measurement, benchmark_parser, device_of, measure, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
-
-from patching import machine
 
 
 @dataclass(frozen=True)
@@ -65,6 +62,16 @@ class Comparison:
         """Peak memory above what was in use before, of the run that took most."""
         return max(run.peak_megabytes for run in self.runs[engine])
 
+    def for_report(self) -> dict[str, Any]:
+        """What was measured and what follows from it, by engine."""
+        return asdict(self) | {
+            "tokens_per_second": {name: self.tokens_per_second(name) for name in self.runs},
+            "ratio_to_plain": {name: self.ratio_to_plain(name) for name in self.runs},
+            "cpu_ratio_to_plain": {
+                name: self.ratio_to_plain(name, "cpu_seconds") for name in self.runs
+            },
+        }
+
 
 def main() -> None:
     """Run every size and context length, print the table, write the JSON."""
@@ -80,17 +87,12 @@ def main() -> None:
     console.print(table_of(comparisons, arguments))
     if not has_sae_lens():
         console.print("sae-lens is not installed (extra `peers`), so it was not measured.")
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        report = report_of(comparisons, arguments)
-        arguments.json.write_text(json.dumps(report, indent=2, default=str) + "\n")
+    write_report(arguments, comparisons=[row.for_report() for row in comparisons])
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--quick` makes everything small."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(str(__doc__))
     parser.add_argument(
         "--sizes",
         type=lambda text: tuple(int(number) for number in text.split("x")),
@@ -104,12 +106,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--window", type=int, default=16_384, help="tokens of a shard")
     parser.add_argument("--batch-tokens", type=int, default=4_096, help="of a forward pass")
     parser.add_argument("--repeats", type=int, default=5, help="rounds in which all take turns")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own")
     parser.add_argument("--folder", type=Path, help="where shards are written; default: temporary")
-    parser.add_argument("--json", type=Path, help="write the measurements here")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.sizes, arguments.contexts, arguments.repeats = [(64, 3)], [32], 2
@@ -148,7 +146,7 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
     """The measurements as a table; "time" and "CPU" are ratios to plain."""
     table = Table(
         box=box.SIMPLE,
-        title=f"All layers of {arguments.dtype} Llamas on {machine(arguments)['device']}, "
+        title=f"All layers of {arguments.dtype} Llamas on {device_of(arguments)}, "
         f"{arguments.repeats} rounds of {arguments.tokens} tokens; times against plain",
     )
     engines = list(comparisons[0].runs)
@@ -173,25 +171,6 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
     for row in comparisons:
         table.add_row(*(text(row) for text in columns.values()))
     return table
-
-
-def report_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked and measured, for JSON."""
-    return {
-        "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
-        "machine": machine(arguments),
-        "comparisons": [
-            asdict(row)
-            | {
-                "tokens_per_second": {name: row.tokens_per_second(name) for name in row.runs},
-                "ratio_to_plain": {name: row.ratio_to_plain(name) for name in row.runs},
-                "cpu_ratio_to_plain": {
-                    name: row.ratio_to_plain(name, "cpu_seconds") for name in row.runs
-                },
-            }
-            for row in comparisons
-        ],
-    }
 
 
 if __name__ == "__main__":

@@ -13,18 +13,15 @@ Memory is the peak above what was in use before, so it holds neither the autoenc
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from measurement import peak_memory
+from measurement import benchmark_parser, device_of, peak_memory, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -78,32 +75,22 @@ def main() -> None:
     console = Console(width=120)
     console.print(table_of(runs, arguments))
     console.print(f"{MORE} times the tokens take {ratio:.2f} times the memory")
-    if arguments.json is not None:
-        report = {
-            "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
-            "machine": machine(arguments),
-            "runs": [asdict(run) | {"tokens_a_second": run.tokens_a_second} for run in runs],
-            "memory_ratio": ratio,
-        }
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(
+        arguments,
+        runs=[asdict(run) | {"tokens_a_second": run.tokens_a_second} for run in runs],
+        memory_ratio=ratio,
+    )
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--quick` is a small dictionary."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(str(__doc__))
     parser.add_argument("--tokens", type=int, default=20_000, help="of the smaller run")
     parser.add_argument("--latents", type=int, default=32_768)
     parser.add_argument("--k", type=int, default=32)
     parser.add_argument("--hidden", type=int, default=512)
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--window", type=int, default=8192, help="rows of a shard")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.latents, arguments.k, arguments.hidden = 4096, 16, 128
@@ -251,7 +238,7 @@ def table_of(runs: list[Run], arguments: argparse.Namespace) -> Table:
     table = Table(
         box=box.SIMPLE,
         title=f"{arguments.latents} latents, k {arguments.k}, hidden {arguments.hidden}, on "
-        f"{machine(arguments)['device']}",
+        f"{device_of(arguments)}",
     )
     for heading in (
         "tokens",
@@ -274,16 +261,6 @@ def table_of(runs: list[Run], arguments: argparse.Namespace) -> Table:
             f"{run.examples:,}",
         )
     return table
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the measurements depend on."""
-    gpu = arguments.device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads",
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-    }
 
 
 if __name__ == "__main__":

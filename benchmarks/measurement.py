@@ -1,21 +1,27 @@
-"""Seconds, memory and operations of a piece of work on a model."""
+"""What benchmarks share: their command line, seconds, memory and operations, and the report."""
 
 from __future__ import annotations
 
+import argparse
 import ctypes
+import json
+import platform
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from transformers import LlamaConfig
 
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.patching.run import Mode
 
 Result = TypeVar("Result")
 
@@ -29,6 +35,61 @@ class Measurement:
     """Of all threads; unlike `seconds`, hardly moved by what else runs on the machine."""
     peak_megabytes: float
     layer_tokens: int
+
+
+def benchmark_parser(description: str) -> argparse.ArgumentParser:
+    """A command line with the options that all benchmarks have."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own")
+    parser.add_argument("--json", type=Path, help="write the measurements here")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    return parser
+
+
+def two_modes_parser(description: str) -> argparse.ArgumentParser:
+    """`benchmark_parser` for the fast and the reference mode on random Llamas."""
+    parser = benchmark_parser(description)
+    parser.add_argument("--layers", type=int, nargs="+", default=[12, 24])
+    parser.add_argument("--hidden", type=int, default=512)
+    parser.add_argument("--vocabulary", type=int, default=16_000)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--repeats", type=int, default=3, help="of the fast mode")
+    parser.add_argument("--reference-repeats", type=int, default=1)
+    return parser
+
+
+def random_llama_config(arguments: argparse.Namespace, n_layers: int, **more: Any) -> LlamaConfig:
+    """A Llama with heads of 64 and a gated MLP of 11/4 of the width."""
+    return LlamaConfig(
+        vocab_size=arguments.vocabulary,
+        hidden_size=arguments.hidden,
+        intermediate_size=arguments.hidden * 11 // 4,
+        num_hidden_layers=n_layers,
+        num_attention_heads=max(1, arguments.hidden // 64),
+        **more,
+    )
+
+
+def measure_both(
+    anatomy: Anatomy, once: Callable[[Mode], Result], arguments: argparse.Namespace
+) -> tuple[dict[Mode, Result], dict[Mode, Measurement]]:
+    """Results and measurements of the fast and the reference mode, in this order."""
+    results: dict[Mode, Result] = {}
+    measured: dict[Mode, Measurement] = {}
+    modes: tuple[tuple[Mode, int], ...] = (
+        ("fast", arguments.repeats),
+        ("reference", arguments.reference_repeats),
+    )
+    for mode, repeats in modes:
+
+        def once_in_mode(mode: Mode = mode) -> Result:
+            return once(mode)
+
+        results[mode], measured[mode] = measure(anatomy, once_in_mode, repeats)
+    return results, measured
 
 
 def measure(
@@ -109,3 +170,27 @@ def resident_megabytes() -> float:
     """Memory of this process that is in RAM (Linux)."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4096 / 1e6
+
+
+def device_of(arguments: argparse.Namespace) -> str:
+    """What computes: the GPU's name, or the number of CPU threads."""
+    gpu = arguments.device == "cuda"
+    return torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads"
+
+
+def write_report(arguments: argparse.Namespace, **measured: Any) -> None:
+    """Write what was asked and measured as JSON, if `--json` is given."""
+    if arguments.json is None:
+        return
+    report = {
+        "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
+        "machine": {
+            "device": device_of(arguments),
+            "platform": platform.platform(),
+            "torch": torch.__version__,
+            "transformers": metadata.version("transformers"),
+        },
+        **measured,
+    }
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(report, indent=2, default=str) + "\n")

@@ -17,20 +17,22 @@ runs. Times are medians; memory is the peak above what was in use before.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 import torch
-import transformers
-from measurement import Measurement, measure
+from measurement import (
+    Measurement,
+    device_of,
+    measure_both,
+    random_llama_config,
+    two_modes_parser,
+    write_report,
+)
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
@@ -56,19 +58,13 @@ class Comparison:
     """Share of the generated tokens that are equal; 1 where none is generated."""
 
     @property
-    def speedup(self) -> float:
-        """Reference seconds over fast seconds."""
-        return self.reference.seconds / self.fast.seconds
-
-    @property
-    def cpu_speedup(self) -> float:
-        """Reference CPU seconds over fast CPU seconds."""
-        return self.reference.cpu_seconds / self.fast.cpu_seconds
-
-    @property
-    def operation_ratio(self) -> float:
-        """Reference layer-tokens over fast layer-tokens."""
-        return self.reference.layer_tokens / self.fast.layer_tokens
+    def ratios(self) -> dict[str, float]:
+        """Reference over fast in seconds, CPU seconds and layer-tokens."""
+        return {
+            "speedup": self.reference.seconds / self.fast.seconds,
+            "cpu_speedup": self.reference.cpu_seconds / self.fast.cpu_seconds,
+            "operation_ratio": self.reference.layer_tokens / self.fast.layer_tokens,
+        }
 
 
 def main() -> None:
@@ -83,31 +79,17 @@ def main() -> None:
         for task in arguments.tasks
     ]
     Console(width=140).print(table_of(comparisons, arguments))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(report_of(comparisons, arguments), indent=2) + "\n")
+    write_report(arguments, comparisons=[asdict(row) | row.ratios for row in comparisons])
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--quick` makes everything small."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--layers", type=int, nargs="+", default=[12, 24])
+    parser = two_modes_parser(str(__doc__))
     parser.add_argument("--tokens", type=int, nargs="+", default=[48, 95], help="prompt lengths")
     parser.add_argument("--suffix", type=int, default=5, help="tokens after the patched one")
     parser.add_argument("--tasks", nargs="+", choices=("a", "b"), default=["a", "b"])
     parser.add_argument("--prompts", type=int, default=8)
-    parser.add_argument("--hidden", type=int, default=512)
-    parser.add_argument("--vocabulary", type=int, default=16_000)
     parser.add_argument("--batch-size", type=int, default=32, help="prompts in a forward pass")
-    parser.add_argument("--repeats", type=int, default=3, help="of the fast engine")
-    parser.add_argument("--reference-repeats", type=int, default=1)
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
-    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own")
-    parser.add_argument("--json", type=Path, help="write the measurements here")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.layers, arguments.tokens, arguments.hidden = [4], [24], 64
@@ -119,19 +101,12 @@ def compare(arguments: argparse.Namespace, n_layers: int, n_tokens: int, task: s
     """Measure both engines on one task."""
     anatomy = random_llama(arguments, n_layers)
     request = random_request(anatomy, arguments, n_tokens, generate=task == "b")
-    runs: dict[Mode, PatchedRun] = {}
-    measured: dict[Mode, Measurement] = {}
-    modes: tuple[tuple[Mode, int], ...] = (
-        ("fast", arguments.repeats),
-        ("reference", arguments.reference_repeats),
-    )
     warm_up(anatomy, request)
-    for mode, repeats in modes:
 
-        def once(mode: Mode = mode) -> PatchedRun:
-            return run_patching(anatomy, request, batch_size=arguments.batch_size, mode=mode)
+    def once(mode: Mode) -> PatchedRun:
+        return run_patching(anatomy, request, batch_size=arguments.batch_size, mode=mode)
 
-        runs[mode], measured[mode] = measure(anatomy, once, repeats)
+    runs, measured = measure_both(anatomy, once, arguments)
     fast, reference = runs["fast"], runs["reference"]
     difference = (fast.log_probabilities - reference.log_probabilities).abs().max()
     return Comparison(
@@ -148,16 +123,9 @@ def compare(arguments: argparse.Namespace, n_layers: int, n_tokens: int, task: s
 
 
 def random_llama(arguments: argparse.Namespace, n_layers: int) -> Anatomy:
-    """A Llama with random weights, heads of 64 and a gated MLP of 11/4 of the width."""
+    """A Llama with random weights."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=arguments.vocabulary,
-        hidden_size=arguments.hidden,
-        intermediate_size=arguments.hidden * 11 // 4,
-        num_hidden_layers=n_layers,
-        num_attention_heads=max(1, arguments.hidden // 64),
-        max_position_embeddings=256,
-    )
+    config = random_llama_config(arguments, n_layers, max_position_embeddings=256)
     model = LlamaForCausalLM(config).to(arguments.device, getattr(torch, arguments.dtype))
     return Anatomy.of(model.eval().requires_grad_(False))
 
@@ -210,7 +178,7 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
     table = Table(
         box=box.SIMPLE,
         title=f"{arguments.prompts} prompts, {N_SETTINGS} settings, every start layer, hidden "
-        f"{arguments.hidden}, {arguments.dtype} on {machine(arguments)['device']}",
+        f"{arguments.hidden}, {arguments.dtype} on {device_of(arguments)}",
     )
     for heading in (
         "task",
@@ -234,43 +202,13 @@ def table_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> Ta
             str(row.n_tokens),
             f"{row.reference.seconds:.2f}",
             f"{row.fast.seconds:.2f}",
-            f"{row.speedup:.1f}x",
-            f"{row.cpu_speedup:.1f}x",
-            f"{row.operation_ratio:.1f}x",
+            *(f"{ratio:.1f}x" for ratio in row.ratios.values()),
             f"{row.reference.peak_megabytes:.0f}",
             f"{row.fast.peak_megabytes:.0f}",
             f"{row.largest_difference:.1e}",
             f"{row.same_tokens:.4f}",
         )
     return table
-
-
-def report_of(comparisons: list[Comparison], arguments: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was asked and measured, for JSON."""
-    return {
-        "arguments": {key: value for key, value in vars(arguments).items() if key != "json"},
-        "machine": machine(arguments),
-        "comparisons": [
-            asdict(row)
-            | {
-                "speedup": row.speedup,
-                "cpu_speedup": row.cpu_speedup,
-                "operation_ratio": row.operation_ratio,
-            }
-            for row in comparisons
-        ],
-    }
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the measurements depend on."""
-    gpu = arguments.device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads",
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-    }
 
 
 if __name__ == "__main__":

@@ -18,8 +18,6 @@ activations.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -28,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measurement import peak_memory
+from measurement import benchmark_parser, device_of, peak_memory, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -86,21 +84,12 @@ def main() -> None:
         for size in arguments.sizes:
             rows += compare_speed(setting_of(arguments, *size), arguments.repeats)
         console.print(speed_table(rows, arguments))
-    if arguments.json is not None:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        content = {
-            "arguments": {key: str(value) for key, value in vars(arguments).items()},
-            "machine": machine(arguments),
-            "rows": [asdict(row) for row in rows],
-        }
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+    write_report(arguments, peer=peer_version(), rows=[asdict(row) for row in rows])
 
 
 def parse_arguments() -> argparse.Namespace:
     """The command line; `--quick` makes everything small."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(str(__doc__))
     parser.add_argument(
         "--sizes",
         nargs="+",
@@ -110,11 +99,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--batch-size", type=int, help="default: 2048, with --quality 512")
     parser.add_argument("--repeats", type=int, default=7, help="turns of every program")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--threads", type=int, help="CPU threads; default: torch's own")
-    parser.add_argument("--json", type=Path, help="write the measurements here")
-    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     learnt = parser.add_argument_group("quality")
     learnt.add_argument("--quality", action="store_true", help="compare what is learnt")
     learnt.add_argument("--activations", type=Path, help="manifest of a cache; default: planted")
@@ -261,8 +246,7 @@ def speed_table(rows: list[StepTime], arguments: argparse.Namespace) -> Table:
     """Step times as a table."""
     table = Table(
         box=box.SIMPLE,
-        title=f"TopK training step, {arguments.precision} encoder product, "
-        f"{machine(arguments)['device']}",
+        title=f"TopK training step, {arguments.precision} encoder product, {device_of(arguments)}",
     )
     headings = ("program", "width", "latents", "k", "batch", "ms", "x product", "x ours")
     for heading in (*headings, "CPU x product", "tokens/s", "peak MB"):
@@ -280,17 +264,6 @@ def speed_table(rows: list[StepTime], arguments: argparse.Namespace) -> Table:
             end_section=row is rows[-1] or row.program.startswith(PEER),
         )
     return table
-
-
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What the measurements depend on."""
-    gpu = arguments.device == "cuda"
-    return {
-        "device": torch.cuda.get_device_name() if gpu else f"{torch.get_num_threads()} CPU threads",
-        "platform": platform.platform(),
-        "torch": torch.__version__,
-        "sae_lens": peer_version(),
-    }
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
             device=model_setting("device"),
         params:
             script=program("extract_activations"),
-            code=code_digest("extract_activations"),
+            code=code_of("extract_activations"),
             settings=settings_of(feature_settings.activations_settings, "model"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
@@ -77,7 +77,7 @@ rule extract_embeddings:
         study=study.name,
     params:
         script=program("extract_embeddings"),
-        code=code_digest("extract_embeddings"),
+        code=code_of("extract_embeddings"),
         settings=settings_of(feature_settings.embeddings_settings, "model"),
     message:
         "Extracting the vectors of tokens of {wildcards.model}"

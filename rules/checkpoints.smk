@@ -7,10 +7,13 @@ REQUIRED INPUTS:
 OUTPUTS:
     <results>/pretraining/{pretraining}/manifest.json             what was trained, with its weights beside it
     <results>/checkpoints/{model}/{checkpoint}/manifest.json      where a checkpoint's files lie
+    <results>/checkpoints/{model}/{checkpoint}/removed.json       which downloads were removed
+    beside these, no outputs of rules: <results>/revisions/ (resolved commits), <results>/downloads/
 
 STEPS:
     pretrain_model     trains a model on generated or given text and saves its checkpoints
     fetch_checkpoint   finds or downloads one checkpoint and records its revision and digests
+    remove_download    removes downloaded weights that nothing of the study needs any more
 """
 
 
@@ -30,7 +33,7 @@ rule pretrain_model:
     priority: 10
     conda:
         "../envs/models.yaml"
-    threads: 8
+    threads: several_threads
     resources:
         gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
         mem_mb=memory_of(costs.pretraining_cost, "pretraining"),
@@ -40,7 +43,7 @@ rule pretrain_model:
         device=pretraining_device,
     params:
         script=program("pretrain_model"),
-        code=code_digest("pretrain_model"),
+        code=code_of("pretrain_model"),
         settings=settings_of(stage_settings.pretrain_settings, "pretraining"),
         resume_dir=resume_dir,
     message:
@@ -69,9 +72,10 @@ rule fetch_checkpoint:
         runtime=runtime_of(costs.checkpoint_cost, "model"),
         disk_mb=disk_of(costs.checkpoint_cost, "model"),
         study=study.name,
+        hub=study.settings.hub.mode,
     params:
         script=program("fetch_checkpoint"),
-        code=code_digest("fetch_checkpoint"),
+        code=code_of("fetch_checkpoint"),
         settings=settings_of(stage_settings.checkpoint_settings, "model", "checkpoint"),
         pretraining=lambda wildcards, input: [
             f"--pretraining {path}" for path in input.pretraining
@@ -80,5 +84,34 @@ rule fetch_checkpoint:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --model {wildcards.model:q} --checkpoint {wildcards.checkpoint:q}"
+        " --model {wildcards.model:q} --checkpoint {wildcards.checkpoint:q} --hub {resources.hub}"
         " --pretraining {input.pretraining:q} --output {output.manifest:q} > {log:q} 2>&1"
+
+
+rule remove_download:
+    input:
+        checkpoint=checkpoint_manifest,
+        made=made_from_weights,
+    output:
+        record="<results>/checkpoints/{model}/{checkpoint}/removed.json",
+    log:
+        "<logs>/remove_download/{model}/{checkpoint}.log",
+    benchmark:
+        "<benchmarks>/remove_download/{model}/{checkpoint}.tsv"
+    conda:
+        "../envs/models.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: 1000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+        study=study.name,
+    params:
+        script=program("remove_download"),
+        code=code_of("remove_download"),
+        settings="{}",
+        downloads=Path(results) / "downloads",
+    message:
+        "Removing the downloaded weights of {wildcards.model} {wildcards.checkpoint}"
+    shell:
+        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+        " --checkpoint {input.checkpoint:q} --downloads {params.downloads:q}"
+        " --output {output.record:q} > {log:q} 2>&1"

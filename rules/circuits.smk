@@ -34,7 +34,7 @@ rule select_pairs:
         study=study.name,
     params:
         script=program("select_pairs"),
-        code=code_digest("select_pairs"),
+        code=code_of("select_pairs"),
         settings=settings_of(robustness_settings.pair_settings, "model"),
     message:
         "Selecting pairs for {wildcards.model} {wildcards.checkpoint}"
@@ -67,7 +67,7 @@ rule patch_components:
         device=model_setting("device"),
     params:
         script=program("patch_components"),
-        code=code_digest("patch_components"),
+        code=code_of("patch_components"),
         settings=settings_of(robustness_settings.component_settings, "model"),
     message:
         "Patching components of {wildcards.model} {wildcards.checkpoint}"
@@ -103,7 +103,7 @@ rule ablate_circuit:
         device=model_setting("device"),
     params:
         script=program("ablate_circuit"),
-        code=code_digest("ablate_circuit"),
+        code=code_of("ablate_circuit"),
         settings=settings_of(robustness_settings.circuit_settings, "model"),
     message:
         "Ablating circuits of {wildcards.model} {wildcards.checkpoint}"

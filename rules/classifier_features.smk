@@ -51,7 +51,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             device=model_setting("device"),
         params:
             script=program("extract_post_activations"),
-            code=code_digest("extract_post_activations"),
+            code=code_of("extract_post_activations"),
             settings=settings_of(robustness_settings.post_activations_settings, "model"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
@@ -86,7 +86,7 @@ rule train_post_sae:
         device=model_setting("device"),
     params:
         script=program("train_sae"),
-        code=code_digest("train_sae"),
+        code=code_of("train_sae"),
         settings=settings_of(robustness_settings.post_training_settings, "sae"),
         resume_dir=resume_dir,
     message:
@@ -126,7 +126,7 @@ rule collect_label_features:
         device=model_setting("device"),
     params:
         script=program("collect_label_features"),
-        code=code_digest("collect_label_features"),
+        code=code_of("collect_label_features"),
         settings=settings_of(robustness_settings.label_feature_settings),
     message:
         "Collecting features of labels of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
@@ -162,7 +162,7 @@ rule knock_out_features:
         device=model_setting("device"),
     params:
         script=program("knock_out_features"),
-        code=code_digest("knock_out_features"),
+        code=code_of("knock_out_features"),
         settings=settings_of(robustness_settings.knockout_settings, "model", "sae"),
         saes=lambda wildcards, input: layer_folder(input.saes),
         features=lambda wildcards, input: layer_folder(input.features),

@@ -42,7 +42,7 @@ rule finetune_classifier:
         device=model_setting("device"),
     params:
         script=program("finetune_classifier"),
-        code=code_digest("finetune_classifier"),
+        code=code_of("finetune_classifier"),
         settings=settings_of(robustness_settings.classifier_settings, "model"),
         resume_dir=resume_dir,
     message:
@@ -79,7 +79,7 @@ rule classify_posts:
         device=model_setting("device"),
     params:
         script=program("classify_posts"),
-        code=code_digest("classify_posts"),
+        code=code_of("classify_posts"),
         settings=settings_of(robustness_settings.classification_settings, "model"),
     message:
         "Classifying posts with {wildcards.model} {wildcards.checkpoint}"

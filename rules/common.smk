@@ -7,9 +7,11 @@ REQUIRED INPUTS:
 Nothing is computed here, and nothing heavy is imported.
 """
 
+import gc
 import json
 import os
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +28,9 @@ from glossogenesis.provenance import code_digest
 try:
     study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
     results = Path(study.settings.pathvars.get("results", "results"))
+    if study.settings.hub.offline:
+        # Jobs inherit it, and with it every library that would ask the Hub.
+        os.environ.update(HF_HUB_OFFLINE="1")
     if workflow.is_main_process:
         preflight.check(study)
         if missing := preflight.absent(study, results):
@@ -44,9 +49,15 @@ wildcard_constraints:
     layer="[0-9]+",
 
 
+# A plan is millions of objects that live until its end. Looking through them for garbage, as often as
+# Python does by default, is a tenth of the time that planning takes, and finds none.
+gc.set_threshold(100_000)
+
+
 def program(name):
-    """Return the path of a rule's script, relative to the working directory where it can be."""
-    return os.path.relpath(Path(workflow.basedir) / "workflow_scripts" / f"{name}.py")
+    """Return the path of a rule's script for a shell, relative to the working directory."""
+    path = os.path.relpath(Path(workflow.basedir) / "workflow_scripts" / f"{name}.py")
+    return shlex.quote(path)
 
 
 def code_of(script):
@@ -119,9 +130,10 @@ def several_threads(wildcards):
     A job that wants all of a small machine would wait until no other runs, which is at the end. On a
     cluster its cores are a job's own.
     """
-    if workflow.cores is None or not workflow.is_main_process:
+    cores = workflow.resource_settings.cores
+    if cores is None or not workflow.is_main_process:
         return 8
-    return max(1, min(8, workflow.cores // 2))
+    return max(1, min(8, cores // 2))
 
 
 def model_setting(name):
@@ -129,7 +141,9 @@ def model_setting(name):
 
     Where they do not, Snakemake has no function to call for each of thousands of jobs.
     """
-    by_model = {model: getattr(study.settings.models[model], name) for model in study.models}
+    by_model = {
+        model: getattr(study.settings.models[model], name) for model in study.models
+    }
     first, *others = by_model.values()
     if all(value == first for value in others):
         return first
@@ -159,43 +173,10 @@ def lexicon_input(wildcards):
     return [path] if path is not None and os.path.exists(path) else []
 
 
-def pretraining_lexicon(wildcards):
-    """Return the lexicon where a pretraining's text is made from it, or nothing."""
-    kind = study.settings.pretrain[wildcards.pretraining].text.kind
-    return lexicon_input(wildcards) if kind == "demo" else []
-
-
-def pretraining_text(wildcards):
-    """Return the text files that a pretraining reads, if any."""
-    written = study.settings.pretrain[wildcards.pretraining].text.paths
-    return [study.path(path) for path in written]
-
-
-def pretraining_start(wildcards):
-    """Return the manifest of the checkpoint that a pretraining continues, if any."""
-    start = study.settings.pretrain[wildcards.pretraining].start
-    if start is None:
-        return []
-    return [f"<results>/checkpoints/{start.model}/{start.checkpoint}/manifest.json"]
-
-
-def pretraining_device(wildcards):
-    """Return where a pretraining runs: on a GPU where it asks a cluster for one."""
-    return (
-        "auto" if costs.pretraining_cost(study, wildcards.pretraining).gpus else "cpu"
-    )
-
-
 def resume_dir(wildcards, output):
     """Return where unfinished training keeps its state: outputs are deleted before a rerun."""
     folder = Path(output[0]).parent
     return Path(results) / "resume" / os.path.relpath(folder, results)
-
-
-def checkpoint_inputs(wildcards):
-    """Return the pretraining that a checkpoint comes from, or nothing."""
-    name = study.checkpoint(wildcards.model, wildcards.checkpoint).pretrained_by
-    return [f"<results>/pretraining/{name}/manifest.json"] if name else []
 
 
 def first_manifest_of(model):

@@ -36,7 +36,7 @@ rule extract_states:
         device=model_setting("device"),
     params:
         script=program("extract_states"),
-        code=code_digest("extract_states"),
+        code=code_of("extract_states"),
         settings=settings_of(stage_settings.states_settings, "model"),
     message:
         "Extracting source states of {wildcards.model} {wildcards.checkpoint}"
@@ -72,7 +72,7 @@ rule patch_translations:
         device=model_setting("device"),
     params:
         script=program("patch_translations"),
-        code=code_digest("patch_translations"),
+        code=code_of("patch_translations"),
         settings=settings_of(stage_settings.patching_settings, "model"),
     message:
         "Patching translations of {wildcards.model} {wildcards.checkpoint}"

@@ -25,19 +25,20 @@ rule prepare_corpus:
         "<benchmarks>/prepare_corpus/{corpus}/{tokenizer}.tsv"
     conda:
         "../envs/models.yaml"
-    threads: 4
+    threads: several_threads
     resources:
         mem_mb=memory_of(feature_costs.corpus_cost, "tokenizer"),
         runtime=runtime_of(feature_costs.corpus_cost, "tokenizer"),
         disk_mb=disk_of(feature_costs.corpus_cost, "tokenizer"),
         study=study.name,
+        hub=study.settings.hub.mode,
     params:
         script=program("prepare_corpus"),
-        code=code_digest("prepare_corpus"),
+        code=code_of("prepare_corpus"),
         settings=settings_of(feature_settings.corpus_settings, "corpus", "tokenizer"),
     message:
         "Preparing corpus {wildcards.corpus} with the tokenizer of {wildcards.tokenizer}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --lexicon {input.lexicon:q} --checkpoint {input.checkpoint:q}"
+        " --lexicon {input.lexicon:q} --checkpoint {input.checkpoint:q} --hub {resources.hub}"
         " --threads {threads} --output {output.manifest:q} > {log:q} 2>&1"

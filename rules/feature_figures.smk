@@ -51,7 +51,7 @@ rule plot_feature_languages:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_feature_languages"),
-        code=code_digest("plot_feature_languages"),
+        code=code_of("plot_feature_languages"),
         settings=settings_of(feature_settings.feature_figure_settings, "model"),
     message:
         "Plotting languages of features of {wildcards.model}"
@@ -82,7 +82,7 @@ rule plot_monosemanticity:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_monosemanticity"),
-        code=code_digest("plot_monosemanticity"),
+        code=code_of("plot_monosemanticity"),
         settings=settings_of(feature_settings.feature_figure_settings, "model"),
     message:
         "Plotting monosemanticity of {wildcards.model}"
@@ -108,7 +108,7 @@ use rule plot_monosemanticity as plot_sae_quality with:
         "<benchmarks>/plot_sae_quality/{model}.tsv"
     params:
         script=program("plot_sae_quality"),
-        code=code_digest("plot_sae_quality"),
+        code=code_of("plot_sae_quality"),
     message:
         "Plotting quality of autoencoders of {wildcards.model}"
 
@@ -130,7 +130,7 @@ use rule plot_monosemanticity as plot_feature_tracking with:
         "<benchmarks>/plot_feature_tracking/{model}.tsv"
     params:
         script=program("plot_feature_tracking"),
-        code=code_digest("plot_feature_tracking"),
+        code=code_of("plot_feature_tracking"),
     message:
         "Plotting features of {wildcards.model} between checkpoints"
 
@@ -152,7 +152,7 @@ use rule plot_monosemanticity as plot_injection with:
         "<benchmarks>/plot_injection/{model}.tsv"
     params:
         script=program("plot_injection"),
-        code=code_digest("plot_injection"),
+        code=code_of("plot_injection"),
     message:
         "Plotting injections into {wildcards.model}"
 
@@ -180,7 +180,7 @@ rule plot_feature_heatmap:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_feature_heatmap"),
-        code=code_digest("plot_feature_heatmap"),
+        code=code_of("plot_feature_heatmap"),
         settings=settings_of(feature_settings.feature_figure_settings, "model"),
     message:
         "Plotting features of {wildcards.model} by layer and checkpoint"
@@ -204,7 +204,7 @@ use rule plot_feature_heatmap as plot_model_sizes with:
         "<benchmarks>/plot_model_sizes.tsv"
     params:
         script=program("plot_model_sizes"),
-        code=code_digest("plot_model_sizes"),
+        code=code_of("plot_model_sizes"),
         settings=settings_of(feature_settings.model_sizes_settings),
     message:
         "Plotting models compared"

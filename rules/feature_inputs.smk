@@ -94,11 +94,16 @@ def block_activations(block):
     ]
 
 
+@cache
+def earlier_checkpoints(model):
+    """Return each checkpoint's predecessor in the features study, None for the first."""
+    names = study.feature_checkpoints(model)
+    return dict(zip(names, (None, *names)))
+
+
 def earlier_checkpoint(wildcards):
     """Return the checkpoint before this one in the features study, None for the first."""
-    names = study.feature_checkpoints(wildcards.model)
-    place = names.index(wildcards.checkpoint)
-    return names[place - 1] if place else None
+    return earlier_checkpoints(wildcards.model)[wildcards.checkpoint]
 
 
 def sae_file(wildcards, checkpoint, layer, name, stage="sae"):

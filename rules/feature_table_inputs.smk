@@ -7,36 +7,39 @@ REQUIRED INPUTS:
 
 
 def every_sae(stage, name, seeds="first", checkpoints="all"):
-    """Return one file of every setup: model, checkpoint, layer and autoencoder.
+    """Return an input function: one file of every setup (model, checkpoint, layer, autoencoder).
 
     `seeds` is `first`, `other`, or `compared` (the first, where there are several); `checkpoints`
-    is `all`, or `later`: all but each model's first.
+    is `all`, or `later`: all but each model's first. A function, since the list is as long as the
+    sheet, and every job's Snakemake reads every rule.
     """
-    first = set(study.features.saes)
-    chosen = {
-        "first": first,
-        "other": set(study.features.trained) - first,
-        "compared": {
-            name for name, sae in study.features.saes.items() if len(sae.seeds) > 1
-        },
-    }[seeds]
-    saes = [sae for sae in study.features.trained if sae in chosen]
-    rows = study.rows_of("features")
-    if checkpoints == "later":
-        rows = [
-            row
+
+    def files(wildcards):
+        first = set(study.features.saes)
+        chosen = {
+            "first": first,
+            "other": set(study.features.trained) - first,
+            "compared": {
+                name for name, sae in study.features.saes.items() if len(sae.seeds) > 1
+            },
+        }[seeds]
+        saes = [sae for sae in study.features.trained if sae in chosen]
+        rows = study.rows_of("features")
+        if checkpoints == "later":
+            rows = [
+                row for row in rows if earlier_checkpoints(row.model)[row.checkpoint]
+            ]
+        return [
+            f"<results>/{stage}/{row.model}/{row.checkpoint}/layer_{layer}/{sae}/{name}"
             for row in rows
-            if row.checkpoint != study.feature_checkpoints(row.model)[0]
+            for layer in study.layers_of(row.model)
+            for sae in saes
         ]
-    return [
-        f"<results>/{stage}/{row.model}/{row.checkpoint}/layer_{layer}/{sae}/{name}"
-        for row in rows
-        for layer in study.layers_of(row.model)
-        for sae in saes
-    ]
+
+    return files
 
 
-def every_recovery():
+def every_recovery(wildcards):
     """Return the recovered cross-entropy of every checkpoint, none where it is not measured."""
     if not study.features.recovery.enabled:
         return []
@@ -47,7 +50,7 @@ def every_recovery():
     ]
 
 
-def every_injection():
+def every_injection(wildcards):
     """Return the results of every injection."""
     model = feature_settings.injection_model(study)
     return [

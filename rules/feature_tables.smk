@@ -24,7 +24,7 @@ rule tabulate_features:
         quality=every_sae("sae", "quality.json"),
         seed_quality=every_sae("sae", "quality.json", seeds="other"),
         seeds=every_sae("tracking", "seeds.parquet", seeds="compared"),
-        recovery=every_recovery(),
+        recovery=every_recovery,
     output:
         expand("<results>/tables/features_{table}.parquet", table=FEATURE_TABLES),
         *[reported_table(table) for table in FEATURE_TABLES],
@@ -40,7 +40,7 @@ rule tabulate_features:
         study=study.name,
     params:
         script=program("tabulate_features"),
-        code=code_digest("tabulate_features"),
+        code=code_of("tabulate_features"),
         settings=settings_of(feature_settings.feature_table_settings),
         results=results,
     message:
@@ -72,7 +72,7 @@ if is_tracked():
             study=study.name,
         params:
             script=program("tabulate_tracking"),
-            code=code_digest("tabulate_tracking"),
+            code=code_of("tabulate_tracking"),
             settings=settings_of(feature_settings.tracking_table_settings),
             results=results,
         message:
@@ -88,7 +88,7 @@ if is_injected():
     rule tabulate_injection:
         input:
             sheet=study.path(study.settings.checkpoints),
-            injections=every_injection(),
+            injections=every_injection,
         output:
             "<results>/tables/features_injection.parquet",
             reported_table("injection"),
@@ -104,7 +104,7 @@ if is_injected():
             study=study.name,
         params:
             script=program("tabulate_injection"),
-            code=code_digest("tabulate_injection"),
+            code=code_of("tabulate_injection"),
             settings=settings_of(feature_settings.injection_table_settings),
             results=results,
         message:

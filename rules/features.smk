@@ -44,7 +44,7 @@ rule collect_features:
         device=model_setting("device"),
     params:
         script=program("collect_features"),
-        code=code_digest("collect_features"),
+        code=code_of("collect_features"),
         settings=settings_of(feature_settings.collection_settings),
     message:
         "Collecting features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
@@ -77,7 +77,7 @@ rule match_features:
         study=study.name,
     params:
         script=program("match_features"),
-        code=code_digest("match_features"),
+        code=code_of("match_features"),
         settings=settings_of(feature_settings.matching_settings),
     message:
         "Matching features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"

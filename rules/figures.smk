@@ -38,7 +38,7 @@ rule plot_unpatched_accuracy:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_unpatched_accuracy"),
-        code=code_digest("plot_unpatched_accuracy"),
+        code=code_of("plot_unpatched_accuracy"),
         settings=settings_of(stage_settings.figure_settings, "model"),
     message:
         "Plotting accuracy without patching of {wildcards.model}"
@@ -62,7 +62,7 @@ use rule plot_unpatched_accuracy as plot_patched_accuracy with:
         "<benchmarks>/plot_patched_accuracy/{model}.tsv"
     params:
         script=program("plot_patched_accuracy"),
-        code=code_digest("plot_patched_accuracy"),
+        code=code_of("plot_patched_accuracy"),
     message:
         "Plotting accuracy of patched settings of {wildcards.model}"
 
@@ -82,7 +82,7 @@ use rule plot_unpatched_accuracy as plot_start_layers with:
         "<benchmarks>/plot_start_layers/{model}.tsv"
     params:
         script=program("plot_start_layers"),
-        code=code_digest("plot_start_layers"),
+        code=code_of("plot_start_layers"),
     message:
         "Plotting accuracy over start layers of {wildcards.model}"
 
@@ -110,7 +110,7 @@ rule plot_outcomes:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_outcomes"),
-        code=code_digest("plot_outcomes"),
+        code=code_of("plot_outcomes"),
         settings=settings_of(stage_settings.figure_settings, "model"),
     message:
         "Plotting outcomes of {wildcards.model}"

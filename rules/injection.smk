@@ -42,7 +42,7 @@ rule inject_features:
         device=model_setting("device"),
     params:
         script=program("inject_features"),
-        code=code_digest("inject_features"),
+        code=code_of("inject_features"),
         settings=settings_of(feature_settings.injection_settings),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
         statistics=lambda wildcards, input: Path(input.statistics[0]).parents[2],

@@ -34,7 +34,7 @@ rule prepare_posts:
         study=study.name,
     params:
         script=program("prepare_posts"),
-        code=code_digest("prepare_posts"),
+        code=code_of("prepare_posts"),
         settings=settings_of(robustness_settings.posts_settings),
     message:
         "Preparing posts"
@@ -62,7 +62,7 @@ rule tokenise_posts:
         study=study.name,
     params:
         script=program("tokenise_posts"),
-        code=code_digest("tokenise_posts"),
+        code=code_of("tokenise_posts"),
         settings=settings_of(robustness_settings.tokenised_posts_settings, "tokenizer"),
     message:
         "Cutting posts with the tokenizer of {wildcards.tokenizer}"
@@ -89,7 +89,7 @@ rule train_baseline:
         study=study.name,
     params:
         script=program("train_baseline"),
-        code=code_digest("train_baseline"),
+        code=code_of("train_baseline"),
         settings=settings_of(robustness_settings.baseline_settings),
     message:
         "Training the baseline"

@@ -29,7 +29,7 @@ rule write_prompts:
         study=study.name,
     params:
         script=program("write_prompts"),
-        code=code_digest("write_prompts"),
+        code=code_of("write_prompts"),
         settings=settings_of(stage_settings.prompts_settings, "model"),
     message:
         "Writing prompts for {wildcards.model}"

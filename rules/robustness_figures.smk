@@ -40,7 +40,7 @@ rule plot_component_effects:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_component_effects"),
-        code=code_digest("plot_component_effects"),
+        code=code_of("plot_component_effects"),
         settings=settings_of(robustness_settings.component_figure_settings, "model"),
     message:
         "Plotting effects of components of {wildcards.model}"
@@ -64,7 +64,7 @@ use rule plot_component_effects as plot_circuit_ablation with:
         "<benchmarks>/plot_circuit_ablation.tsv"
     params:
         script=program("plot_circuit_ablation"),
-        code=code_digest("plot_circuit_ablation"),
+        code=code_of("plot_circuit_ablation"),
         settings=settings_of(robustness_settings.robustness_figure_settings),
     message:
         "Plotting sufficiency and necessity of circuits"
@@ -93,7 +93,7 @@ rule plot_knockout:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_knockout"),
-        code=code_digest("plot_knockout"),
+        code=code_of("plot_knockout"),
         settings=settings_of(robustness_settings.robustness_figure_settings),
     message:
         "Plotting knockout of features"
@@ -126,7 +126,7 @@ rule plot_cues:
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
         script=program("plot_cues"),
-        code=code_digest("plot_cues"),
+        code=code_of("plot_cues"),
         settings=settings_of(robustness_settings.robustness_figure_settings),
     message:
         "Plotting cues"

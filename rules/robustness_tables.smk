@@ -52,7 +52,7 @@ rule tabulate_robustness:
         study=study.name,
     params:
         script=program("tabulate_robustness"),
-        code=code_digest("tabulate_robustness"),
+        code=code_of("tabulate_robustness"),
         settings=settings_of(robustness_settings.robustness_table_settings),
         results=results,
     message:

@@ -10,10 +10,12 @@ OUTPUTS:
 STEPS:
     as a run is planned    names the copy of the study that jobs will read, and clears what a killed run locked
     before the first job   takes the folder of results, looks at the study's files, writes the copy
+    after the last job     says which branches of the Hub have moved since they were fetched
 """
 
 from glossogenesis import run_lock
 from glossogenesis.config.frozen import FROZEN_FROM, freeze
+from glossogenesis.models import revisions
 
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 
@@ -34,6 +36,8 @@ elif FROZEN_FROM not in config:
 
 # A dry run starts nothing, so it plans a study before its lexicon and checkpoints are in place.
 onstart:
+    # Held by the module, not by this block, whose end would close the file and free the folder.
+    global driver_lock
     try:
         driver_lock = run_lock.claim_results(results)
         preflight.check_files(study, results)
@@ -41,3 +45,17 @@ onstart:
     except StudyError as error:
         raise WorkflowError(str(error)) from None
     logger.info(f"This run's jobs read {frozen.file}")
+
+
+def report_moved_branches():
+    """Say which branches no longer stand for the commits that the study keeps."""
+    for line in revisions.moved(results):
+        logger.warning(line)
+
+
+onsuccess:
+    report_moved_branches()
+
+
+onerror:
+    report_moved_branches()

@@ -37,7 +37,7 @@ rule measure_quality:
         device=model_setting("device"),
     params:
         script=program("measure_quality"),
-        code=code_digest("measure_quality"),
+        code=code_of("measure_quality"),
         settings="{}",
     message:
         "Measuring {wildcards.sae} of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
@@ -71,7 +71,7 @@ rule measure_recovery:
         device=model_setting("device"),
     params:
         script=program("measure_recovery"),
-        code=code_digest("measure_recovery"),
+        code=code_of("measure_recovery"),
         settings=settings_of(feature_settings.recovery_settings, "model", "sae"),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
     message:
@@ -100,7 +100,7 @@ rule compare_seeds:
         study=study.name,
     params:
         script=program("compare_seeds"),
-        code=code_digest("compare_seeds"),
+        code=code_of("compare_seeds"),
         settings="{}",
     message:
         "Comparing seeds of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"

@@ -40,7 +40,7 @@ if study.features.activations.mode == "cache":
             device=model_setting("device"),
         params:
             script=program("train_sae"),
-            code=code_digest("train_sae"),
+            code=code_of("train_sae"),
             settings=settings_of(feature_settings.training_settings, "sae"),
             resume_dir=resume_dir,
         message:
@@ -89,7 +89,7 @@ else:
                 device=model_setting("device"),
             params:
                 script=program("train_saes"),
-                code=code_digest("train_saes"),
+                code=code_of("train_saes"),
                 settings=settings_of(block_settings(block), "model", "sae"),
                 resume_dir=resume_dir,
                 activations=lambda wildcards, input: Path(

@@ -36,7 +36,7 @@ rule measure_variants:
         device=model_setting("device"),
     params:
         script=program("measure_variants"),
-        code=code_digest("measure_variants"),
+        code=code_of("measure_variants"),
         settings=settings_of(robustness_settings.variant_settings, "model", "sae"),
         saes=lambda wildcards, input: layer_folder(input.saes),
     message:
@@ -68,7 +68,7 @@ use rule plot_knockout as plot_spelling_variants with:
         "<benchmarks>/plot_spelling_variants.tsv"
     params:
         script=program("plot_spelling_variants"),
-        code=code_digest("plot_spelling_variants"),
+        code=code_of("plot_spelling_variants"),
         settings=settings_of(robustness_settings.robustness_figure_settings),
     message:
         "Plotting spelling variants"

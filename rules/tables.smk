@@ -16,7 +16,8 @@ TABLES = ["accuracy", "outcomes", "probability"]
 rule tabulate_concepts:
     input:
         sheet=study.path(study.settings.checkpoints),
-        patching=[
+        # A function, since the list is as long as the sheet, and every job reads every rule.
+        patching=lambda wildcards: [
             f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet"
             for row in study.rows_of("concepts")
         ],
@@ -38,7 +39,7 @@ rule tabulate_concepts:
         study=study.name,
     params:
         script=program("tabulate_concepts"),
-        code=code_digest("tabulate_concepts"),
+        code=code_of("tabulate_concepts"),
         settings=settings_of(stage_settings.table_settings),
         patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
         folder=lambda wildcards, output: Path(output[0]).parent,

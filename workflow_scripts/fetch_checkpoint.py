@@ -1,16 +1,20 @@
 """Bring one checkpoint into place and record what it is.
 
 A Hub checkpoint is downloaded, a local folder or one that the workflow pretrained is found; either
-way the manifest names the files, their sizes and digests, and the resolved commit.
+way the manifest names the files, their sizes and digests, and the resolved commit. The commit that
+a branch stood for at first is kept in `revisions/` of the results, and taken again.
 """
 
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings
 from glossogenesis.config.sheet import PRETRAIN_PREFIX
 from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.hub import HubAccess
 from glossogenesis.models.manifest import describe_checkpoint
+from glossogenesis.models.revisions import revision_file
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.program import program_arguments, provenance_of, run_program
 
@@ -22,6 +26,7 @@ def main() -> None:
         model={"type": str},
         checkpoint={"type": str},
         pretraining={"nargs": "?", "default": None, "help": "manifest of what pretrained it"},
+        hub={"type": str, "choices": WORDS_OF_MODES, "default": HubSettings().mode},
         output={},
     )
     inputs = {"pretraining": arguments.pretraining} if arguments.pretraining else {}
@@ -36,6 +41,12 @@ def main() -> None:
         source=arguments.settings["source"],
         provenance=asdict(provenance),
         tokenizer=CheckpointLocation(tokenizer) if tokenizer else None,
+        access=hub_access(
+            HubSettings.of_mode(arguments.hub),
+            arguments.output,
+            arguments.model,
+            arguments.checkpoint,
+        ),
     )
     manifest.write(arguments.output)
 
@@ -45,7 +56,16 @@ def location(settings: dict[str, Any], pretraining: Path | None) -> CheckpointLo
     source = settings["source"]
     if source.startswith(PRETRAIN_PREFIX) and pretraining is not None:
         return CheckpointLocation(str(folder_of_step(pretraining.parent, settings["step"])))
-    return CheckpointLocation(source, settings["revision"], settings["subfolder"])
+    return CheckpointLocation(
+        source, settings["revision"], settings["subfolder"], settings.get("remote_code")
+    )
+
+
+def hub_access(hub: HubSettings, manifest: Path, model: str, checkpoint: str) -> HubAccess:
+    """Return how the Hub is used for the checkpoint of a manifest."""
+    results = manifest.parents[3]
+    folder = None if hub.keep_downloads else results / "downloads" / model / checkpoint
+    return HubAccess(hub.offline, folder, revision_file(results, model, checkpoint))
 
 
 if __name__ == "__main__":

@@ -35,10 +35,9 @@ from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, knockout_rows
 from glossogenesis.patching.knockout_sets import (
     ControlRule,
     FeatureSet,
-    firing_frequencies,
     knockout_sets,
-    top_features,
 )
+from glossogenesis.patching.top_features import firing_frequencies, top_features_by_label
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
 from glossogenesis.provenance import file_digest
@@ -204,7 +203,7 @@ def sets_of_layer(
                 f"{path}: does not describe {files.weights}; remake it with "
                 "`snakemake --forcerun collect_label_features`"
             )
-    tops = top_features(
+    tops = top_features_by_label(
         read_table(files.labels),
         posts.labels,
         pooling=settings["pooling"],

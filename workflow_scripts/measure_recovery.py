@@ -15,7 +15,7 @@ from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
+from glossogenesis.sae.files import check_origin, read_config, read_sae, weights_of_layers
 from glossogenesis.sae.recovery import (
     held_out_contexts,
     layers_in_memory,
@@ -41,10 +41,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     layers: list[int] = settings["layers"]
-    weights = {
-        layer: arguments.saes / f"layer_{layer}" / settings["sae"] / WEIGHTS_FILE
-        for layer in layers
-    }
+    weights = weights_of_layers(arguments.saes, layers, settings["sae"])
     manifest = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)
     check_inputs(manifest, corpus, arguments.corpus, weights)

@@ -26,7 +26,7 @@ from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
+from glossogenesis.sae.files import check_origin, read_sae, weights_of_layers
 from glossogenesis.storage.tables import write_table
 
 PLACE = "{variant}"
@@ -46,10 +46,7 @@ def main() -> None:
     )
     torch.set_num_threads(arguments.threads)
     settings = arguments.settings
-    weights = {
-        layer: arguments.saes / f"layer_{layer}" / settings["sae"] / WEIGHTS_FILE
-        for layer in settings["layers"]
-    }
+    weights = weights_of_layers(arguments.saes, settings["layers"], settings["sae"])
     manifest = CheckpointManifest.read(arguments.classifier)
     for layer, path in weights.items():
         check_origin(path, manifest.model, manifest.checkpoint, layer)

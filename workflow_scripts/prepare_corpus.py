@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.config.corpora import CorpusDemo, CorpusFiles, CorpusSettings
+from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings
 from glossogenesis.corpora.corpus_text import (
     CorpusText,
     GeneratedText,
@@ -30,6 +31,7 @@ def main() -> None:
         __doc__,
         lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
         checkpoint={"help": "manifest of a checkpoint with the tokenizer"},
+        hub={"type": str, "choices": WORDS_OF_MODES, "default": HubSettings().mode},
         threads={"type": int, "default": 1},
         output={"help": "manifest.json; shards are written beside it"},
     )
@@ -37,8 +39,9 @@ def main() -> None:
     os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
     settings = arguments.settings
     corpus = CorpusSettings.model_validate(settings["corpus"])
-    text = text_of_corpus(corpus, settings, arguments.lexicon)
-    manifest = CheckpointManifest.read(arguments.checkpoint)
+    offline = HubSettings.of_mode(arguments.hub).offline
+    text = text_of_corpus(corpus, settings, arguments.lexicon, offline=offline)
+    manifest = CheckpointManifest.read(arguments.checkpoint, weights=False)
     tokenizer = CorpusTokenizer.of(
         load_tokenizer(manifest.tokenizer_location),
         manifest.tokenizer_digest,
@@ -63,16 +66,16 @@ def main() -> None:
 
 
 def text_of_corpus(
-    corpus: CorpusSettings, settings: dict[str, Any], lexicon: Path | None
+    corpus: CorpusSettings, settings: dict[str, Any], lexicon: Path | None, *, offline: bool = False
 ) -> CorpusText:
-    """Return the text that a corpus' settings ask for."""
+    """Return the text that a corpus' settings ask for; `offline`: nothing is downloaded."""
     if isinstance(corpus.text, CorpusFiles):
         return LocalText(corpus.text)
     if isinstance(corpus.text, CorpusDemo):
         assert lexicon is not None, "demo text needs --lexicon"
         concepts = read_lexicon(lexicon, **settings["lexicon"]).concepts
         return GeneratedText(corpus.text, concepts, settings["endonyms"], corpus.seed)
-    return HubText.find(corpus.text)
+    return HubText.find(corpus.text, offline=offline)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def main() -> None:
         lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
         start={"nargs": "?", "default": None, "help": "manifest of the checkpoint to start from"},
         resume_dir={"help": "folder for the state of an unfinished run"},
+        seconds_between_states={"type": float, "default": 30.0},
         threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "manifest.json; checkpoints are written beside it"},
@@ -56,6 +57,7 @@ def main() -> None:
         provenance_of(arguments, "pretraining", inputs),
         start=start,
         device=device,
+        seconds_between_states=arguments.seconds_between_states,
     )
 
 

@@ -21,7 +21,7 @@ def main() -> None:
     )
     settings = arguments.settings
     posts = read_posts(arguments.posts)
-    manifest = CheckpointManifest.read(arguments.checkpoint)
+    manifest = CheckpointManifest.read(arguments.checkpoint, weights=False)
     tokenizer = CorpusTokenizer.of(
         load_tokenizer(manifest.tokenizer_location),
         manifest.tokenizer_digest,

@@ -18,7 +18,7 @@ def main() -> None:
         output={},
     )
     settings = arguments.settings
-    manifest = CheckpointManifest.read(arguments.checkpoint)
+    manifest = CheckpointManifest.read(arguments.checkpoint, weights=False)
     tokenizer = load_tokenizer(manifest.tokenizer_location)
     prompts = build_prompts(
         read_lexicon(arguments.lexicon, **settings["lexicon"]),

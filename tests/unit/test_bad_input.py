@@ -238,7 +238,7 @@ CATALOGUE: dict[str, tuple[Break, str]] = {
     ),
     "unreachable Hub": (
         text("sheet.tsv", "./weights/late", "someone/model"),
-        r"someone/model: not in the local Hub cache and the Hub cannot be reached; connect",
+        r"someone/model: offline, and .* does not say which commit this is; fetch it once where",
     ),
 }
 

@@ -17,6 +17,7 @@ from glossogenesis.config import (
     concepts,
     corpora,
     features,
+    hub,
     languages,
     lexicon,
     models,
@@ -48,6 +49,7 @@ PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOS
 
 PAGE_OF_MODULE = {
     **dict.fromkeys((concepts, languages, lexicon, models, pretrain, sheet, study), "study.md"),
+    hub: "hub.md",
     **dict.fromkeys((corpora, features, sae), "study_features.md"),
     **dict.fromkeys((posts, robustness), "study_robustness.md"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,10 @@ import torch
 
 import extract_activations
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.provenance import SCRIPTS
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
-from tiny_checkpoint import save_tiny_checkpoint
+from program_runs import ON_CPU, run_main
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_corpus import tiny_corpus
 
 LAYERS = [0, 2]
@@ -28,14 +26,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Manifests of a checkpoint and of a corpus."""
     folder = tmp_path_factory.mktemp("inputs")
     weights = save_tiny_checkpoint(folder / "weights")
-    manifest = describe_checkpoint(
-        CheckpointLocation(str(weights)),
-        model="tiny",
-        checkpoint="step1",
-        source="weights",
-        provenance={},
-    )
-    manifest.write(folder / "checkpoint.json")
+    manifest = write_manifest(folder / "checkpoint.json", weights)
     tiny_corpus(folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
     return {
         "checkpoint": folder / "checkpoint.json",
@@ -44,7 +35,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def extract(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def extract(inputs: dict[str, Path], tmp_path: Path) -> Any:
     """Runs the program into `tmp_path`; `changes` are of the section `features.activations`."""
 
     def run(layers: list[int] = LAYERS, paths: Any = inputs, **changes: Any) -> None:
@@ -52,22 +43,11 @@ def extract(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
         settings = {
             "layers": layers,
             "dtype": "float32",
-            "corpus": "text",
+            "corpus": "tiny",
             "seed": 0,
             "activations": activations | changes,
         }
-        options = {
-            "settings": json.dumps(settings),
-            "study": "test",
-            **paths,
-            "batch-size": 4,
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "output": tmp_path,
-        }
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        monkeypatch.setattr("sys.argv", [str(SCRIPTS / "extract_activations.py"), *words])
-        extract_activations.main()
+        run_main(extract_activations, settings, **paths, **ON_CPU, batch_size=4, output=tmp_path)
 
     return run
 
@@ -91,7 +71,7 @@ def test_writes_a_cache_a_layer(
     checkpoint = CheckpointManifest.read(inputs["checkpoint"])
     for layer in LAYERS:
         cache = open_layer(tmp_path, layer)
-        assert (cache.model, cache.checkpoint, cache.corpus) == ("tiny", "step1", "text")
+        assert (cache.model, cache.checkpoint, cache.corpus) == ("tiny", "step1", "tiny")
         assert (cache.layer, cache.hook) == (layer, f"model.layers.{layer}")
         assert cache.source == checkpoint.folder
         assert cache.tokenizer_digest == checkpoint.tokenizer_digest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,10 @@ import extract_post_activations
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.provenance import SCRIPTS
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache
-from tiny_checkpoint import save_tiny_checkpoint
+from program_runs import ON_CPU, run_main
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_corpus import tiny_corpus
 from tiny_models import tiny_config
 
@@ -35,14 +33,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     torch.manual_seed(0)
     classifier = AutoModelForSequenceClassification.from_config(tiny_config("llama", num_labels=3))
     classifier.save_pretrained(weights)
-    manifest = describe_checkpoint(
-        CheckpointLocation(str(weights)),
-        model="tiny",
-        checkpoint="step1",
-        source="classifier",
-        provenance={},
-    )
-    manifest.write(folder / "classifier.json")
+    manifest = write_manifest(folder / "classifier.json", weights, source="classifier")
     tiny_corpus(folder / "posts", tokenizer_digest=manifest.tokenizer_digest)
     return {
         "classifier": folder / "classifier.json",
@@ -51,7 +42,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def extract(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def extract(inputs: dict[str, Path], tmp_path: Path) -> Any:
     """Runs the program into `tmp_path`; `changes` are of the section `robustness.activations`."""
 
     def run(layers: list[int] = LAYERS, paths: Any = inputs, **changes: Any) -> None:
@@ -62,18 +53,9 @@ def extract(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyP
             "seed": 0,
             "activations": activations | changes,
         }
-        options = {
-            "settings": json.dumps(settings),
-            "study": "test",
-            **paths,
-            "batch-size": 4,
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "output": tmp_path,
-        }
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        monkeypatch.setattr("sys.argv", [str(SCRIPTS / "extract_post_activations.py"), *words])
-        extract_post_activations.main()
+        run_main(
+            extract_post_activations, settings, **paths, **ON_CPU, batch_size=4, output=tmp_path
+        )
 
     return run
 
@@ -175,7 +157,7 @@ def test_another_layer_leaves_the_caches_of_the_others_as_they_are(
 def test_posts_of_another_tokenizer(extract: Any, inputs: dict[str, Path], tmp_path: Path) -> None:
     other = replace(CheckpointManifest.read(inputs["classifier"]), tokenizer_digest="other")
     other.write(tmp_path / "other.json")
-    with pytest.raises(StudyError, match="tiny step1 has another tokenizer than the one that made"):
+    with pytest.raises(StudyError, match="tokenised by another tokenizer than that of tiny step1"):
         extract(paths=inputs | {"classifier": tmp_path / "other.json"})
     assert not list(tmp_path.glob("layer_*"))
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from tiny_models import tiny_model
 from tiny_study import tiny_lexicon
 from tiny_tokenizers import word_level
@@ -17,3 +19,16 @@ def save_tiny_checkpoint(folder: Path, *, extra_words: str = "") -> Path:
     tokenizer = word_level([*tiny_lexicon().splitlines(), extra_words])
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
     return folder
+
+
+def write_manifest(path: Path, weights: Path, *, source: str = "weights") -> CheckpointManifest:
+    """Write the manifest of the saved checkpoint `tiny` `step1`."""
+    manifest = describe_checkpoint(
+        CheckpointLocation(str(weights)),
+        model="tiny",
+        checkpoint="step1",
+        source=source,
+        provenance={},
+    )
+    manifest.write(path)
+    return manifest

@@ -6,6 +6,7 @@ retried.
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 
 from glossogenesis import costs
 from glossogenesis.config.study import Study, load_study
-from working_tree import WorkingTree, copy_of_repository
+from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
 
@@ -251,6 +253,10 @@ def test_no_fact_of_a_site_is_asked_for(submissions: list[Submission]):
         assert submission.value("-p") == "site_default"
 
 
+def test_slurm_may_start_a_preempted_job_again(submissions: list[Submission]):
+    assert all("--requeue" in submission.options for submission in submissions)
+
+
 def test_study_device_and_batch_size_stay_out_of_the_options(submissions: list[Submission]):
     for submission in submissions:
         options = " ".join(submission.options)
@@ -290,3 +296,34 @@ def test_a_second_profile_spells_gpus_as_gres(tree: WorkingTree, tmp_path: Path)
     assert states.value("--gpus") is None
     assert states.value("--gres") == "gpu:1"
     assert states.value("-p") == "accelerated"
+
+
+def rules_with_gpus() -> set[str]:
+    """Return the rules that ask for GPUs, those with several variants by their plain name."""
+    rules = set()
+    for path in (REPOSITORY / "rules").glob("*.smk"):
+        name = ""
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if found := re.match(r' *(?:rule (\w+):|numbered\("(\w+)")', line):
+                name = found[1] or found[2]
+            if re.match(r" +gpu=", line):
+                rules.add(name)
+    return rules
+
+
+def test_the_documentation_names_all_rules_that_ask_for_gpus():
+    page = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    named = re.findall(r'^  (\w+): \{gpu: 0, gres: "gpu:1"\}$', page, re.MULTILINE)
+    assert len(named) == len(set(named))
+    assert set(named) == rules_with_gpus()
+
+
+def test_batches_are_of_rules_that_ask_for_gpus():
+    text = (REPOSITORY / "slurm" / "grouped" / "profile.yaml").read_text(encoding="utf-8")
+    profile = yaml.safe_load(text)
+    assert set(profile["groups"]) <= rules_with_gpus()
+    # Each in a group of its own, or jobs of several kinds would be one batch.
+    assert set(profile["groups"].values()) == set(profile["group-components"])
+    assert len(profile["group-components"]) == len(profile["groups"])
+    main = yaml.safe_load((REPOSITORY / "slurm" / "profile.yaml").read_text(encoding="utf-8"))
+    assert not set(profile) & set(main), "a key of a later profile replaces the whole earlier one"

@@ -1,7 +1,8 @@
-"""The command `glossogenesis`: look into artifacts, plan a study, and free its disk."""
+"""The command `glossogenesis`: look into artifacts and check them, plan a study, free its disk."""
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Look into artifacts, plan a study before it starts, and free the disk that its "
-    "activations take. Studies run with `snakemake`.",
+    help="Look into artifacts and check them, plan a study before it starts, and free the disk "
+    "that its activations take. Studies run with `snakemake`.",
 )
 
 
@@ -110,6 +111,29 @@ def purge(
                 f"kept the shards of {kept} layers, which unfinished jobs need; "
                 "run the workflow first, or pass --unused"
             )
+
+
+@app.command()
+def verify(
+    results: Annotated[Path, typer.Argument(help="The folder of results.")] = Path("results"),
+) -> None:
+    """Compare all artifacts with their recorded digests; say how to make damaged ones again."""
+    from glossogenesis import verification
+
+    with _errors_in_one_line():
+        found = verification.verify(results)
+    typer.echo(f"{found.checked} files are vouched for, {len(found.damages)} of them are damaged")
+    for damage in found.damages:
+        typer.echo(f"damaged: {damage.path}: {damage.reason}", err=True)
+    if found.unknown:
+        typer.echo(f"nothing vouches for {len(found.unknown)} files, such as {found.unknown[0]}")
+    if found.damages:
+        targets = sorted({str(damage.target) for damage in found.damages})
+        files = sorted({*targets, *(str(damage.path) for damage in found.damages)})
+        delete, make = shlex.join(["rm", "-f", *files]), shlex.join(targets)
+        typer.echo("Delete them, and make them again with the options of your study:", err=True)
+        typer.echo(f"    {delete}\n    snakemake --cores all {make}", err=True)
+        raise typer.Exit(1)
 
 
 def _console() -> Console:

@@ -27,8 +27,8 @@ MINUTES_TO_START = 5
 
 CPU_OPERATIONS = 8e10
 GPU_OPERATIONS = 1e14
-"""Operations a second that a job can count on: about a third of an H100's peak in bfloat16, and two
-ordinary processor cores in float32."""
+"""Operations a second that a job can count on: a third of an A100's peak in bfloat16, or a tenth of
+an H100's, and less than half of what two processor cores were measured to do in float32."""
 
 READ_BYTES = 2e8
 """Bytes a second at which weights are downloaded, checksummed or loaded."""

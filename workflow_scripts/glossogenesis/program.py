@@ -13,6 +13,7 @@ from typing import Any
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, code_digest, file_digest
 from glossogenesis.run_lock import claimed
+from glossogenesis.storage.full_disk import full_disk_in_one_line
 
 
 def program_arguments(
@@ -41,7 +42,7 @@ def run_program(main: Callable[[], None]) -> None:
     Where the job of a killed run is still making the same `--output`, the program waits for it.
     """
     try:
-        with _output_claimed(sys.argv):
+        with full_disk_in_one_line(Path(sys.argv[0]).stem), _output_claimed(sys.argv):
             main()
     except StudyError as error:
         print(f"Error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -82,7 +83,11 @@ class Provenance:
         """Read back what `to_metadata` wrote; KeyError where a file carries none."""
         content = json.loads(entries[METADATA_KEY])
         content.pop(SEAL_KEY, None)
-        return cls(**content)
+        provenance = cls(**content)
+        tables = (provenance.settings, provenance.inputs, provenance.facts, provenance.libraries)
+        if not all(isinstance(table, dict) for table in tables):
+            raise TypeError("settings, inputs, facts and libraries are objects")
+        return provenance
 
 
 def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
@@ -91,7 +96,7 @@ def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
         raise StudyError(f"{path}: carries no provenance; it was not written by Glossogenesis")
     try:
         return Provenance.from_metadata(entries)
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, RecursionError):
         raise StudyError(
             f"{path}: its provenance is of another version; delete the file and rerun"
         ) from None
@@ -128,39 +133,53 @@ def code_digest(script: str, scripts: Path = SCRIPTS) -> str:
     changes nothing, editing an expression does. Rooms named in `NOT_COMPUTING` are left out.
     """
     digest = hashlib.sha256(str(SCHEMA_VERSION).encode())
-    for path in sorted(_reachable(scripts / f"{script}.py", scripts)):
+    modules = _reachable(scripts / f"{script}.py", scripts)
+    for path in sorted(modules):
         digest.update(path.relative_to(scripts).as_posix().encode())
-        digest.update(_code_without_prose(path.read_text(encoding="utf-8")).encode())
+        digest.update(modules[path].code_without_prose.encode())
     return digest.hexdigest()[:16]
 
 
-def _reachable(script: Path, scripts: Path) -> set[Path]:
+@dataclass(frozen=True)
+class _Module:
+    """What a digest needs of some code."""
+
+    imports: tuple[str, ...]
+    """Names of modules that it imports, or may import names from."""
+    code_without_prose: str
+    """The code with comments and docstrings removed and formatting normalised."""
+
+
+def _reachable(script: Path, scripts: Path) -> dict[Path, _Module]:
     """Return the script and every computing library module that its imports lead to."""
-    found: set[Path] = set()
+    library = _library_files(scripts)
+    found: dict[Path, _Module] = {}
     waiting = [script]
     while waiting:
         path = waiting.pop()
         if path not in found:
-            found.add(path)
-            for module in _imported_modules(path.read_text(encoding="utf-8")):
-                waiting.extend(_files_of(module, scripts))
+            found[path] = _parsed(path.read_text(encoding="utf-8"))
+            for module in found[path].imports:
+                waiting.extend(_files_of(module, library))
     return found
 
 
-@cache
-def _imported_modules(code: str) -> tuple[str, ...]:
-    """Return the names of modules that some code imports, or may import names from."""
-    found: list[str] = []
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            found.extend(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            found.append(node.module)
-            found.extend(f"{node.module}.{alias.name}" for alias in node.names)
-    return tuple(found)
+def _library_files(scripts: Path) -> dict[str, Path]:
+    """Return the files of the library by the names that modules and rooms are imported by.
+
+    Folders are listed, which asks a file system far less than looking for every imported name.
+    """
+    files = {}
+    for folder, _, names in os.walk(scripts / LIBRARY.name):
+        package = ".".join(Path(folder).relative_to(scripts).parts)
+        for name in names:
+            stem, ending = os.path.splitext(name)  # noqa: PTH122  # a name, not a path
+            if ending == ".py":
+                files[package if stem == "__init__" else f"{package}.{stem}"] = Path(folder, name)
+    return files
 
 
-def _files_of(module: str, scripts: Path) -> Iterator[Path]:
+def _files_of(module: str, library: Mapping[str, Path]) -> Iterator[Path]:
     """Yield the file of a library module and of the rooms that it lies in.
 
     The library's own `__init__.py` is left out: it holds the version, and a release alone must not
@@ -170,21 +189,26 @@ def _files_of(module: str, scripts: Path) -> Iterator[Path]:
     if parts[0] != LIBRARY.name or (len(parts) > 1 and parts[1] in NOT_COMPUTING):
         return
     for end in range(2, len(parts) + 1):
-        stem = scripts.joinpath(*parts[:end])
-        for path in (stem / "__init__.py", stem.with_suffix(".py")):
-            if path.is_file():
-                yield path
+        path = library.get(".".join(parts[:end]))
+        if path is not None:
+            yield path
 
 
 @cache
-def _code_without_prose(code: str) -> str:
-    """Return a module's code with comments and docstrings removed and formatting normalised."""
+def _parsed(code: str) -> _Module:
+    """Parse some code, once for its imports and for its text."""
     tree = ast.parse(code)
+    imports: list[str] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imports.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            imports.append(node.module)
+            imports.extend(f"{node.module}.{alias.name}" for alias in node.names)
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [item for item in body if not _is_prose(item)] or [ast.Pass()]  # type: ignore[attr-defined]  # ast.AST declares no body
-    return ast.unparse(tree)
+    return _Module(tuple(imports), ast.unparse(tree))
 
 
 def _is_prose(node: ast.AST) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,10 +38,10 @@ L-5\t5\tgnome\t\t\t3.0\ttonttu\t-\tгном
 """
 
 
-def read(folder: Path, text: str, **options: object) -> tuple[tuple[Concept, ...], int]:
+def read(folder: Path, text: str, **options: Any) -> tuple[tuple[Concept, ...], int]:
     path = folder / "lexicon"
     path.write_text(text, encoding="utf-8")
-    lexicon = read_lexicon(path, **options)  # type: ignore[arg-type]  # options vary by test
+    lexicon = read_lexicon(path, **options)
     return lexicon.concepts, lexicon.left_out
 
 

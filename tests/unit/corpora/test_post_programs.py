@@ -1,6 +1,5 @@
 """The two programs that bring posts into place, from files to tokens."""
 
-import json
 import shutil
 
 import pytest
@@ -11,11 +10,10 @@ from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.provenance import LIBRARY, SCRIPTS, file_digest
+from glossogenesis.provenance import LIBRARY, file_digest
 from glossogenesis.storage.tables import read_provenance
-from tiny_checkpoint import save_tiny_checkpoint
+from program_runs import run_main
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 
 RESOURCES = LIBRARY.parents[1] / "resources"
 DEMO = {
@@ -28,26 +26,12 @@ DEMO = {
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    """Run a program with settings and options."""
-
-    def of(program, settings, **options):
-        given = {"settings": json.dumps(settings), "study": "test", **options}
-        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        script = str(SCRIPTS / f"{program.__name__}.py")
-        monkeypatch.setattr("sys.argv", [script, *words])
-        program.main()
-
-    return of
-
-
-@pytest.fixture
-def prepare(run, tmp_path):
+def prepare(tmp_path):
     """Prepare posts of a text's settings; returns them read."""
 
     def of(text, name="posts.parquet", **settings):
         posts = {"text": text, "language": "ja", **settings}
-        run(prepare_posts, {"posts": posts}, output=tmp_path / name)
+        run_main(prepare_posts, {"posts": posts}, output=tmp_path / name)
         return read_posts(tmp_path / name)
 
     return of
@@ -103,28 +87,22 @@ def test_a_label_of_held_out_files_alone_is_named(prepare, tmp_path):
     assert not (tmp_path / "posts.parquet").exists()
 
 
-def test_posts_become_tokens_of_the_checkpoints_tokenizer(run, prepare, tmp_path, capsys):
+def test_posts_become_tokens_of_the_checkpoints_tokenizer(prepare, tmp_path, capsys):
     posts = prepare(DEMO)
-    manifest = describe_checkpoint(
-        CheckpointLocation(str(save_tiny_checkpoint(tmp_path / "weights"))),
-        model="tiny",
-        checkpoint="step1",
-        source="weights",
-        provenance={},
-    )
-    manifest.write(tmp_path / "checkpoint.json")
+    weights = save_tiny_checkpoint(tmp_path / "weights")
+    manifest = write_manifest(tmp_path / "checkpoint.json", weights)
     settings = {"max_tokens": 4, "add_special_tokens": False, "language": "ja"}
     options = {"checkpoint": tmp_path / "checkpoint.json", "posts": posts.path}
-    run(tokenise_posts, settings, **options, output=tmp_path / "tokens" / "manifest.json")
+    run_main(tokenise_posts, settings, **options, output=tmp_path / "tokens" / "manifest.json")
     corpus = TokenisedCorpus.read(tmp_path / "tokens" / "manifest.json")
     assert corpus.tokenizer_digest == manifest.tokenizer_digest
     assert [len(post_token_ids(corpus, split)) for split in ("train", "held_out")] == [48, 24]
     cut = corpus.sources["ja"]["cut"]["train"]
     assert 0 < cut <= 48
     assert f"{cut} cut to 4" in capsys.readouterr().out
-    run(tokenise_posts, settings, **options, output=tmp_path / "again" / "manifest.json")
+    run_main(tokenise_posts, settings, **options, output=tmp_path / "again" / "manifest.json")
     for path in sorted((tmp_path / "tokens").iterdir()):
         assert file_digest(path) == file_digest(tmp_path / "again" / path.name)
     shutil.rmtree(tmp_path / "weights")
     with pytest.raises(StudyError, match="missing"):
-        run(tokenise_posts, settings, **options, output=tmp_path / "third" / "manifest.json")
+        run_main(tokenise_posts, settings, **options, output=tmp_path / "third" / "manifest.json")

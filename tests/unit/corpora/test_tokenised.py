@@ -1,4 +1,4 @@
-import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus, text_of
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
+from glossogenesis.storage.atomic import read_json, write_json
 
 CONTEXT = 4
 
@@ -104,6 +105,13 @@ def test_missing_and_truncated_shards_are_named_at_once(written):
         TokenisedCorpus.read(manifest)
 
 
+def test_damaged_posts_name_the_rule_that_makes_them(written):
+    replace(written, provenance={"kind": "tokenised_posts"}).write()
+    (written.folder / "train_00001.safetensors").unlink()
+    with pytest.raises(StudyError, match=r"train_00001.*missing.*--forcerun tokenise_posts"):
+        TokenisedCorpus.read(written.folder / "manifest.json")
+
+
 def test_a_flipped_byte_is_found_when_its_shard_is_read(written):
     shard = written.folder / "train_00001.safetensors"
     content = bytearray(shard.read_bytes())
@@ -126,7 +134,6 @@ def test_a_damaged_manifest_is_named(tmp_path, content):
 
 def test_a_manifest_of_other_fields_is_refused(written):
     path = written.folder / "manifest.json"
-    content = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**content, "surplus": 1}), encoding="utf-8")
+    write_json(path, {**read_json(path), "surplus": 1})
     with pytest.raises(StudyError, match="not a tokenised corpus"):
         TokenisedCorpus.read(path)

@@ -15,90 +15,25 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
+from feature_world import N_LATENTS, K, World, embedding_of, rules
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.features.collection import FeatureRules, Features, collect_features
-from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.collection import collect_features
 from glossogenesis.features.firing import whole_sequences
-from glossogenesis.features.language import token_languages
 from glossogenesis.features.schemas import (
     EXAMPLES_SCHEMA,
     sensitivity_schema,
     statistics_schema,
 )
-from glossogenesis.features.surroundings import examples_in_parts
-from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.tables import read_provenance, read_table
 from planted_features import (
     LANGUAGES,
-    ORIGIN,
-    SCRIPTS,
     VOCABULARY,
     identity_sae,
     random_contexts,
     write_cache,
     write_corpus,
 )
-
-N_LATENTS, K = 8, 2
-DEAD_LATENT = 7
-
-
-def rules(**changes: Any) -> FeatureRules:
-    return FeatureRules(
-        language=LanguageRule(**changes.get("language", {})),
-        monosemanticity=MonosemanticityRule(**changes.get("monosemanticity", {})),
-        sensitivity=Sensitivity(**changes.get("sensitivity", {})),
-        scripts=changes.get("scripts", SCRIPTS),
-    )
-
-
-def embedding_of(name: str) -> torch.Tensor:
-    seed = {"input": 1, "unembedding": 2}[name]
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(len(VOCABULARY), 3, generator=generator)
-
-
-class World:
-    """Random contexts whose tokens have random activations; one latent never fires."""
-
-    def __init__(self, folder: Path, n_contexts: int = 40, seed: int = 0) -> None:
-        self.contexts = random_contexts(n_contexts, 9, seed)
-        self.corpus: TokenisedCorpus = write_corpus(folder / "corpus", self.contexts)
-        tokens = sum(map(len, self.contexts))
-        generator = torch.Generator().manual_seed(seed)
-        self.activations = torch.randn(tokens, N_LATENTS, generator=generator)
-        self.activations[:, DEAD_LATENT] = -1.0
-        # Two tokens of a sequence are equally strong: the first is the example's.
-        self.activations[1, 3] = self.activations[0, 3] = 9.0
-        self.cache: ActivationCache = write_cache(folder / "cache", self.corpus, self.activations)
-
-    def collect(self, folder: Path, sae: SparseAutoencoder, **changes: Any) -> Features:
-        return collect_features(
-            sae, self.cache, self.corpus, rules(**changes), embedding_of, scratch=folder
-        )
-
-    def fired(self, chosen: Callable[[list[float]], list[int]]) -> list[dict[str, Any]]:
-        """Everything that fires, by plain loops; `chosen` says which latents of a token do."""
-        found = []
-        row = 0
-        for context, ids in enumerate(self.contexts):
-            for column, token in enumerate(ids):
-                values = self.activations[row].tolist()
-                found += [
-                    {
-                        "feature": latent,
-                        "context": context,
-                        "column": column,
-                        "token_id": token,
-                        "value": values[latent],
-                    }
-                    for latent in chosen(values)
-                ]
-                row += 1
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -202,38 +137,6 @@ def test_shares_and_entropies_follow_from_the_examples(world: World, tmp_path: P
             assert row["share_by_language"][code] == told / mine.height
 
 
-def test_surroundings_stay_in_the_document(tmp_path: Path) -> None:
-    cat, dog, red, neko = 1, 2, 3, 5
-    corpus = write_corpus(
-        tmp_path / "corpus", [[cat, dog, red, neko, cat]], documents=[[0, 0, 0, 1, 1]]
-    )
-    activations = torch.zeros(5, 2)
-    activations[1, 0], activations[4, 1] = 1.0, 2.0
-    cache = write_cache(tmp_path / "cache", corpus, activations)
-    features = collect_features(
-        identity_sae(2, k=1), cache, corpus, rules(), embedding_of, scratch=tmp_path
-    )
-    (table,) = features.example_parts()
-    assert table.select("before", "token", "after", "document", "token_language").rows() == [
-        (" cat", " dog", " red", 0, "en"),
-        ("猫", " cat", "", 1, "en"),
-    ]
-
-
-def test_characters_of_several_tokens_are_whole(tmp_path: Path) -> None:
-    cat = "猫".encode()
-    vocabulary = [b"", cat[:1], cat[1:], b"!"]
-    corpus = write_corpus(tmp_path / "corpus", [[1, 2, 3, 1, 2]], vocabulary=vocabulary)
-    activations = torch.zeros(5, 1)
-    activations[2, 0] = 1.0
-    cache = write_cache(tmp_path / "cache", corpus, activations)
-    features = collect_features(
-        identity_sae(1, k=1), cache, corpus, rules(), embedding_of, scratch=tmp_path
-    )
-    (table,) = features.example_parts()
-    assert table.select("before", "token", "after").row(0) == ("猫", "!", "猫")
-
-
 def planted(tmp_path: Path) -> tuple[ActivationCache, TokenisedCorpus]:
     """Latent 0 fires on English tokens, 1 on Japanese, 2 on both, 3 once, 4 never."""
     contexts = random_contexts(60, 8, seed=3)
@@ -317,21 +220,6 @@ def test_an_alternative_is_what_a_run_with_it_gives(
     assert beside.row(1)[2:] == alone.row(0)[2:]
 
 
-def test_a_corpus_that_is_another(world: World, tmp_path: Path) -> None:
-    other = write_corpus(tmp_path / "corpus", random_contexts(40, 9, seed=5))
-    features = collect_features(
-        identity_sae(N_LATENTS, k=K), world.cache, other, rules(), embedding_of, scratch=tmp_path
-    )
-    with pytest.raises(StudyError, match=r"corpus: holds other tokens .*extract_activations"):
-        list(features.example_parts())
-    russian = write_corpus(tmp_path / "ru", [[1]], languages=("en", "ru"))
-    with pytest.raises(StudyError, match=r"its languages is \('en', 'ja'\), but .*ru"):
-        collect_features(
-            identity_sae(N_LATENTS, k=K), world.cache, russian, rules(), embedding_of,
-            scratch=tmp_path,
-        )  # fmt: skip
-
-
 def test_a_damaged_shard_leaves_nothing_behind(tmp_path: Path) -> None:
     world = World(tmp_path)
     shard = sorted(world.cache.manifest.parent.glob("held_out_*"))[-1]
@@ -348,23 +236,6 @@ def test_sequences_are_never_cut(world: World, rows_at_once: int) -> None:
     contexts = [set(block.contexts.tolist()) for block in blocks]
     assert sum(map(len, contexts)) == len(set().union(*contexts)) == len(world.contexts)
     assert torch.equal(torch.cat([block.activations for block in blocks]), world.activations)
-
-
-def test_examples_are_written_in_parts(world: World, tmp_path: Path) -> None:
-    features = world.collect(tmp_path, identity_sae(N_LATENTS, k=K))
-    (whole,) = features.example_parts()
-    examples = features.firings.examples[0.7]
-    languages = token_languages("script", examples, world.corpus, SCRIPTS)
-    parts = list(examples_in_parts(examples, languages, world.corpus, examples_at_once=100))
-    assert len(parts) == 4
-    assert pl.concat(parts).equals(whole)
-    path = tmp_path / "examples.parquet"
-    write_examples(path, iter(parts), ORIGIN)
-    assert read_table(path).equals(whole)
-    assert read_provenance(path) == ORIGIN
-    again = tmp_path / "again.parquet"
-    write_examples(again, iter(parts), ORIGIN)
-    assert again.read_bytes() == path.read_bytes()
 
 
 def test_ten_times_the_tokens_take_the_same_memory(

@@ -16,7 +16,6 @@ from glossogenesis.features.label_effects import (
     label_variety,
     resampled_specificity,
     shuffled_specificity,
-    top_features,
 )
 
 N_LABELS = 4
@@ -95,12 +94,6 @@ def test_variety_and_specificity() -> None:
     assert (specificity.specific, specificity.distinguishing) == (2, 3)
     assert (specificity.share, specificity.mean_variety) == (2 / 3, 4 / 5)
     assert Specificity.of(np.zeros(4, np.int64)).share is None
-
-
-def test_top_features_come_by_d_then_by_number_and_only_above_zero() -> None:
-    d = np.array([[0.5, 2, 0, 2, -1], [0, -1, 0, 0, 0]], np.float32)
-    assert [each.tolist() for each in top_features(d, 3)] == [[1, 3, 0], []]
-    assert top_features(d, 1)[0].tolist() == [1]
 
 
 def planted_posts() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

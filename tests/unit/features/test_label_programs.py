@@ -22,6 +22,7 @@ from glossogenesis.features.label_tables import (
 )
 from glossogenesis.provenance import SCRIPTS
 from glossogenesis.sae.files import SaeFacts, write_sae
+from glossogenesis.storage.atomic import read_json, write_json
 from glossogenesis.storage.tables import read_provenance, read_table
 from planted_features import ORIGIN
 from planted_posts import plant_posts
@@ -100,9 +101,9 @@ def test_an_autoencoder_of_another_layer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = inputs["sae"].parent / "cfg.json"
-    written = json.loads(config.read_text())
+    written = read_json(config)
     written["metadata"]["glossogenesis"]["provenance"]["layer"] = 4
-    config.write_text(json.dumps(written))
+    write_json(config, written, seal_in=("metadata", "glossogenesis"))
     with pytest.raises(SystemExit):
         collect(monkeypatch, inputs, tmp_path / "a")
     assert "an autoencoder of layer 4, but layer 0 is measured" in capsys.readouterr().err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,12 @@ import measure_variants
 from glossogenesis.corpora.spellings import span_of
 from glossogenesis.errors import StudyError
 from glossogenesis.features.survival import SURVIVAL_SCHEMA
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import CLASSIFIER_SOURCE, describe_checkpoint
-from glossogenesis.provenance import SCRIPTS, Provenance
+from glossogenesis.models.manifest import CLASSIFIER_SOURCE
+from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import SaeFacts, read_sae, write_sae
 from glossogenesis.storage import tables
+from program_runs import run_main
+from tiny_checkpoint import write_manifest
 from tiny_classifiers import tiny_classifier
 from tiny_models import D_MODEL
 from tiny_saes import random_sae
@@ -41,31 +40,25 @@ SPELLINGS = [
 class Study:
     """A tiny classifier with an autoencoder a layer, and a table of spellings."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._monkeypatch = monkeypatch
         tiny_classifier("llama", vocab_size=300).model.save_pretrained(folder / "weights")
         trained = byte_level([sentence for *_, sentence in SPELLINGS], size=300)
         PreTrainedTokenizerFast(tokenizer_object=trained).save_pretrained(folder / "weights")
-        self.manifest = describe_checkpoint(
-            CheckpointLocation(str(folder / "weights")),
-            model="m",
-            checkpoint="c",
-            source=CLASSIFIER_SOURCE,
-            provenance={},
+        self.manifest = write_manifest(
+            folder / "classifier.json", folder / "weights", source=CLASSIFIER_SOURCE
         )
-        self.manifest.write(folder / "classifier.json")
         for layer in LAYERS:
             self.write_sae(layer)
         self.write_spellings(SPELLINGS)
 
-    def write_sae(self, layer: int, model: str = "m") -> None:
+    def write_sae(self, layer: int, model: str = "tiny") -> None:
         facts = SaeFacts(f"model.layers.{layer}", "weights", None, 8, "posts")
         write_sae(
             self.folder / "saes" / f"layer_{layer}" / "l1",
             random_sae(D_MODEL, 64, architecture="relu", normalise="none", seed=layer),
             facts,
-            Provenance("sae", "test", {}, {}, "0", model=model, checkpoint="c", layer=layer),
+            Provenance("sae", "test", {}, {}, "0", model=model, checkpoint="step1", layer=layer),
         )
 
     def write_spellings(self, rows: list[tuple[str, ...]]) -> None:
@@ -83,18 +76,13 @@ class Study:
         }
         output = self.folder / f"{name}.parquet"
         given = {
-            "settings": json.dumps(settings),
-            "study": "test",
             "classifier": self.folder / "classifier.json",
             "saes": self.folder / "saes",
             "variants": self.folder / "spellings.tsv",
-            "batch-size": 2,
+            "batch_size": 2,
             "output": output,
-            **options,
         }
-        written = [f"--{key}={value}" for key, value in given.items()]
-        self._monkeypatch.setattr(sys, "argv", [str(SCRIPTS / "measure_variants.py"), *written])
-        measure_variants.main()
+        run_main(measure_variants, settings, **given | options)
         return output
 
     def strongest(self, layer: int, text: str, variant: str) -> list[int]:
@@ -126,8 +114,8 @@ class Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    return Study(tmp_path, monkeypatch)
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
 
 
 def test_rows_are_those_of_the_model_run_text_by_text(study: Study) -> None:
@@ -155,7 +143,7 @@ def test_rows_are_those_of_the_model_run_text_by_text(study: Study) -> None:
                     assert row["survival"] == (k - len(shared)) / k
                     assert row["concept"] == "egg"
     origin = tables.read_provenance(output)
-    assert (origin.model, origin.checkpoint, origin.kind) == ("m", "c", "spelling_variants")
+    assert (origin.model, origin.checkpoint, origin.kind) == ("tiny", "step1", "spelling_variants")
     assert set(origin.inputs) == {"classifier", "variants", "layer_1", "layer_3"}
     assert origin.facts["spellings"] == 5 and origin.facts["concepts"] == 2
     assert set(origin.facts["l0"]) == {"sentence", "carrier"}
@@ -171,7 +159,7 @@ def test_equal_runs_give_equal_bytes_and_a_carrier_is_optional(study: Study) -> 
 
 def test_what_does_not_fit_is_refused(study: Study) -> None:
     study.write_sae(3, model="other")
-    with pytest.raises(StudyError, match="an autoencoder of model 'other', but model 'm'"):
+    with pytest.raises(StudyError, match="an autoencoder of model 'other', but model 'tiny'"):
         study.measure("survival")
     study.write_sae(3)
     with pytest.raises(StudyError, match="concept 'egg', spelling '卵': '卵' stands 2 times"):

@@ -274,8 +274,8 @@ def test_a_file_made_in_another_way_is_refused(tmp_path: Path) -> None:
     write_table(other, knockout(OTHER), origin("another way", OTHER))
     with pytest.raises(StudyError, match=r"other/end/l1\.parquet: made with other settings than"):
         results.table("knockout/other/end/l1.parquet", wanted, "other")
-    stale = origin("components/{m}/effects.parquet", FIRST)
-    stale.inputs["classifier"] = "weights of an earlier run"  # type: ignore[index]  # a dict
+    made = origin("components/{m}/effects.parquet", FIRST)
+    stale = replace(made, inputs={**made.inputs, "classifier": "weights of an earlier run"})
     write_table(tmp_path / "components/first/end/effects.parquet", effects(FIRST), stale)
     with pytest.raises(StudyError, match=r"effects\.parquet: made with other classifier than"):
         results.table("components/first/end/effects.parquet", wanted, "first")

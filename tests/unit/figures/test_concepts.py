@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from matplotlib.text import Text
 
+from drawn_figures import check_pages, drawn, legend_texts, run_plot
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.concept_frames import (
     Languages,
@@ -31,7 +28,6 @@ from glossogenesis.figures.concepts import (
 )
 from glossogenesis.patching.scoring import OUTCOMES
 
-SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 LANGUAGES = Languages(
     {"en": "pivot", "es": "early", "ru": "early", "ja": "late", "sw": "unseen"},
     unseen=frozenset({"sw"}),
@@ -80,19 +76,6 @@ def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 ACCURACY, OUTCOME_SHARES = tables()
-
-
-def drawn(axes, column: int = 1) -> list[list[float]]:
-    """Coordinates of the lines in a panel that have a marker."""
-    return [
-        np.asarray(line.get_data()[column], dtype=float).tolist()
-        for line in axes.get_lines()
-        if line.get_marker() != "None" and len(line.get_xdata())
-    ]
-
-
-def legend_texts(figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
 def test_unpatched_frame_pools_pairs_by_kind() -> None:
@@ -263,34 +246,23 @@ def test_tables_that_cannot_be_drawn_are_refused() -> None:
 
 def test_nothing_is_cut_off_and_no_text_is_below_seven_points() -> None:
     one_pair = ACCURACY.filter(input_language="ru")
-    for figure in (
-        plot_unpatched_accuracy(unpatched_frame(ACCURACY, LANGUAGES), LANGUAGES),
-        plot_patched_accuracy(patched_frame(ACCURACY, 1), LANGUAGES),
-        plot_start_layers(start_layer_frame(ACCURACY), LANGUAGES),
-        plot_outcomes(outcome_frame(OUTCOME_SHARES, 1), LANGUAGES),
-        plot_patched_accuracy(patched_frame(one_pair, 1), LANGUAGES),
-        plot_outcomes(outcome_frame(OUTCOME_SHARES, 1).filter(panel="seen"), LANGUAGES),
-    ):
-        figure.canvas.draw()
-        whole = figure.bbox
-        content = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-        assert content.x0 >= whole.x0 - 1
-        assert content.x1 <= whole.x1 + 1
-        assert content.y0 >= whole.y0 - 1
-        assert content.y1 <= whole.y1 + 1
-        texts = figure.findobj(match=Text)
-        assert min(text.get_fontsize() for text in texts) >= 7
+    check_pages(
+        [
+            plot_unpatched_accuracy(unpatched_frame(ACCURACY, LANGUAGES), LANGUAGES),
+            plot_patched_accuracy(patched_frame(ACCURACY, 1), LANGUAGES),
+            plot_start_layers(start_layer_frame(ACCURACY), LANGUAGES),
+            plot_outcomes(outcome_frame(OUTCOME_SHARES, 1), LANGUAGES),
+            plot_patched_accuracy(patched_frame(one_pair, 1), LANGUAGES),
+            plot_outcomes(outcome_frame(OUTCOME_SHARES, 1).filter(panel="seen"), LANGUAGES),
+        ]
+    )
 
 
 @pytest.mark.parametrize(
     "program",
     ["plot_unpatched_accuracy", "plot_patched_accuracy", "plot_start_layers", "plot_outcomes"],
 )
-def test_programs_write_three_files(
-    tmp_path: Path, program: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ACCURACY.write_parquet(tmp_path / "accuracy.parquet")
-    OUTCOME_SHARES.write_parquet(tmp_path / "outcomes.parquet")
+def test_programs_write_three_files(tmp_path: Path, program: str) -> None:
     settings = {
         "model": "demo",
         "languages": {
@@ -300,12 +272,7 @@ def test_programs_write_three_files(
         "target_pairs": [["ru", "es"], ["es", "en"], ["ja", "es"]],
         "start_layer": "best",
     }
-    table = "outcomes" if program == "plot_outcomes" else "accuracy"
-    words = [program, "--settings", json.dumps(settings)]
-    words += ["--table", tmp_path / f"{table}.parquet", "--output", tmp_path / "out" / "x.svg"]
+    tables = {"accuracy": ACCURACY}
     if program == "plot_outcomes":
-        words += ["--accuracy", tmp_path / "accuracy.parquet"]
-    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-    runpy.run_path(str(SCRIPTS / f"{program}.py"), run_name="__main__")
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["x.csv", "x.pdf", "x.svg"]
+        tables = {"outcomes": OUTCOME_SHARES, **tables}
+    assert run_plot(program, settings, tables, tmp_path).height > 0

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +10,8 @@ import polars as pl
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 
+from drawn_figures import check_pages, drawn, legend_texts, run_plot
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.circuit import circuit_table
 from glossogenesis.features.robustness_tables.cues import cues_table
@@ -32,7 +29,6 @@ from glossogenesis.statistics.intervals import Bootstrap
 from planted_models import CHANCE, FIRST, LABELS, OTHER, Planted
 from robustness_results import SAE, THRESHOLDS, settings, write_study
 
-SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 MODELS = {"first": "Demo", "other": "Demo, continued in Japanese"}
 THRESHOLD = THRESHOLDS[0]
 Tables = dict[str, pl.DataFrame]
@@ -72,17 +68,9 @@ def all_figures(tables: Tables, models: dict[str, str]) -> list[Figure]:
     ]
 
 
-def drawn(axes: Axes, axis: int = 1) -> list[list[float]]:
+def points(axes: Axes, axis: int = 1) -> list[list[float]]:
     """Coordinates of the points in a panel, a list a series."""
-    return [
-        np.asarray(line.get_data()[axis], dtype=float).tolist()
-        for line in axes.get_lines()
-        if line.get_marker() not in ("None", "_", "+") and len(line.get_xdata())
-    ]
-
-
-def legend_texts(figure: Figure) -> list[str]:
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    return drawn(axes, axis, ignored="_+")
 
 
 def test_effects_have_a_cell_and_a_point_a_component(tables: Tables) -> None:
@@ -97,8 +85,8 @@ def test_effects_have_a_cell_and_a_point_a_component(tables: Tables) -> None:
     own = frame.filter(set="own")
     assert cells.ravel().tolist() == own["value"].to_list()
     assert len(heat.patches) == own["in_circuit"].sum()
-    for points, component in zip(drawn(intervals, 0), ("attention", "mlp"), strict=True):
-        assert points == own.filter(component=component)["value"].to_list()
+    for effects, component in zip(points(intervals, 0), ("attention", "mlp"), strict=True):
+        assert effects == own.filter(component=component)["value"].to_list()
     assert intervals.get_title(loc="right") == f"30 pairs; circuit: {len(heat.patches)} of 6"
     assert {"attention", "MLP", "threshold 0.01", "in the circuit"} <= set(legend_texts(figure))
     assert figure.axes[-1].get_ylabel() == "mean effect"
@@ -111,7 +99,7 @@ def test_circuits_are_bars_with_random_ones_on_them(tables: Tables) -> None:
     sufficiency, _, necessity, _ = figure.axes
     heights = [bar.get_height() for bar in sufficiency.patches]
     assert heights == pytest.approx([35 / 37] * 3 + [30 / 38] * 3)
-    assert drawn(sufficiency)[0] == pytest.approx([15 / 37] * 3)
+    assert points(sufficiency)[0] == pytest.approx([15 / 37] * 3)
     assert necessity.patches[0].get_height() == pytest.approx(100 * 26 / 40)
     ticks = [tick.get_text() for tick in necessity.get_xticklabels()]
     assert ticks == ["mean", "zero", "other post"]
@@ -126,7 +114,7 @@ def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> Non
     figure = plot_knockout(frame, MODELS)
     best, equal = figure.axes
     assert "Demo: layer 1 (L0 6.66)" in best.get_title()
-    series = drawn(best, 0)
+    series = points(best, 0)
     assert len(series) == 2 * 4
     labels = [tick.get_text() for tick in best.get_yticklabels()]
     assert sorted(labels[:-1]) == sorted(LABELS)
@@ -135,7 +123,7 @@ def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> Non
     assert series[3] == top
     assert top[:-1] == sorted(top[:-1])
     assert len(legend_texts(figure)) == 2 + 3
-    assert len(drawn(equal, 0)) == 2 * 4
+    assert len(points(equal, 0)) == 2 * 4
 
 
 def test_layers_that_are_compared(tables: Tables) -> None:
@@ -181,11 +169,11 @@ def test_cues_have_a_point_a_label_and_one_of_the_mean(tables: Tables) -> None:
     assert set(frame["layer"]) == {1}
     figure = plot_cues(frame, MODELS)
     surfaces = figure.axes[0]
-    labels, mean, *_ = drawn(surfaces, 0)
+    labels, mean, *_ = points(surfaces, 0)
     shares = frame.filter(model="first", measure="top_surface_share")
     assert labels == shares.filter(pl.col("label") != "mean")["value"].to_list()
     assert mean == shares.filter(label="mean")["value"].to_list()
-    assert len(drawn(surfaces)) == 2 * len(MODELS)
+    assert len(points(surfaces)) == 2 * len(MODELS)
     assert legend_texts(figure)[0] == "Demo, layer 1 (L0 6.66), n = 3"
     nothing = tables["cues"].with_columns(value=pl.lit(None, pl.Float64))
     with pytest.raises(StudyError, match="no label has features that fire"):
@@ -196,7 +184,7 @@ def test_survival_has_a_line_a_model_and_arm_with_chance(tables: Tables) -> None
     frame = variant_frame(tables["variants"], tables["features"], MODELS, SAE)
     figure = plot_spelling_variants(frame, MODELS)
     assert figure.axes[0].get_title() == "layer 0 (L0 5.66 and 6.66)"
-    series = drawn(figure.axes[2])
+    series = points(figure.axes[2])
     assert len(series) == 4
     expected = frame.filter(layer=2, model="first", arm="carrier")["value"].to_list()
     assert series[1] == expected == pytest.approx([0.6, 0.7])
@@ -224,15 +212,7 @@ def test_a_model_without_rows_is_named(tables: Tables) -> None:
 def test_nothing_is_cut_off_and_no_text_is_below_seven_points(
     tables: Tables, models: dict[str, str]
 ) -> None:
-    for figure in all_figures(tables, models):
-        figure.canvas.draw()
-        whole = figure.bbox
-        content = figure.get_tightbbox().transformed(figure.dpi_scale_trans)
-        assert content.x0 >= whole.x0 - 1
-        assert content.x1 <= whole.x1 + 1
-        assert content.y0 >= whole.y0 - 1
-        assert content.y1 <= whole.y1 + 1
-        assert min(text.get_fontsize() for text in figure.findobj(match=Text)) >= 7
+    check_pages(all_figures(tables, models))
 
 
 @pytest.mark.parametrize(
@@ -246,24 +226,10 @@ def test_nothing_is_cut_off_and_no_text_is_below_seven_points(
     ],
 )
 def test_programs_write_three_files(
-    tables: Tables,
-    tmp_path: Path,
-    program: str,
-    table: str,
-    more: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    tables: Tables, tmp_path: Path, program: str, table: str, more: tuple[str, ...]
 ) -> None:
-    for name in (table, *more):
-        tables[name].write_parquet(tmp_path / f"{name}.parquet")
     chosen = {"models": MODELS, "sae": SAE, "threshold": THRESHOLD}
     if program == "plot_component_effects":
         chosen = {"model": "first", "label": "Demo", "threshold": THRESHOLD}
-    words = [program, "--settings", json.dumps(chosen), "--table", tmp_path / f"{table}.parquet"]
-    for name in more:
-        words += [f"--{name}", tmp_path / f"{name}.parquet"]
-    words += ["--output", tmp_path / "out" / "x.svg"]
-    monkeypatch.setattr(sys, "argv", [str(word) for word in words])
-    runpy.run_path(str(SCRIPTS / f"{program}.py"), run_name="__main__")
-    written = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert written == ["x.csv", "x.pdf", "x.svg"]
-    assert pl.read_csv(tmp_path / "out" / "x.csv").height > 0
+    given = {name: tables[name] for name in (table, *more)}
+    assert run_plot(program, chosen, given, tmp_path).height > 0

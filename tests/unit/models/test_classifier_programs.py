@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,14 +18,15 @@ import train_baseline
 from glossogenesis.config.robustness import BaselineSettings, ClassifierSettings
 from glossogenesis.errors import StudyError
 from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.files import CheckpointLocation, tokenizer_digest
+from glossogenesis.models.files import tokenizer_digest
 from glossogenesis.models.loading import load_model
-from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.provenance import SCRIPTS, file_digest
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import read_tensors
+from program_runs import ON_CPU, run_main
 from separable_posts import LABELS, separable_posts
-from tiny_checkpoint import save_tiny_checkpoint
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_models import D_MODEL
 from tiny_posts import write_posts, write_tokenised_posts
 
@@ -39,14 +39,7 @@ class Study:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.weights = save_tiny_checkpoint(folder / "checkpoint")
-        manifest = describe_checkpoint(
-            CheckpointLocation(str(self.weights)),
-            model="tiny",
-            checkpoint="step1",
-            source="checkpoint",
-            provenance={},
-        )
-        manifest.write(folder / "checkpoint.json")
+        manifest = write_manifest(folder / "checkpoint.json", self.weights, source="checkpoint")
         self.splits = {"train": separable_posts(72), "held_out": separable_posts(30, seed=1)}
         self.posts = write_posts(folder, rows_of(self.splits))
         self.write_corpus("corpus", self.splits, manifest.tokenizer_digest)
@@ -101,17 +94,11 @@ class Study:
     @property
     def _inputs(self) -> dict[str, Any]:
         corpus = self.folder / "corpus" / "manifest.json"
-        return {"corpus": corpus, "posts": self.posts, "batch-size": 5, "device": "cpu"}
+        return {"corpus": corpus, "posts": self.posts, "batch-size": 5}
 
     def _run(self, program: ModuleType, settings: Any, **options: Any) -> None:
-        given = {"settings": json.dumps(settings), "study": "test", **options}
-        if program is not train_baseline:
-            given["threads"] = torch.get_num_threads()
-        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-        script = str(SCRIPTS / f"{program.__name__}.py")
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.argv", [script, *words])
-            program.main()
+        computing = {} if program is train_baseline else ON_CPU
+        run_main(program, settings, **computing, **options)
 
 
 def rows_of(splits: dict[str, LabelledPosts]) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from glossogenesis.models.capture import block_output
 from glossogenesis.models.classifier_run import ClassifiedPosts, classify_posts, pad_right
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import ARCHITECTURES, D_MODEL, random_tokens
@@ -53,7 +54,7 @@ def test_the_residual_is_what_the_final_norm_reads(architecture: str) -> None:
     outputs: list[torch.Tensor] = []
 
     def keep(module: object, inputs: object, output: object) -> None:
-        outputs.append(output if isinstance(output, torch.Tensor) else output[0])  # type: ignore[index]  # a block's tuple
+        outputs.append(block_output(output))
 
     handle = blocks[-1].register_forward_hook(keep)
     with torch.inference_mode():

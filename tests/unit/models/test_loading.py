@@ -6,10 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-import huggingface_hub
 import pytest
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -125,54 +123,6 @@ def test_folder_has_no_revision(saved: Path) -> None:
         local_files(CheckpointLocation(str(saved), revision="main"))
     with pytest.raises(StudyError, match="no such folder"):
         local_files(CheckpointLocation("./nowhere"))
-
-
-def test_hub_downloads_no_pickles(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: dict[str, object] = {}
-
-    def download(source: str, **arguments: object) -> str:
-        asked.update(arguments)
-        return str(saved)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    files = local_files(CheckpointLocation("someone/model", revision="step-8"))
-    assert files.commit == saved.name
-    assert asked["revision"] == "step-8"
-    patterns = asked["allow_patterns"]
-    assert isinstance(patterns, list)
-    assert "model*.safetensors" in patterns
-    assert not any(".bin" in pattern for pattern in patterns)
-
-    (tmp_path / "step-8").mkdir()
-    monkeypatch.setattr(
-        huggingface_hub, "snapshot_download", lambda _, **given: asked.update(given) or tmp_path
-    )
-    local_files(CheckpointLocation("someone/model", subfolder="step-8"))
-    patterns = asked["allow_patterns"]
-    assert isinstance(patterns, list)
-    assert [pattern for pattern in patterns if "safetensors" in pattern] == [
-        "step-8/model*.safetensors"
-    ]
-    assert "tokenizer.json" in patterns
-
-
-def test_hub_errors_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(source: str, **arguments: object) -> str:
-        raise LocalEntryNotFoundError("no network\nmore")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    location = CheckpointLocation("someone/model", revision="step-8")
-    with pytest.raises(StudyError, match="someone/model@step-8: not in the local Hub cache"):
-        local_files(location)
-
-    def unknown(source: str, **arguments: object) -> str:
-        raise RevisionNotFoundError.__new__(RevisionNotFoundError)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unknown)
-    with pytest.raises(StudyError, match="no such revision"):
-        local_files(location)
 
 
 def test_tokenizer_digest_follows_content(folder: Path, tmp_path: Path) -> None:

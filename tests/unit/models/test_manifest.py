@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,6 @@ from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.provenance import file_digest
-from glossogenesis.storage.atomic import write_json
 from tiny_checkpoint import save_tiny_checkpoint
 
 
@@ -26,14 +27,14 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "copy"))
 
 
-def describe(folder: Path, source: str = "./copy", **options: object) -> CheckpointManifest:
+def describe(folder: Path, source: str = "./copy", **options: Any) -> CheckpointManifest:
     return describe_checkpoint(
         CheckpointLocation(str(folder)),
         model="m",
         checkpoint="late",
         source=source,
         provenance={"code": "ab"},
-        **options,  # type: ignore[arg-type]  # options vary by test
+        **options,
     )
 
 
@@ -83,6 +84,14 @@ def test_changed_files_are_named(folder: Path, tmp_path: Path) -> None:
         CheckpointManifest.read(path)
 
 
+def test_the_tokenizer_alone_can_be_read_without_weights(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    describe(folder).write(path)
+    (folder / "model.safetensors").unlink()
+    manifest = CheckpointManifest.read(path, weights=False)
+    assert manifest.tokenizer_folder == str(folder)
+
+
 def test_a_pretrained_checkpoint_is_remade_by_its_pretraining(folder: Path, tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     describe(folder, source="pretrain:demo").write(path)
@@ -94,7 +103,7 @@ def test_a_pretrained_checkpoint_is_remade_by_its_pretraining(folder: Path, tmp_
 def test_other_files_are_no_manifests(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     for content in ({"model": "m"}, [1, 2]):
-        write_json(path, content)
+        path.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(
             StudyError, match=r"manifest.json: not a checkpoint manifest; delete it"
         ):

@@ -36,7 +36,8 @@ def effects_table(matrix: np.ndarray, name: str = "own") -> pl.DataFrame:
         for (pair, layer, component), effect in np.ndenumerate(matrix)
     ]
     types = {"pair": pl.Int32, "layer": pl.Int16, "effect": pl.Float32}
-    return pl.DataFrame(rows).cast(types).sample(fraction=1.0, shuffle=True, seed=1)  # type: ignore[arg-type]  # polars' stubs want Mapping of unions
+    ordered = pl.DataFrame(rows, schema_overrides=types)
+    return ordered.sample(fraction=1.0, shuffle=True, seed=1)
 
 
 def planted() -> pl.DataFrame:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 import patch_components
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.patching.component_tables import EFFECTS_SCHEMA
 from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
-from glossogenesis.provenance import SCRIPTS, Provenance
+from glossogenesis.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
-from tiny_checkpoint import save_tiny_checkpoint
+from program_runs import ON_CPU, run_main
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_classifiers import tiny_classifier
 from tiny_posts import random_token_ids, write_tokenised_posts
 
@@ -40,14 +37,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     model.config.id2label = dict(enumerate(LABELS))
     model.config.label2id = {label: number for number, label in enumerate(LABELS)}
     model.save_pretrained(weights)
-    manifest = describe_checkpoint(
-        CheckpointLocation(str(weights)),
-        model="tiny",
-        checkpoint="step1",
-        source="classifier",
-        provenance={},
-    )
-    manifest.write(folder / "classifier.json")
+    manifest = write_manifest(folder / "classifier.json", weights, source="classifier")
     write_tokenised_posts(
         folder / "posts",
         {"train": random_token_ids(2), "held_out": random_token_ids(6, seed=1)},
@@ -67,26 +57,15 @@ def write_pairs(folder: Path, rows: list[Any]) -> Path:
 
 
 @pytest.fixture
-def patch(inputs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def patch(inputs: dict[str, Path], tmp_path: Path) -> Any:
     """Runs the program and returns its table; `mode` and `pairs` may be others."""
 
     def run(mode: str = "fast", **changed: Path) -> pl.DataFrame:
-        options = {
-            "settings": json.dumps(
-                {"components": {"mode": mode, "outputs": "added"}, "dtype": "float32"}
-            ),
-            "study": "test",
-            **inputs,
-            **changed,
-            "batch-size": 4,
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "output": tmp_path / "effects.parquet",
-        }
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        monkeypatch.setattr("sys.argv", [str(SCRIPTS / "patch_components.py"), *words])
-        patch_components.main()
-        return read_table(tmp_path / "effects.parquet")
+        settings = {"components": {"mode": mode, "outputs": "added"}, "dtype": "float32"}
+        output = tmp_path / "effects.parquet"
+        options = {**inputs, **changed, **ON_CPU, "batch_size": 4, "output": output}
+        run_main(patch_components, settings, **options)
+        return read_table(output)
 
     return run
 

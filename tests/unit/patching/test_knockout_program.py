@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-import torch
 from transformers import PreTrainedTokenizerFast
 
 import knock_out_features
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
-from glossogenesis.provenance import SCRIPTS, Provenance, file_digest
+from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 from planted_classifier import LABELS, planted_classifier, planted_posts
+from program_runs import ON_CPU, run_main
+from tiny_checkpoint import write_manifest
 from tiny_models import D_MODEL
 from tiny_posts import write_posts, write_tokenised_posts
 from tiny_saes import perfect_sae
@@ -49,21 +47,15 @@ SETTINGS: dict[str, Any] = {
 class Study:
     """The planted classifier on disk, with an autoencoder of two latents an axis."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._monkeypatch = monkeypatch
         model: Any = planted_classifier().model
         model.save_pretrained(folder / "weights")
         tokenizer = PreTrainedTokenizerFast(tokenizer_object=word_level(["x"]), unk_token="<unk>")
         tokenizer.save_pretrained(folder / "weights")
-        manifest = describe_checkpoint(
-            CheckpointLocation(str(folder / "weights")),
-            model="tiny",
-            checkpoint="step1",
-            source="classifier",
-            provenance={},
+        manifest = write_manifest(
+            folder / "classifier.json", folder / "weights", source="classifier"
         )
-        manifest.write(folder / "classifier.json")
         splits = {"train": dict.fromkeys(LABELS, 1), "held_out": HELD_OUT}
         write_posts(
             folder,
@@ -119,29 +111,24 @@ class Study:
 
     def run(self, **changes: Any) -> pl.DataFrame:
         knockout = {**SETTINGS["knockout"], **changes.pop("knockout", {})}
-        options = {
-            "settings": json.dumps({**SETTINGS, "knockout": knockout, **changes}),
-            "study": "test",
-            "classifier": self.folder / "classifier.json",
-            "corpus": self.folder / "corpus" / "manifest.json",
-            "posts": self.folder / "posts.parquet",
-            "saes": self.folder,
-            "features": self.folder,
-            "batch-size": 2,
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            "output": self.folder / "knockout.parquet",
-        }
-        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-        name = Path(knock_out_features.__file__).name
-        self._monkeypatch.setattr("sys.argv", [str(SCRIPTS / name), *words])
-        knock_out_features.main()
+        run_main(
+            knock_out_features,
+            {**SETTINGS, "knockout": knockout, **changes},
+            classifier=self.folder / "classifier.json",
+            corpus=self.folder / "corpus" / "manifest.json",
+            posts=self.folder / "posts.parquet",
+            saes=self.folder,
+            features=self.folder,
+            batch_size=2,
+            output=self.folder / "knockout.parquet",
+            **ON_CPU,
+        )
         return read_table(self.folder / "knockout.parquet")
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    return Study(tmp_path, monkeypatch)
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
 
 
 def recalls(

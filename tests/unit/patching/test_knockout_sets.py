@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import polars as pl
-import pytest
 
-from glossogenesis.errors import StudyError
 from glossogenesis.patching.knockout_sets import (
     NEAREST,
     ControlRule,
     FeatureSet,
-    firing_frequencies,
     knockout_sets,
-    top_features,
 )
 
-PATH = Path("labels.parquet")
 RULE = ControlRule(draws=10, other_labels=2, seed=5)
 N_LATENTS = 200
 FREQUENCIES = np.linspace(0, 1, N_LATENTS)
@@ -37,41 +29,6 @@ def sets_of(label: str, rule: ControlRule = RULE, *, layer: int = 1) -> list[Fea
 
 def chosen(sets: list[FeatureSet], condition: str) -> list[list[int]]:
     return [each.features.tolist() for each in sets if each.condition == condition]
-
-
-def labels_table(d: dict[str, list[float]]) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
-            {"feature": feature, "label": label, "d_mean": value, "d_max": -value}
-            for label, of_label in d.items()
-            for feature, value in enumerate(of_label)
-        ],
-        schema_overrides={"feature": pl.Int32, "d_mean": pl.Float32},
-    )
-
-
-def test_top_features_are_those_of_greatest_d_above_zero() -> None:
-    table = labels_table({"a": [0.5, 2.0, 0.5, 0.0], "b": [-1.0, 0.0, -2.0, -0.1]})
-    given = {"labels": ("a", "b"), "n_latents": 4, "path": PATH}
-    found = top_features(table, pooling="mean", top=2, **given)
-    assert {label: features.tolist() for label, features in found.items()} == {"a": [1, 0], "b": []}
-    found = top_features(table.reverse(), pooling="mean", top=20, **given)
-    assert found["a"].tolist() == [1, 0, 2]
-    found = top_features(table, pooling="max", top=3, **given)
-    assert found["b"].tolist() == [2, 0, 3]
-
-
-def test_tables_of_another_autoencoder_are_refused() -> None:
-    table = labels_table({"a": [0.5, 2.0], "b": [1.0, 0.0]})
-    given = {"pooling": "mean", "top": 2, "path": PATH}
-    with pytest.raises(StudyError, match=r"labels.parquet: describes 4 pairs.*3 features"):
-        top_features(table, ("a", "b"), n_latents=3, **given)
-    with pytest.raises(StudyError, match=r"labels.parquet: describes 4 pairs.*1 labels"):
-        top_features(table, ("a",), n_latents=4, **given)
-    features = pl.DataFrame({"feature": [1, 0], "firing_frequency": [0.1, 0.0]})
-    assert firing_frequencies(features, n_latents=2, path=PATH).tolist() == [0.0, 0.1]
-    with pytest.raises(StudyError, match=r"describes 2 features, but its autoencoder has 3"):
-        firing_frequencies(features, n_latents=3, path=PATH)
 
 
 def test_conditions_in_order() -> None:

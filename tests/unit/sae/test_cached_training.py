@@ -1,10 +1,8 @@
-"""Training from a cache: recovery of what was planted, the winner, resuming, and bad input."""
+"""Training from a cache: recovery of what was planted, the winner, and bad input."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -12,54 +10,21 @@ import pytest
 import torch
 
 from cached_activations import write_cache
+from cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
-from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
+from glossogenesis.sae.cached_training import train_from_cache
 from glossogenesis.sae.files import read_own_facts, read_sae
-from glossogenesis.sae.training import TrainingRun
-from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from glossogenesis.storage.activations.cache import purge_shards
 from glossogenesis.storage.tables import read_provenance
 from planted_dictionary import best_cosines, planted
 
-PROVENANCE = Provenance("sae", "a-study", {}, {}, "", model="tiny", checkpoint="100", layer=3)
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
-
-SMALL = SaeTraining(
-    latents=64,
-    k=3,
-    batch_size=128,
-    learning_rates=(1e-2, 1e-5),
-    warmup_steps=2,
-    decay_share=0.2,
-    auxk_coefficient=1 / 32,
-    auxk=8,
-    dead_after_tokens=256,
-)
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory) -> Path:
-    data = planted(n_features=32, d_model=16, active=3, rows=2100, noise=0.02)
-    folder = tmp_path_factory.mktemp("cache")
-    return write_cache(folder, data.activations[:1700], data.activations[1700:])
-
-
-def job(folder: Path, manifest: Path, settings: SaeTraining = SMALL, **changes) -> CachedTraining:
-    options = {
-        "settings": settings,
-        "seed": 0,
-        "cache": ActivationCache.open(manifest),
-        "warm_start": None,
-        "folder": folder / "sae",
-        "training": folder / "sae" / "training.parquet",
-        "resume_folder": folder / "resume",
-    }
-    return CachedTraining(**{**options, **changes})
-
-
-def bytes_of(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted((folder / "sae").iterdir())}
+    return planted_cache(tmp_path_factory.mktemp("cache"))
 
 
 def test_planted_directions_are_found(tmp_path):
@@ -146,64 +111,6 @@ def test_equal_runs_give_equal_bytes_and_leave_no_state(tmp_path, manifest):
     assert bytes_of(tmp_path / "a") != bytes_of(tmp_path / "c")
 
 
-@pytest.mark.parametrize("architecture", ["topk", "batchtopk"])
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(
-    tmp_path, manifest, monkeypatch, architecture, epochs
-):
-    settings = SMALL.model_copy(update={"architecture": architecture, "epochs": epochs})
-    train_from_cache(job(tmp_path / "whole", manifest, settings), PROVENANCE, device="cpu")
-    step = TrainingRun.step
-    for last in (1, 5, 12):
-        folder = tmp_path / str(last)
-
-        def stop_after(run, batch, last=last):
-            if run.steps_done == last:
-                raise KeyboardInterrupt
-            step(run, batch)
-
-        monkeypatch.setattr(TrainingRun, "step", stop_after)
-        with pytest.raises(KeyboardInterrupt):
-            train_from_cache(
-                job(folder, manifest, settings),
-                PROVENANCE,
-                device="cpu",
-                seconds_between_states=0,
-            )
-        taken: list[int] = []
-
-        def count(run, batch, taken=taken):
-            taken.append(run.steps_done)
-            step(run, batch)
-
-        monkeypatch.setattr(TrainingRun, "step", count)
-        train_from_cache(job(folder, manifest, settings), PROVENANCE, device="cpu")
-        monkeypatch.setattr(TrainingRun, "step", step)
-        assert taken[0] == last
-        assert bytes_of(folder) == bytes_of(tmp_path / "whole")
-        assert not (folder / "resume").exists()
-
-
-def test_a_state_of_other_settings_is_not_taken_up(tmp_path, manifest, monkeypatch):
-    step = TrainingRun.step
-
-    def stop(run, batch):
-        if run.steps_done == 3:
-            raise KeyboardInterrupt
-        step(run, batch)
-
-    monkeypatch.setattr(TrainingRun, "step", stop)
-    with pytest.raises(KeyboardInterrupt):
-        train_from_cache(
-            job(tmp_path, manifest), PROVENANCE, device="cpu", seconds_between_states=0
-        )
-    monkeypatch.setattr(TrainingRun, "step", step)
-    changed = Provenance("sae", "a-study", {"k": 4}, {}, "")
-    train_from_cache(job(tmp_path, manifest), changed, device="cpu")
-    train_from_cache(job(tmp_path / "fresh", manifest), changed, device="cpu")
-    assert bytes_of(tmp_path) == bytes_of(tmp_path / "fresh")
-
-
 def test_a_warm_start_begins_at_the_neighbour_and_is_recorded(tmp_path, manifest):
     train_from_cache(job(tmp_path / "first", manifest), PROVENANCE, device="cpu")
     weights = tmp_path / "first" / "sae" / "sae_weights.safetensors"
@@ -266,50 +173,6 @@ def test_purged_activations_say_how_to_remake_them(tmp_path):
     purge_shards(manifest)
     with pytest.raises(StudyError, match="were purged; delete"):
         train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
-
-
-def program(folder: Path, manifest: Path, seconds_between_states: float) -> list[str]:
-    return [
-        sys.executable,
-        str(SCRIPTS / "train_sae.py"),
-        "--settings",
-        f'{{"sae": {SMALL.model_copy(update={"epochs": 60}).model_dump_json()}, "seed": 0}}',
-        *("--study", "a-study", "--activations", str(manifest), "--warm-start"),
-        *("--resume-dir", str(folder / "resume"), "--threads", "1"),
-        *("--seconds-between-states", str(seconds_between_states)),
-        *("--output", str(folder / "sae" / "sae_weights.safetensors")),
-        *("--training", str(folder / "sae" / "training.parquet")),
-    ]
-
-
-@pytest.mark.slow
-def test_a_killed_program_goes_on_and_ends_with_equal_bytes(tmp_path, manifest):
-    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(
-        program(tmp_path / "whole", manifest, 60.0), env=environment, capture_output=True
-    )
-    assert whole.returncode == 0, whole.stderr.decode()
-    killed = tmp_path / "killed"
-    kills = 0
-    for _ in range(10):
-        running = subprocess.Popen(
-            program(killed, manifest, 0.05),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # The state is written many times a second, so the signal hits steps and writes alike.
-        while running.poll() is None and not list(killed.glob("resume/*/*.safetensors")):
-            time.sleep(0.01)
-        time.sleep(0.05 + 0.1 * kills)
-        if running.poll() is None and kills < 2:
-            running.send_signal(signal.SIGKILL)
-            kills += 1
-        if running.wait() == 0:
-            break
-    assert kills
-    assert bytes_of(killed) == bytes_of(tmp_path / "whole")
-    assert not (killed / "resume").exists()
 
 
 def test_the_program_never_imports_transformers():

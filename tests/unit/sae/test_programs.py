@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,10 @@ import train_sae
 import train_saes
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.provenance import SCRIPTS
 from glossogenesis.sae.files import read_config, read_own_facts, read_sae
 from glossogenesis.storage import tables, tensors
-from tiny_checkpoint import save_tiny_checkpoint
+from program_runs import ON_CPU, run_main
+from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_corpus import tiny_corpus
 
 LAYERS = (0, 2)
@@ -31,17 +28,10 @@ SAE = SaeTraining(latents=64, k=4, batch_size=32, epochs=2, learning_rates=(1e-2
 class Study:
     """Runs programs on a tiny checkpoint and corpus, each activations mode in its own folder."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._monkeypatch = monkeypatch
-        manifest = describe_checkpoint(
-            CheckpointLocation(str(save_tiny_checkpoint(folder / "weights"))),
-            model="tiny",
-            checkpoint="step1",
-            source="weights",
-            provenance={},
-        )
-        manifest.write(folder / "checkpoint.json")
+        weights = save_tiny_checkpoint(folder / "weights")
+        manifest = write_manifest(folder / "checkpoint.json", weights)
         tiny_corpus(folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
         self._model = {
             "checkpoint": folder / "checkpoint.json",
@@ -94,22 +84,12 @@ class Study:
         return {"layers": layers, "dtype": "float32", "activations": activations}
 
     def _run(self, program: Any, settings: Any, **options: Any) -> None:
-        name = Path(program.__file__).name
-        given = {
-            "settings": json.dumps(settings),
-            "study": "test",
-            "device": "cpu",
-            "threads": torch.get_num_threads(),
-            **options,
-        }
-        words = [word for key, value in given.items() for word in (f"--{key}", str(value))]
-        self._monkeypatch.setattr("sys.argv", [str(SCRIPTS / name), *words])
-        program.main()
+        run_main(program, settings, **ON_CPU | options)
 
 
 @pytest.fixture
-def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
-    return Study(tmp_path, monkeypatch)
+def study(tmp_path: Path) -> Study:
+    return Study(tmp_path)
 
 
 def test_both_write_the_same_autoencoders(study: Study) -> None:

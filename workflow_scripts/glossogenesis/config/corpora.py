@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from glossogenesis.config.section import LanguageCode, Section
+from glossogenesis.config.section import LanguageCode, PathText, Revision, Section
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -18,7 +18,7 @@ class CorpusFiles(Section):
 
     kind: Literal["files"]
     """Text files of the user's own."""
-    files: Annotated[dict[LanguageCode, tuple[str, ...]], Field(min_length=1)]
+    files: Annotated[dict[LanguageCode, tuple[PathText, ...]], Field(min_length=1)]
     """Files by language: `.jsonl` (an object a line), `.parquet` (a row a document), or plain text
     whose documents are separated by empty lines. Relative paths count from the study file's
     folder."""
@@ -41,7 +41,7 @@ class CorpusHub(Section):
     """A dataset on the Hub."""
     dataset: str
     """The dataset's id, such as `wikimedia/wikipedia`."""
-    revision: str | None = None
+    revision: Revision | None = None
     """A branch, tag or commit; the resolved commit is recorded."""
     files: Annotated[dict[LanguageCode, str], Field(min_length=1)]
     """Pattern of each language's Parquet files, such as `20231101.ja/*.parquet`; files are taken in

@@ -16,6 +16,10 @@ LETTERS_OF = {"Japanese": "Han"}
 """Scripts whose letters another script has too: Japanese is written with Han characters."""
 
 
+MOST_LAYERS = 1000
+"""Layers of a model; the deepest published ones have fewer than 200."""
+
+
 OTHER_LABELS = ("mixed", "unlabelled", "dead")
 """Labels of features that are no languages."""
 
@@ -65,6 +69,11 @@ def check_layers(study: Study, model: str) -> None:
                 f"or list them in `models.{model}.layers`"
             )
         return
+    if depth > MOST_LAYERS:
+        raise StudyError(
+            f"{study.file}: model {model!r} has {depth} layers, more than {MOST_LAYERS}; correct "
+            f"`models.{model}.n_layers`, or `layers` of its pretraining"
+        )
     for layer in written if isinstance(written, tuple) else ():
         if layer >= depth:
             raise StudyError(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from glossogenesis.config.sae import SaeSettings
-from glossogenesis.config.section import LanguagePair, Name, Section
+from glossogenesis.config.section import IsPath, LanguagePair, Name, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -56,7 +56,7 @@ class MonosemanticityRule(Section):
     """How tokens are grouped into meanings: 1 - H_semantic / H_token (Inaba et al. 2025)."""
 
     embedding: (
-        Literal["input", "unembedding"] | Annotated[str, Field(pattern=r"\.safetensors$")]
+        Literal["input", "unembedding"] | Annotated[str, Field(pattern=r"\.safetensors$"), IsPath]
     ) = "input"
     """Vectors of tokens: those of the model's last checkpoint, or a safetensors file of the user's
     own with a tensor `embedding` [token, dimension]."""
@@ -109,7 +109,7 @@ class TrackingSettings(Section):
 class ParallelText(Section):
     """Sentences that are translated under injection, from the user's own files."""
 
-    files: Annotated[dict[str, tuple[str, str]], Field(min_length=1)]
+    files: Annotated[dict[str, tuple[PathText, PathText]], Field(min_length=1)]
     """For each pair, written `en-ja`, two files whose lines are translations of each other."""
     sentences: Positive = 100
     """Sentences of each pair that are translated."""

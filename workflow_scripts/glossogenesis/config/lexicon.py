@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glossogenesis.config.section import LanguageCode, Section
+from glossogenesis.config.section import LanguageCode, PathText, Section
 
 
 class LexiconSettings(Section):
     """Where the lexicon lies, how it is read and which of its concepts are used."""
 
-    path: str
+    path: PathText
     """The file; a relative path counts from the study file's folder."""
     format: Literal["tsv", "multisimlex", "concepticon"] = "tsv"
     """`tsv`: a column a language; `multisimlex`: translation.csv of Multi-SimLex; `concepticon`: a

@@ -63,9 +63,11 @@ def problem_of(error: ErrorDetails) -> str:
 
 def _shown(error: ErrorDetails) -> str:
     """Quote the refused value where it is a short one."""
+    # Only then: to write out a list or mapping whose parts are aliases can take for ever.
+    if not isinstance(error["input"], str | int | float):
+        return ""
     shown = repr(error["input"])
-    is_plain = isinstance(error["input"], str | int | float)
-    return f" (got {shown})" if is_plain and len(shown) <= LONGEST_SHOWN else ""
+    return f" (got {shown})" if len(shown) <= LONGEST_SHOWN else ""
 
 
 def _written_location(error: ErrorDetails, content: Any) -> Location:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from glossogenesis.config.hub import HubId
 from glossogenesis.config.section import Name, Section
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -46,6 +47,9 @@ class ModelSettings(Section):
     tokenizer: str | None = None
     """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
     begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""
+    remote_code: HubId | None = None
+    """A Hub repository, `organisation/name`, whose own Python code this model may run. All its rows
+    must have it as `source`, at full commits. No code of a repository is run where left out."""
     add_special_tokens: bool = True
     """Whether the tokenizer's own special tokens (such as a start token) open a prompt."""
     gpus: Annotated[int, Field(ge=0)] = 1

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glossogenesis.config.section import LanguageCode, Section
+from glossogenesis.config.section import LanguageCode, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -16,10 +16,10 @@ class PostFiles(Section):
 
     kind: Literal["files"]
     """Files of the user's own."""
-    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    files: Annotated[tuple[PathText, ...], Field(min_length=1)]
     """`.tsv` with a header, `.jsonl` (an object a line) or `.parquet`; relative paths count from
     the study file's folder."""
-    held_out_files: tuple[str, ...] = ()
+    held_out_files: tuple[PathText, ...] = ()
     """Files of held-out posts; where there are none, posts are split at random, label by label."""
     title_column: str | None = "title"
     """The column of titles; null where posts have none."""
@@ -39,9 +39,9 @@ class PostsDemo(Section):
 
     kind: Literal["demo"]
     """Posts generated from a table of communities."""
-    communities: str
+    communities: PathText
     """Table of communities: topic words, style markers and spellings."""
-    spellings: str
+    spellings: PathText
     """Table of spellings of the communities' topics: `concept`, `kind`, `variant`, `sentence`."""
     train_posts: Positive = 120
     """Training posts of each community."""

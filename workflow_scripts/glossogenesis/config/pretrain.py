@@ -13,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from glossogenesis.config.section import LanguageCode, Name, Section
+from glossogenesis.config.section import LanguageCode, Name, PathText, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Phase = Annotated[int, Field(ge=1)]
@@ -70,7 +70,7 @@ class FileText(Section):
 
     kind: Literal["files"] = "files"
     files: Annotated[
-        dict[LanguageCode, dict[Phase, Annotated[tuple[str, ...], Field(min_length=1)]]],
+        dict[LanguageCode, dict[Phase, Annotated[tuple[PathText, ...], Field(min_length=1)]]],
         Field(min_length=1),
     ]
     """Files by language and phase: plain text (documents separated by empty lines), `.jsonl` or
@@ -88,10 +88,10 @@ class PostsText(Section):
     """Unlabelled posts of the demo world, without end and the same in every phase."""
 
     kind: Literal["posts"] = "posts"
-    communities: str
+    communities: PathText
     """Table of communities: topic words, style markers and spellings. A relative path counts from
     the study file's folder, as does that of `spellings`."""
-    spellings: str
+    spellings: PathText
     """Table of spellings of the communities' topics."""
     language: LanguageCode
     """The posts' language."""

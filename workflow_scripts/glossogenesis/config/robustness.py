@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from glossogenesis.config.posts import PostsSettings
 from glossogenesis.config.sae import SaeSettings
-from glossogenesis.config.section import Name, Section
+from glossogenesis.config.section import Name, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -163,7 +163,7 @@ class KnockoutSettings(Section):
 class VariantSettings(Section):
     """Spellings of one concept, whose features are compared."""
 
-    file: str
+    file: PathText
     """Table of spellings: `concept`, `kind`, `variant` and `sentence`; a relative path counts from
     the study file's folder."""
     carrier: str | None = None

@@ -134,7 +134,8 @@ class SaeSettings(SaeTraining):
         if not isinstance(given, Mapping):
             return given
         preset = given.get("preset", "recommended")
-        filled = dict(PRESETS.get(preset, {}))
+        # Of another type, it is refused by its own key.
+        filled = dict(PRESETS[preset]) if preset in list(PRESETS) else {}
         for key, other in (("latents", "expansion"), ("expansion", "latents")):
             if key in given:
                 filled.pop(other, None)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 """Names become parts of paths: no slash, no space, no leading dot or dash."""
@@ -12,9 +13,65 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 LANGUAGE_PATTERN = r"^[A-Za-z][A-Za-z0-9]*$"
 """Language codes are joined by dashes in names of tensors, so they hold none."""
 
+LONGEST_PATH = 4000
+LONGEST_PART = 255
+"""What file systems take, in bytes of UTF-8."""
+
+
+def _path_for_the_workflow(path: str) -> str:
+    """Refuse what no file is called, and what Snakemake takes for a wildcard or path variable."""
+    if not path.strip():
+        raise ValueError("is empty; write a path")
+    if not path.isprintable():
+        raise ValueError("holds a character that cannot be seen; write the path anew")
+    if found := re.search(r"[{}<>]", path):
+        raise ValueError(
+            f"holds {found[0]!r}, which Snakemake takes for a part to fill in; rename the file or "
+            "folder"
+        )
+    longest = max(len(part.encode()) for part in path.split("/"))
+    if len(path.encode()) > LONGEST_PATH or longest > LONGEST_PART:
+        raise ValueError("is longer than a path can be; shorten it")
+    return path
+
+
+def _output_folder(path: str) -> str:
+    """Refuse a folder of outputs that Snakemake would not put where it is written."""
+    if path.startswith("~"):
+        raise ValueError("begins with `~`, which only shells expand; write the folder in full")
+    return path
+
+
+def _path_within(path: str) -> str:
+    """Refuse a path that leads out of the folder that it counts from."""
+    parts = path.split("/")
+    if "\\" in path or "" in parts or any(part in (".", "..") for part in parts):
+        raise ValueError("leads out of its source; write a folder within it, such as `step100`")
+    if path.startswith("~") or ":" in parts[0]:
+        raise ValueError("is no folder within its source; write one such as `step100`")
+    return path
+
+
+def _git_reference(revision: str) -> str:
+    """Refuse what git lets no branch, tag or commit be called."""
+    is_bad = re.search(r"[\s~^:?*\[\\]|\.\.|//|@\{|/\.|\.lock(/|$)", revision)
+    if is_bad or not revision.isprintable() or revision[:1] in "-/." or revision[-1:] in "/.":
+        raise ValueError("is no name of a branch, tag or commit; write one such as `main`")
+    return revision
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=80)]
 LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=12)]
 LanguagePair = tuple[LanguageCode, LanguageCode]
+IsPath = AfterValidator(_path_for_the_workflow)
+PathText = Annotated[str, IsPath]
+"""A path of the user's own, anywhere."""
+OutputFolder = Annotated[PathText, AfterValidator(_output_folder)]
+"""A folder that the workflow writes to."""
+PathWithin = Annotated[PathText, AfterValidator(_path_within)]
+"""A path that stays below a folder."""
+Revision = Annotated[str, AfterValidator(_git_reference)]
+"""A branch, tag or commit."""
 
 
 class Section(BaseModel):

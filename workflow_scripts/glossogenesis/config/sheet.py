@@ -7,8 +7,9 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
+from glossogenesis.config.limits import LARGEST_NUMBER
 from glossogenesis.config.messages import problem_of
-from glossogenesis.config.section import Name, Section
+from glossogenesis.config.section import Name, PathText, PathWithin, Revision, Section
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.text import read_text
 
@@ -17,6 +18,8 @@ REQUIRED = ("model", "checkpoint", "step", "source")
 
 PRETRAIN_PREFIX = "pretrain:"
 
+Count = Annotated[int, Field(ge=0, le=LARGEST_NUMBER)]
+
 
 class Checkpoint(Section):
     """One row of the checkpoint sheet."""
@@ -24,15 +27,15 @@ class Checkpoint(Section):
     model: Name
     checkpoint: Name
     """A stable name; part of every path."""
-    step: Annotated[int, Field(ge=0)]
-    tokens: Annotated[int, Field(ge=0)] | None = None
+    step: Count
+    tokens: Count | None = None
     """Tokens seen in pretraining, where known."""
-    phase: Annotated[int, Field(ge=1)] = 1
-    source: str
+    phase: Annotated[Count, Field(ge=1)] = 1
+    source: PathText
     """A Hub id, a local path, or `pretrain:NAME`."""
-    revision: str | None = None
+    revision: Revision | None = None
     """A branch, tag or commit of a Hub id."""
-    subfolder: str | None = None
+    subfolder: PathWithin | None = None
 
     @property
     def pretrained_by(self) -> str | None:

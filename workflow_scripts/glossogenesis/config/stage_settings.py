@@ -82,13 +82,15 @@ def _with_resolved_files(study: Study, pretraining: PretrainSettings) -> Setting
 def checkpoint_settings(study: Study, model: str, checkpoint: str) -> Settings:
     """Where one checkpoint comes from."""
     row = study.checkpoint(model, checkpoint)
-    return {
+    settings = {
         "source": _resolved(study, row.source),
         "revision": row.revision,
         "subfolder": row.subfolder,
         "tokenizer": _resolved(study, study.settings.models[model].tokenizer),
         "step": row.step,
     }
+    remote_code = study.settings.models[model].remote_code
+    return settings if remote_code is None else {**settings, "remote_code": remote_code}
 
 
 def _resolved(study: Study, source: str | None) -> str | None:

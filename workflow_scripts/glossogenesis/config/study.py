@@ -15,8 +15,8 @@ from glossogenesis.config.concepts import ConceptsSettings
 from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.config.feature_checks import check_features
 from glossogenesis.config.features import FeaturesSettings
-from glossogenesis.config.hub import HubSettings, check_remote_code
 from glossogenesis.config.frozen import FROZEN_FROM, SHEET_FILE
+from glossogenesis.config.hub import HubSettings, check_remote_code
 from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.config.lexicon import LexiconSettings
 from glossogenesis.config.limits import check_numbers, load_yaml
@@ -57,7 +57,11 @@ class StudySettings(Section):
     """Sparse autoencoders over checkpoints, and what their features are."""
     robustness: RobustnessSettings | None = None
     """Classifiers fine-tuned on several models, and what their decisions rest on."""
-    pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(default_factory=dict)
+    hub: HubSettings = Field(default_factory=HubSettings)
+    """How files of the Hugging Face Hub are fetched, and whether they stay."""
+    pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(
+        default_factory=dict
+    )
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
 
 
@@ -211,9 +215,7 @@ def load_study(file: Path | str) -> Study:
         content = load_yaml(text, file)
     except StudyError:
         raise
-    except RecursionError:
-        raise StudyError(f"{file}: nested too deeply; see config.yaml for what a study is") from None
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error) or "unreadable"

@@ -79,9 +79,13 @@ class HubText:
     _read: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, settings: CorpusHub) -> HubText:
-        """Resolve the dataset; StudyError where it, or the files of a language, do not exist."""
-        text = cls(settings, HubDataset.find(settings.dataset, settings.revision))
+    def find(cls, settings: CorpusHub, *, offline: bool = False) -> HubText:
+        """Resolve the dataset; StudyError where it, or the files of a language, do not exist.
+
+        With `offline`, only what the Hub's cache holds is taken.
+        """
+        hub = HubDataset.find(settings.dataset, settings.revision, offline=offline)
+        text = cls(settings, hub)
         for language, pattern in settings.files.items():
             text.hub.matching(pattern, language)
         return text

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.hub_errors import HubPlace, patiently
+from glossogenesis.storage.hub_files import (
+    HubSnapshot,
+    cache_folder,
+    cached_commit,
+    fetch_to_cache,
+    note_commit,
+)
 
 SHOWN_FILES = 3
 """Files that an error message gives as examples."""
+
+MEND_OFFLINE = (
+    "prepare the corpus once where the Hub can be reached, without `hub.offline` and HF_HUB_OFFLINE"
+)
 
 
 @dataclass(frozen=True)
@@ -23,19 +33,44 @@ class HubDataset:
     commit: str
     files: tuple[str, ...]
     """Every file of the dataset at that commit, in the order of names."""
+    snapshot: HubSnapshot | None
+    """What the Hub lists; None where only the Hub's cache is used."""
 
     @classmethod
-    def find(cls, dataset: str, revision: str | None) -> HubDataset:
+    def find(cls, dataset: str, revision: str | None, *, offline: bool = False) -> HubDataset:
         """Resolve a revision (a branch, tag or commit; `main` where None) and list its files.
 
+        With `offline`, or HF_HUB_OFFLINE, both are what the Hub's cache has of an earlier download.
         StudyError where there is no such dataset or revision, or the Hub cannot be reached.
         """
-        from huggingface_hub import HfApi
+        from huggingface_hub import constants
 
-        with _clear_errors(dataset, revision):
-            commit = str(HfApi().dataset_info(dataset, revision=revision).sha)
-            files = HfApi().list_repo_files(dataset, revision=commit, repo_type="dataset")
-        return cls(dataset, commit, tuple(sorted(files)))
+        if offline or constants.is_offline_mode():
+            return cls._cached(dataset, revision)
+        snapshot = HubSnapshot.find(dataset, revision, "dataset")
+        if not is_commit(revision):
+            note_commit(dataset, revision, snapshot.commit, "dataset")
+        _cache_list_of_files(snapshot)
+        names = tuple(file.path for file in snapshot.files)
+        return cls(dataset, snapshot.commit, names, snapshot)
+
+    @classmethod
+    def _cached(cls, dataset: str, revision: str | None) -> HubDataset:
+        from huggingface_hub import get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
+
+        place = HubPlace(dataset, revision, "dataset")
+        try:
+            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
+        except CachedRepoTreeNotFoundError:
+            raise StudyError(
+                f"{place}: offline, and the Hub's cache {cache_folder(dataset, 'dataset')} has no "
+                f"list of its files; {MEND_OFFLINE}"
+            ) from None
+        except HFValidationError:
+            raise StudyError(f"{place}: no Hub id; mend {place.key}") from None
+        commit = revision if is_commit(revision) else cached_commit(dataset, revision, "dataset")
+        return cls(dataset, str(commit), tuple(sorted(file.path for file in tree)), None)
 
     def matching(self, pattern: str, language: str) -> tuple[str, ...]:
         """Return the Parquet files whose names match a pattern, in the order of names.
@@ -53,52 +88,34 @@ class HubDataset:
         return found
 
     def download(self, name: str) -> Path:
-        """Return a file on this machine, downloaded unless the Hub's cache has it."""
-        from huggingface_hub import hf_hub_download
+        """Return a file on this machine, downloaded and verified unless the Hub's cache has it.
 
-        with _clear_errors(self.dataset, self.commit):
-            path = hf_hub_download(self.dataset, name, revision=self.commit, repo_type="dataset")
-        return Path(path)
-
-
-@contextmanager
-def _clear_errors(dataset: str, revision: str | None) -> Iterator[None]:
-    """Turn what the Hub's client raises into StudyError."""
-    # The base of the client's network errors is of another library in each version of it.
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: not exported
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    at = f"{dataset}@{revision}" if revision else dataset
-    try:
-        yield
-    except HFValidationError:
-        raise StudyError(f"{dataset}: no Hub id; mend `text.dataset`") from None
-    except RevisionNotFoundError:
-        raise StudyError(
-            f"{at}: the Hub has no such revision; write a branch, a tag or a full commit"
-        ) from None
-    except RepositoryNotFoundError:
-        raise StudyError(f"{dataset}: no such dataset, or it needs `hf auth login`") from None
-    except HfHubHTTPError as error:
-        raise StudyError(f"{at}: download failed ({_first_line(error)}); run again") from None
-    except (HTTPError, OSError) as error:
-        # The client's own errors of connection and offline mode are among these.
-        if getattr(error, "errno", None) == errno.ENOSPC:
-            raise StudyError(
-                f"{at}: the disk is full while downloading; free some space, or set HF_HOME to a "
-                "folder on a larger disk"
-            ) from None
-        raise StudyError(
-            f"{at}: the Hub cannot be reached ({_first_line(error)}); run where it can be, or "
-            "download the files and give them as `text.kind: files`"
-        ) from None
+        StudyError where it cannot be downloaded, or only the cache is used and lacks it.
+        """
+        if self.snapshot is not None:
+            file = next(file for file in self.snapshot.files if file.path == name)
+            return fetch_to_cache(self.snapshot, file)
+        path = cache_folder(self.dataset, "dataset") / "snapshots" / self.commit / name
+        if not path.is_file():
+            place = HubPlace(self.dataset, self.commit, "dataset", name)
+            raise StudyError(f"{place}: offline, and not in the Hub's cache; {MEND_OFFLINE}")
+        return path
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _cache_list_of_files(snapshot: HubSnapshot) -> None:
+    """Let the Hub's client keep the list of files in its cache, and download none of them.
+
+    Without the whole list, a pattern would match only what was downloaded, and the text would be
+    another one offline.
+    """
+    from huggingface_hub import snapshot_download
+
+    def keep() -> None:
+        snapshot_download(
+            snapshot.repository,
+            revision=snapshot.commit,
+            repo_type=snapshot.kind,
+            allow_patterns=[],
+        )
+
+    patiently(keep, snapshot.place())

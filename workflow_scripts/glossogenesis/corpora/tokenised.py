@@ -18,6 +18,7 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.records import plain_name, record_of
 
 NO_LANGUAGE = 255
 """Stands in `languages` at padding, and in `token_languages` where no language can be told."""
@@ -26,8 +27,6 @@ NO_DOCUMENT = -1
 """Stands in `documents` at padding."""
 
 VOCABULARY_FILE = "vocabulary.parquet"
-
-MEND = "remake the corpus with `snakemake --forcerun prepare_corpus`"
 
 
 @dataclass(frozen=True)
@@ -114,15 +113,19 @@ class TokenisedCorpus:
         manifest = Path(manifest)
         try:
             corpus = _from_json(manifest.parent, read_json(manifest))
+            mend = corpus._mend
         except (TypeError, KeyError, AttributeError):
-            raise StudyError(f"{manifest}: not a tokenised corpus' manifest; {MEND}") from None
+            raise StudyError(
+                f"{manifest}: not a tokenised corpus' manifest; remake it with `snakemake "
+                "--forcerun prepare_corpus`, or `tokenise_posts` where it is of posts"
+            ) from None
         shards = [shard for split in corpus.splits.values() for shard in split.shards]
         for facts in (*shards, corpus.vocabulary_file):
             path = corpus.folder / facts.file
             size = path.stat().st_size if path.is_file() else None
             if size != facts.bytes:
                 state = "missing" if size is None else f"{size} bytes long"
-                raise StudyError(f"{path}: {state}, but its manifest says {facts.bytes}; {MEND}")
+                raise StudyError(f"{path}: {state}, but its manifest says {facts.bytes}; {mend}")
         return corpus
 
     def facts(self, split: str) -> SplitFacts:
@@ -155,6 +158,12 @@ class TokenisedCorpus:
         column: list[bytes] = self._vocabulary_column("bytes")
         return column
 
+    @property
+    def _mend(self) -> str:
+        of_posts = self.provenance["kind"] == "tokenised_posts"
+        rule = "tokenise_posts" if of_posts else "prepare_corpus"
+        return f"remake it with `snakemake --forcerun {rule}`"
+
     def _vocabulary_column(self, name: str) -> list[Any]:
         # polars takes a moment to import, and most readers need no text.
         from glossogenesis.storage.tables import read_table
@@ -167,17 +176,17 @@ class TokenisedCorpus:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise StudyError(f"{path}: cannot be read ({error.strerror}); {MEND}") from None
+            raise StudyError(f"{path}: cannot be read ({error.strerror}); {self._mend}") from None
         if len(content) != shard.bytes or hashlib.sha256(content).hexdigest() != shard.sha256:
-            raise StudyError(f"{path}: not the bytes that its manifest records; {MEND}")
+            raise StudyError(f"{path}: not the bytes that its manifest records; {self._mend}")
         try:
             tensors = load(content)
         except SafetensorError as error:
-            raise StudyError(f"{path}: damaged safetensors file ({error}); {MEND}") from None
+            raise StudyError(f"{path}: damaged safetensors file ({error}); {self._mend}") from None
         shape = (shard.contexts, self.context)
         for name in BLOCK_TENSORS:
             if name not in tensors or tuple(tensors[name].shape) != shape:
-                raise StudyError(f"{path}: no tensor {name!r} of shape {shape}; {MEND}")
+                raise StudyError(f"{path}: no tensor {name!r} of shape {shape}; {self._mend}")
         return tensors
 
 
@@ -190,21 +199,10 @@ def text_of(token_ids: Sequence[int], token_bytes: Sequence[bytes]) -> str:
     return b"".join(token_bytes[token] for token in token_ids).decode("utf-8", errors="replace")
 
 
-def _from_json(folder: Path, content: Mapping[str, Any]) -> TokenisedCorpus:
-    """Build a corpus from its manifest; TypeError or KeyError where it is another's."""
-    splits = {
-        name: SplitFacts(
-            contexts=facts["contexts"],
-            tokens=facts["tokens"],
-            documents=facts["documents"],
-            shards=tuple(FileFacts(**shard) for shard in facts["shards"]),
-        )
-        for name, facts in content["splits"].items()
-    }
-    written = {
-        "splits": splits,
-        "vocabulary_file": FileFacts(**content["vocabulary_file"]),
-        "languages": tuple(content["languages"]),
-        "told_by_script": tuple(content["told_by_script"]),
-    }
-    return TokenisedCorpus(folder=folder, **{**content, **written})
+def _from_json(folder: Path, content: Any) -> TokenisedCorpus:
+    """Build a corpus from its manifest; TypeError where it is another's or leads elsewhere."""
+    corpus = record_of(TokenisedCorpus, content, given={"folder": folder})
+    shards = [shard for split in corpus.splits.values() for shard in split.shards]
+    for facts in (*shards, corpus.vocabulary_file):
+        plain_name(facts.file)
+    return corpus

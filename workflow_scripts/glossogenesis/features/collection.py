@@ -18,10 +18,9 @@ from torch import Tensor
 
 from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
 from glossogenesis.features.alternatives import Choices, alternatives
 from glossogenesis.features.examples import ExampleFinder, Examples
-from glossogenesis.features.firing import FiringCounts, spool_firings
+from glossogenesis.features.firing import FiringCounts, check_same_corpus, spool_firings
 from glossogenesis.features.language import check_languages_can_be_told, token_languages
 from glossogenesis.features.measures import measure_all
 from glossogenesis.features.schemas import check_languages
@@ -97,7 +96,7 @@ def collect_features(
             activations, or the disk is full.
     """
     check_languages(corpus.languages)
-    _check_same_corpus(cache, corpus)
+    check_same_corpus(cache, corpus)
     wanted = alternatives(Choices.of(rules.language, rules.monosemanticity), rules.sensitivity)
     choices = tuple(dict.fromkeys(alternative.choices for alternative in wanted))
     for by in dict.fromkeys(chosen.by for chosen in choices):
@@ -175,18 +174,3 @@ def collect_firings(
             examples={share: finder.found() for share, finder in finders.items()},
             bytes_a_latent=spool.latent_bytes / max(1, spool.stored_latents),
         )
-
-
-def _check_same_corpus(cache: ActivationCache, corpus: TokenisedCorpus) -> None:
-    """Refuse a corpus of another name, tokenizer or set of languages than the activations'."""
-    facts = {
-        "corpus": (cache.corpus, corpus.corpus),
-        "tokenizer": (cache.tokenizer_digest, corpus.tokenizer_digest),
-        "languages": (cache.languages, corpus.languages),
-    }
-    for name, (of_cache, of_corpus) in facts.items():
-        if of_cache != of_corpus:
-            raise StudyError(
-                f"{cache.manifest}: its {name} is {of_cache!r}, but {corpus.folder} has "
-                f"{of_corpus!r}; give the corpus that the activations were taken from"
-            )

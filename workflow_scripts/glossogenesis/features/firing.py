@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.spool import TOKEN_IDS, FiredBlock, LatentSpool, token_ids_of
 from glossogenesis.features.top_tokens import TokenCounts
@@ -24,6 +25,21 @@ ROWS_AT_ONCE = 4096
 """Tokens of a block, but for the rest of the last sequence in it."""
 
 _DENSE_VALUES_ON_GPU = 1 << 28
+
+
+def check_same_corpus(cache: ActivationCache, corpus: TokenisedCorpus) -> None:
+    """Refuse a corpus of another name, tokenizer or set of languages than the activations'."""
+    facts = {
+        "corpus": (cache.corpus, corpus.corpus),
+        "tokenizer": (cache.tokenizer_digest, corpus.tokenizer_digest),
+        "languages": (cache.languages, corpus.languages),
+    }
+    for name, (of_cache, of_corpus) in facts.items():
+        if of_cache != of_corpus:
+            raise StudyError(
+                f"{cache.manifest}: its {name} is {of_cache!r}, but {corpus.folder} has "
+                f"{of_corpus!r}; give the corpus that the activations were taken from"
+            )
 
 
 class FiringCounts:

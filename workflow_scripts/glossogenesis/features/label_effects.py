@@ -118,15 +118,6 @@ def label_variety(d: NDArray[np.float32], threshold: float) -> Integers:
     return variety
 
 
-def top_features(d: NDArray[np.float32], top: int) -> list[Integers]:
-    """Return each label's features of greatest d, at most `top` and only those with d > 0.
-
-    `d` is [label, feature]. Greatest first; of equal ones the feature of the lower number.
-    """
-    orders = np.argsort(-d, axis=1, kind="stable")[:, :top]
-    return [order[of_label[order] > 0] for order, of_label in zip(orders, d, strict=True)]
-
-
 def resampled_specificity(
     pooled: Any, label_ids: Integers, n_labels: int, threshold: float, *, resamples: int, seed: int
 ) -> SpecificityDraws:

@@ -15,15 +15,15 @@ from glossogenesis.corpora.posts import Posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.cues import cues_of, cues_table
-from glossogenesis.features.firing import SPLIT
+from glossogenesis.features.firing import SPLIT, check_same_corpus
 from glossogenesis.features.label_collection import CollectedPosts, PostMeasures, collect_posts
 from glossogenesis.features.label_effects import (
     Specificity,
     label_variety,
     resampled_specificity,
     shuffled_specificity,
-    top_features,
 )
+from glossogenesis.patching.top_features import top_features
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
 
@@ -125,11 +125,7 @@ def collect_label_features(
 
 def check_same_posts(cache: ActivationCache, corpus: TokenisedCorpus, posts: Posts) -> None:
     """StudyError where activations, tokenised posts and posts are not of the same posts."""
-    if (cache.corpus, cache.tokenizer_digest) != (corpus.corpus, corpus.tokenizer_digest):
-        raise StudyError(
-            f"{cache.manifest}: was not taken from {corpus.folder}; give the tokenised posts that "
-            "the activations were taken from"
-        )
+    check_same_corpus(cache, corpus)
     number, tokenised = posts.of(SPLIT).height, corpus.facts(SPLIT).contexts
     if number != tokenised:
         raise StudyError(

@@ -17,8 +17,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,12 @@ class LatentSpool:
     """Temporary files that blocks are appended to, and then read from in the same order."""
 
     def __init__(
-        self, latents: IO[bytes], tokens: IO[bytes], n_latents: int, k: int | None, folder: Path
+        self,
+        latents: BufferedRandom,
+        tokens: BufferedRandom,
+        n_latents: int,
+        k: int | None,
+        folder: Path,
     ) -> None:
         """Write to two empty files; `open_spool` opens them and says what the others are."""
         self._folder = folder
@@ -130,7 +136,7 @@ class LatentSpool:
             scaled = np.ldexp(values.astype(np.float32), stored.exponent)
             yield FiredBlock(rows, latents.astype(np.int64), scaled, tokens)
 
-    def _write(self, file: IO[bytes], array: NDArray[Any]) -> int:
+    def _write(self, file: BufferedRandom, array: NDArray[Any]) -> int:
         try:
             return file.write(np.ascontiguousarray(array).view(np.uint8).data)
         except OSError as error:
@@ -188,7 +194,7 @@ def _padded(array: NDArray[Any], rows: Integers, counts: Integers, k: int) -> ND
     return table
 
 
-def _read(file: IO[bytes], dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+def _read(file: BufferedRandom, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
     array = np.empty(count, dtype)
-    file.readinto(array.view(np.uint8).data)  # type: ignore[attr-defined]  # IO lacks readinto
+    file.readinto(array.view(np.uint8).data)
     return array

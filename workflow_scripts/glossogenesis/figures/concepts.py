@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS, positions, training_axis
 from glossogenesis.figures.concept_frames import Languages
 from glossogenesis.figures.panels import (
+    bar_handle,
     checkpoint_colours,
     draw_band,
     draw_checkpoint_bar,
@@ -33,7 +33,6 @@ from glossogenesis.figures.panels import (
 from glossogenesis.figures.style import (
     COLUMN_WIDTH,
     FAINT,
-    INK,
     LINE_STYLES,
     PAGE_WIDTH,
     PALETTE,
@@ -198,17 +197,7 @@ def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
             draw_stack(axes, data.filter(panel=panel), stops, looks)
             draw_checkpoint_ticks(axes, stops, most=5)
         label_outer(panels, "share of answers")
-        parts = [
-            Patch(
-                facecolor=colour,
-                hatch=hatch,
-                edgecolor=INK,
-                linewidth=0.3,
-                label=OUTCOME_NAMES[name],
-            )
-            for name, (colour, hatch) in looks.items()
-        ]
-        legend_below(figure, parts)
+        legend_below(figure, [bar_handle(OUTCOME_NAMES[name], *looks[name]) for name in looks])
     return figure
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,42 @@ def figure_parser(description: str, table: str, settings: str) -> argparse.Argum
         help="NAME.svg; NAME.pdf and NAME.csv come with it",
     )
     return parser
+
+
+@dataclass(frozen=True)
+class RobustnessInputs:
+    """What a program is given that draws one figure of all models of the robustness study."""
+
+    tables: tuple[pl.DataFrame, ...]
+    """The one that is drawn, then those that stand beside it."""
+    models: Mapping[str, str]
+    """Label of each model, in their order."""
+    settings: Mapping[str, Any]
+    stem: Path
+    """Where the figure goes, without its .svg."""
+
+
+def robustness_inputs(description: str, table: str, *beside: str, choice: str) -> RobustnessInputs:
+    """Read the command line of such a program, and the tables that it names.
+
+    `table` is drawn, such as `cues` for `robustness_cues`, and an option names each table beside
+    it; `choice` is the settings' key beside `models`.
+    """
+    keys = f"models (label by model), {choice}"
+    parser = figure_parser(description, f"robustness_{table}", keys)
+    for name in beside:
+        parser.add_argument(
+            f"--{name}", type=Path, required=True, help=f"robustness_{name}.parquet"
+        )
+    arguments = parser.parse_args()
+    settings = json.loads(arguments.settings)
+    paths = [arguments.table, *(getattr(arguments, name) for name in beside)]
+    return RobustnessInputs(
+        tables=tuple(read_table(path) for path in paths),
+        models=settings["models"],
+        settings=settings,
+        stem=stem_of(arguments.output),
+    )
 
 
 def svg_path(text: str) -> Path:

@@ -121,6 +121,11 @@ def handle(label: str, look: Look, line: Any) -> Line2D:
     return Line2D([], [], linestyle=line, label=label, **look.marker_options())
 
 
+def bar_handle(label: str, fill: str, hatch: str) -> Patch:
+    """The legend entry of a part of stacked bars."""
+    return Patch(facecolor=fill, hatch=hatch, edgecolor=INK, linewidth=0.3, label=label)
+
+
 def heading(label: str) -> Line2D:
     """A legend entry that is only a text, above the entries of its group."""
     return Line2D([], [], linestyle="none", label=f"{label}:")
@@ -165,15 +170,27 @@ def draw_stack(
     order; those without rows keep their place empty. `looks` gives colour and hatch of each
     outcome, from the bottom up.
     """
-    bottom = np.zeros(stops.height)
-    for place, (outcome, (fill, hatch)) in enumerate(looks.items()):
-        part = stops.join(
-            rows.filter(outcome=outcome), on="checkpoint", how="left", maintain_order="left"
-        )
-        shares = part["value"].fill_null(0.0).to_numpy()
+    parts = [
+        stops.join(rows.filter(outcome=outcome), on="checkpoint", how="left", maintain_order="left")
+        for outcome in looks
+    ]
+    stack_bars(axes, [part["value"] for part in parts], list(looks.values()))
+    low, high = _ends(parts[0])
+    for colour, width in (("white", 1.8), (INK, 0.8)):
+        axes.vlines(np.arange(stops.height), low, high, color=colour, linewidth=width, zorder=4)
+
+
+def stack_bars(axes: Axes, shares: Sequence[pl.Series], looks: Sequence[tuple[str, str]]) -> None:
+    """Bars from the bottom up, one a place from 0 on: shares, null where there is none, and looks.
+
+    A look is a colour and a hatch.
+    """
+    bottom = np.zeros(len(shares[0]))
+    for values, (fill, hatch) in zip(shares, looks, strict=True):
+        heights = values.fill_null(0.0).to_numpy()
         axes.bar(
-            np.arange(stops.height),
-            shares,
+            np.arange(len(heights)),
+            heights,
             bottom=bottom,
             width=0.86,
             color=fill,
@@ -181,13 +198,7 @@ def draw_stack(
             edgecolor=INK,
             linewidth=0.3,
         )
-        if place == 0:
-            low, high = _ends(part)
-            for colour, width in (("white", 1.8), (INK, 0.8)):
-                axes.vlines(
-                    np.arange(stops.height), low, high, color=colour, linewidth=width, zorder=4
-                )
-        bottom = bottom + shares
+        bottom = bottom + heights
 
 
 def draw_checkpoint_ticks(axes: Axes, stops: pl.DataFrame, most: int) -> None:

@@ -19,7 +19,9 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.provenance import file_digest
+from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.seals import NUMBERS_DIGEST, sealed_json
 from glossogenesis.storage.tables import write_csv
 
 COLUMN_WIDTH = 3.4
@@ -131,10 +133,15 @@ def new_figure(width: float, height: float) -> Figure:
 def save_figure(figure: Figure, stem: Path | str, data: pl.DataFrame) -> None:
     """Write `stem`.svg, `stem`.pdf and, as `stem`.csv, the numbers in the figure; each atomically.
 
-    Equal figures give equal bytes: no date, and fixed identifiers.
+    Equal figures give equal bytes: no date, and fixed identifiers. Both pictures carry a seal and
+    the digest of the numbers, which have no room for one.
     """
-    with paper_style():
-        for extension, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None})):
-            with atomic_path(f"{stem}.{extension}") as temporary:
-                figure.savefig(temporary, format=extension, metadata=metadata)
     write_csv(f"{stem}.csv", data)
+    sealed = sealed_json({NUMBERS_DIGEST: file_digest(f"{stem}.csv")})
+    with paper_style():
+        for extension, metadata in (
+            ("svg", {"Date": None, "Description": sealed}),
+            ("pdf", {"CreationDate": None, "Subject": sealed}),
+        ):
+            with sealed_path(f"{stem}.{extension}") as temporary:
+                figure.savefig(temporary, format=extension, metadata=metadata)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +16,7 @@ from glossogenesis.features.tracking_tables import EVENTS
 from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS
 from glossogenesis.figures.feature_frames import shown_layers
 from glossogenesis.figures.feature_panels import draw_heading, draw_stops
-from glossogenesis.figures.panels import draw_line, handle, legend_below
+from glossogenesis.figures.panels import bar_handle, draw_line, handle, legend_below, stack_bars
 from glossogenesis.figures.style import (
     COLUMN_WIDTH,
     FAINT,
@@ -180,25 +179,13 @@ def _draw_origins(
 ) -> None:
     """Stacked bars of what the mixed features were, languages at the bottom, with a whisker."""
     keys = stops.select("checkpoint")
-    where = np.arange(stops.height)
-    bottom = np.zeros(stops.height)
-    for part, (colour, hatch) in looks.items():
-        values = keys.join(rows.filter(part=part), on="checkpoint", how="left")["value"]
-        heights = values.fill_null(0.0).to_numpy()
-        axes.bar(
-            where,
-            heights,
-            bottom=bottom,
-            width=0.86,
-            color=colour,
-            hatch=hatch,
-            edgecolor=INK,
-            linewidth=0.3,
-        )
-        bottom = bottom + heights
+    shares = [
+        keys.join(rows.filter(part=part), on="checkpoint", how="left")["value"] for part in looks
+    ]
+    stack_bars(axes, shares, list(looks.values()))
     specific = rows.filter(pl.col("part") == FROM_LANGUAGE, pl.col("value").is_not_null())
-    named = dict(zip(stops["checkpoint"], where.tolist(), strict=True))
-    at = [named[checkpoint] for checkpoint in specific["checkpoint"]]
+    places = {checkpoint: place for place, checkpoint in enumerate(stops["checkpoint"])}
+    at = [places[checkpoint] for checkpoint in specific["checkpoint"]]
     for colour, width in (("white", 2.0), (INK, 0.9)):
         axes.vlines(at, specific["low"], specific["high"], color=colour, linewidth=width, zorder=4)
 
@@ -223,12 +210,6 @@ def _part_handles(looks: Mapping[str, tuple[str, str]]) -> list[Patch]:
         BORN: "mixed: born here",
     }
     return [
-        Patch(
-            facecolor=colour,
-            hatch=hatch,
-            edgecolor=INK,
-            linewidth=0.3,
-            label=names.get(part, f"mixed: was {part} before"),
-        )
-        for part, (colour, hatch) in looks.items()
+        bar_handle(names.get(part, f"mixed: was {part} before"), *look)
+        for part, look in looks.items()
     ]

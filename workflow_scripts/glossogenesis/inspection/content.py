@@ -138,9 +138,11 @@ def provenance_in(path: Path, metadata: Mapping[str, str]) -> dict[str, Any] | N
     if METADATA_KEY not in metadata:
         return None
     try:
-        content: dict[str, Any] = json.loads(metadata[METADATA_KEY])
-    except json.JSONDecodeError as error:
+        content = json.loads(metadata[METADATA_KEY])
+    except (ValueError, RecursionError) as error:
         raise damaged(path, "provenance", error) from None
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: its provenance is no JSON object; delete it and rerun")
     return content
 
 
@@ -163,7 +165,7 @@ def origin(path: Path, provenance: Mapping[str, Any] | None) -> Facts:
         (name, str(provenance[name])) for name in names if provenance.get(name) is not None
     )
     libraries = ", ".join(
-        f"{name} {version}" for name, version in provenance.get("libraries", {}).items()
+        f"{name} {version}" for name, version in _items(provenance.get("libraries"))
     )
     schema_version = str(provenance.get("schema_version"))
     return (size, *known, ("libraries", libraries), ("schema version", schema_version))
@@ -173,17 +175,25 @@ def provenance_sections(provenance: Mapping[str, Any] | None) -> Iterator[Sectio
     """Yield the digests of inputs, the settings used and other facts, of those that there are."""
     if provenance is None:
         return
-    if inputs := provenance.get("inputs"):
-        yield Section("Made from", ("input", "SHA-256"), tuple(inputs.items()))
+    if inputs := _items(provenance.get("inputs")):
+        rows = tuple((name, cell(digest)) for name, digest in inputs)
+        yield Section("Made from", ("input", "SHA-256"), rows)
     yield Section("Settings used", text=as_yaml(provenance.get("settings")))
     if facts := provenance.get("facts"):
         yield Section("Facts", text=as_yaml(facts))
 
 
-def as_yaml(content: Mapping[str, Any] | None) -> str:
+def _items(content: Any) -> list[tuple[str, Any]]:
+    """Return what a mapping holds, nothing where a file of another kind has none there."""
+    return list(content.items()) if isinstance(content, dict) else []
+
+
+def as_yaml(content: Any) -> str:
     """Return a mapping as YAML, a key a line, with short lists and mappings on one line."""
     if not content:
         return "none"
+    if not isinstance(content, dict):
+        return cell(content)
     lines: list[str] = []
     for key, value in content.items():
         flow = None if isinstance(value, list | dict) and value else False

@@ -28,6 +28,8 @@ JSON_WITH_PROVENANCE = ("manifest.json", "cfg.json", "quality.json")
 def describe_checkpoint(path: Path) -> Inspection:
     """Describe a folder in the transformers format from its configuration and weights' headers."""
     config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise StudyError(f"{path / 'config.json'}: not a configuration, which is a JSON object")
     rows = []
     parameters = 0
     for file in sorted(path.glob("*.safetensors")):

@@ -24,6 +24,9 @@ from glossogenesis.storage.atomic import read_json
 
 Content = dict[str, Any]
 
+MALFORMED = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError)
+"""What comes of a manifest that has other values than its kind has."""
+
 WEIGHTS_FILE = "sae_weights.safetensors"
 """What lies beside an autoencoder's `cfg.json`; `sae` has the same name, but imports torch."""
 
@@ -41,10 +44,10 @@ def describe_json(path: Path) -> Inspection:
         "quality": _quality_sections,
         "sae": _autoencoder_sections,
     }
-    describe = kinds.get((provenance or {}).get("kind", ""), _weight_sections)
+    describe = kinds.get(str((provenance or {}).get("kind")), _weight_sections)
     try:
         sections = tuple(describe(path, content))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, *MALFORMED) as error:
         raise damaged(path, "manifest", error) from None
     return Inspection(
         path,
@@ -63,7 +66,7 @@ def _weight_sections(path: Path, content: Content) -> Iterator[Section]:
             name,
             size_in_words(facts["bytes"]),
             _state(folder / name, facts["bytes"]),
-            facts["sha256"],
+            cell(facts["sha256"]),
         )
         for name, facts in weights.items()
     )
@@ -93,11 +96,11 @@ def _shard_sections(path: Path, content: Content) -> Iterator[Section]:
     number = "contexts" if "contexts" in counted else "rows"
     files = tuple(
         (
-            facts["file"],
+            cell(facts["file"]),
             f"{facts[number]:,}" if facts[number] else "-",
             size_in_words(facts["bytes"]),
             _state(path.parent / facts["file"], facts["bytes"]),
-            facts["sha256"],
+            cell(facts["sha256"]),
         )
         for facts in (*shards, *([vocabulary] if vocabulary else []))
     )
@@ -149,7 +152,7 @@ def _autoencoder_sections(path: Path, content: Content) -> Iterator[Section]:
     weights = path.with_name(WEIGHTS_FILE)
     there = weights.is_file()
     size = size_in_words(weights.stat().st_size) if there else "-"
-    row = (WEIGHTS_FILE, size, "in place" if there else "missing", digest)
+    row = (WEIGHTS_FILE, size, "in place" if there else "missing", cell(digest))
     yield Section("Weights", ("file", "size", "on disk", "SHA-256"), (row,))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -19,6 +21,8 @@ from glossogenesis.inspection.files import (
 )
 from glossogenesis.inspection.folders import describe_checkpoint, describe_folder
 from glossogenesis.inspection.manifests import describe_json
+
+CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def inspect_path(path: Path, rows: int = 5) -> Inspection:
@@ -52,25 +56,36 @@ def inspect_path(path: Path, rows: int = 5) -> Inspection:
 
 def lay_out(inspection: Inspection, width: int) -> Group:
     """Return what a rich console of `width` columns prints; no value is cut."""
-    title = Text(str(inspection.path), style="bold", overflow="fold")
+    title = Text(visible(str(inspection.path)), style="bold", overflow="fold")
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="cyan", no_wrap=True)
     facts.add_column(overflow="fold")
     for name, value in (("kind", inspection.kind), *inspection.facts):
-        facts.add_row(name, Text(value))
+        facts.add_row(name, Text(visible(value)))
     parts: list[RenderableType] = [title, facts]
     for section in inspection.sections:
         parts += [Text(), Text(section.title, style="bold"), *_lay_out_section(section, width)]
     return Group(*parts)
 
 
+def visible(text: str) -> str:
+    """Return a text whose controls, which a terminal would obey, are shown as escapes.
+
+    So are halves of surrogate pairs, which no terminal can print; breaks of lines stay.
+    """
+    return CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
 def _lay_out_section(section: Section, width: int) -> Iterator[RenderableType]:
     if not section.headers:
-        yield Text(section.text, overflow="fold")
-    elif section.records and _table_width(section) > width:
-        yield from _records(section)
+        yield Text(visible(section.text), overflow="fold")
+        return
+    rows = [tuple(map(visible, row)) for row in section.rows]
+    shown = replace(section, headers=tuple(map(visible, section.headers)), rows=tuple(rows))
+    if section.records and _table_width(shown) > width:
+        yield from _records(shown)
     else:
-        yield table(section.headers, section.rows)
+        yield table(shown.headers, shown.rows)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

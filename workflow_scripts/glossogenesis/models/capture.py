@@ -1,8 +1,8 @@
-"""Capture the residual stream at one position of each prompt, all layers in one forward pass."""
+"""Read the residual stream after some blocks, at one position of each prompt or at all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.padding import PaddedBatch, batches_by_length, pad_left
+from glossogenesis.models.padding import batches_by_length, pad_left
 
 
 @torch.inference_mode()
@@ -46,34 +46,79 @@ def residual_at(
     cut = [list(ids[: position + 1]) for ids, position in zip(token_ids, positions, strict=True)]
     for batch in batches_by_length([len(ids) for ids in cut], batch_size):
         padded = pad_left([cut[index] for index in batch], anatomy.device)
-        with last_column_of(anatomy, wanted) as captured:
-            _run_base(anatomy, padded)
+        inputs = {**padded.model_inputs(anatomy), "use_cache": False}
+        captured = read_layers(anatomy, inputs, wanted, lambda stream: stream[:, -1])
         result[batch] = torch.stack([captured[layer] for layer in wanted], dim=1).cpu()
     return result
 
 
-@contextmanager
-def last_column_of(anatomy: Anatomy, layers: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Within the context, a forward pass fills the yielded dict: layer to `[prompt, d_model]`.
+def read_layers(
+    anatomy: Anatomy,
+    inputs: Mapping[str, Any],
+    layers: Sequence[int],
+    part: Callable[[Tensor], Tensor] = lambda stream: stream,
+) -> dict[int, Tensor]:
+    """A copy of the residual stream after the blocks of some layers, by layer; see `run_up_to`.
 
-    The pass is ended by an internal exception after the highest of `layers`.
+    Args:
+        anatomy: the model.
+        inputs: keyword arguments of the model's forward pass.
+        layers: the wanted layers, at least one.
+        part: what is kept of a stream `[prompt, column, d_model]`; all of it by default.
     """
-    captured: dict[int, Tensor] = {}
+    streams: dict[int, Tensor] = {}
+
+    def keep(layer: int, output: Any) -> None:
+        # A model may go on to change the tensor in place.
+        streams[layer] = part(block_output(output)).clone()
+
+    run_up_to(anatomy, inputs, layers, keep)
+    return streams
+
+
+def run_up_to(
+    anatomy: Anatomy,
+    inputs: Mapping[str, Any],
+    layers: Sequence[int],
+    watch: Callable[[int, Any], None],
+) -> None:
+    """Run a forward pass that ends after the highest of `layers`, by an internal exception.
+
+    `watch` is as of `watched_blocks`. A cache of keys and values among the `inputs`, which are the
+    pass' keyword arguments, grows in the blocks that ran.
+    """
     last = max(layers)
 
-    def hook_for(layer: int) -> Any:
-        def keep(module: Any, inputs: Any, output: Any) -> None:
-            captured[layer] = block_output(output)[:, -1].clone()
-            if layer == last:
-                raise _CapturedError
+    def watch_and_end(layer: int, output: Any) -> None:
+        watch(layer, output)
+        if layer == last:
+            raise _LastLayerError
 
-        return keep
+    with watched_blocks(anatomy, layers, watch_and_end):
+        try:
+            anatomy.base(**inputs)
+        except _LastLayerError:
+            return
+    raise AssertionError("the last wanted block did not run")
+
+
+@contextmanager
+def watched_blocks(
+    anatomy: Anatomy, layers: Sequence[int], watch: Callable[[int, Any], None]
+) -> Iterator[None]:
+    """Within the context, `watch` is given each wanted layer and what its block returns."""
+
+    def hook_for(layer: int) -> Any:
+        def hook(module: Any, inputs: Any, output: Any) -> None:
+            watch(layer, output)
+
+        return hook
 
     handles = [
         anatomy.blocks[layer].register_forward_hook(hook_for(layer)) for layer in set(layers)
     ]
     try:
-        yield captured
+        yield
     finally:
         for handle in handles:
             handle.remove()
@@ -85,15 +130,13 @@ def block_output(output: Any) -> Tensor:
     return tensor
 
 
-class _CapturedError(Exception):
-    """Ends a forward pass once every wanted layer is captured."""
+def with_block_output(output: Any, stream: Tensor) -> Any:
+    """What a block returns, with another residual stream."""
+    return stream if isinstance(output, Tensor) else (stream, *output[1:])
 
 
-def _run_base(anatomy: Anatomy, padded: PaddedBatch) -> None:
-    try:
-        anatomy.base(**padded.model_inputs(anatomy), use_cache=False)
-    except _CapturedError:
-        return
+class _LastLayerError(Exception):
+    """Ends a forward pass after the last wanted block."""
 
 
 def _check(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
@@ -25,6 +23,7 @@ from glossogenesis.models.files import (
 )
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.safetensors_file import write_safetensors
 
 HEAD = "score.weight"
 
@@ -51,7 +50,9 @@ def fresh_classifier(
     check_weights(files.folder)
     try:
         with quiet_transformers():
-            config = AutoConfig.from_pretrained(files.folder, local_files_only=True)
+            config = AutoConfig.from_pretrained(
+                files.folder, trust_remote_code=False, local_files_only=True
+            )
             config.id2label = dict(enumerate(labels))
             config.label2id = {label: number for number, label in enumerate(labels)}
             config.pad_token_id = pad_id
@@ -98,33 +99,15 @@ def save_classifier(
         _copy(Path(draft) / "config.json", folder)
     for path in tokenizer_files(tokenizer_folder):
         _copy(path, folder)
-    weights = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    weights = model.state_dict()
     with atomic_path(folder / "model.safetensors") as temporary:
         # transformers refuses weights whose metadata does not name the framework.
-        save_file(weights, temporary, metadata={"format": "pt", **provenance.to_metadata()})
-        _sort_metadata(temporary)
+        write_safetensors(temporary, weights, {"format": "pt", **provenance.to_metadata()})
 
 
 def _copy(path: Path, folder: Path) -> None:
     with atomic_path(folder / path.name) as temporary:
         shutil.copyfile(path, temporary)
-
-
-def _sort_metadata(path: Path) -> None:
-    """Put the metadata of a safetensors file in order of key, in place.
-
-    safetensors writes several entries in an order that changes from one process to the next.
-    """
-    with path.open("r+b") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-        assert len(text) <= size, f"{path}: the header grew by sorting"
-        file.seek(8)
-        file.write(text.ljust(size))
 
 
 @contextmanager

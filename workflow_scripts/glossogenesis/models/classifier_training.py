@@ -28,6 +28,7 @@ from glossogenesis.models.classifier_model import quiet_transformers
 from glossogenesis.models.classifier_posts import LabelledPosts
 from glossogenesis.models.classifier_run import pad_right
 from glossogenesis.models.classifier_scores import scores_of
+from glossogenesis.storage.folder_digests import has_recorded_bytes, record_digests
 
 TRAINING_SCHEMA = pl.Schema(
     {
@@ -144,7 +145,7 @@ class _Trainer(Trainer):
 
 
 class _EpochCallback(TrainerCallback):
-    """Reports each epoch once it is measured."""
+    """Reports each epoch once it is measured, and seals its state once it is kept."""
 
     def __init__(self, on_epoch: Callable[[TrainedEpoch], object]) -> None:
         self._on_epoch = on_epoch
@@ -154,6 +155,9 @@ class _EpochCallback(TrainerCallback):
         if not math.isfinite(epoch.held_out_loss):
             raise StudyError(_not_finite(epoch.held_out_loss, f"after epoch {epoch.epoch}"))
         self._on_epoch(epoch)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        record_digests(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
 @dataclass(frozen=True)
@@ -215,13 +219,11 @@ def _measures(evaluated: Any) -> dict[str, float]:
 
 
 def _last_state(folder: Path) -> str | None:
-    """Return the last whole state; the Trainer writes `trainer_state.json` after all else."""
+    """Return the last state that is whole; one that was half written or damaged counts as none."""
     by_step: dict[int, Path] = {}
     for path in folder.glob(f"checkpoint-*/{_STATE_FILE}"):
-        try:
+        if has_recorded_bytes(path.parent):
             by_step[int(json.loads(path.read_text(encoding="utf-8"))["global_step"])] = path.parent
-        except ValueError:
-            continue
     return str(by_step[max(by_step)]) if by_step else None
 
 

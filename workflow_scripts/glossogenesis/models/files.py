@@ -9,22 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.errors import StudyError
-
-_WEIGHT_PATTERN = "model*.safetensors"
-_WEIGHT_INDEX = "model.safetensors.index.json"
-_PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
-_TOKENIZER_FILES = (
-    "added_tokens.json",
-    "merges.txt",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "vocab.json",
-    "vocab.txt",
+from glossogenesis.models.hub import (
+    PICKLE_SUFFIXES,
+    TOKENIZER_FILES,
+    WEIGHT_PATTERN,
+    HubAccess,
+    fetch_files,
 )
+from glossogenesis.storage.records import plain_name
+
+_WEIGHT_INDEX = "model.safetensors.index.json"
 
 
 @dataclass(frozen=True)
@@ -36,6 +30,8 @@ class CheckpointLocation:
     revision: str | None = None
     """A branch, tag or commit of a Hub id."""
     subfolder: str | None = None
+    remote_code: str | None = None
+    """The repository whose own code may be run, which is then this one; no code is run if None."""
 
     def __str__(self) -> str:
         revision = f"@{self.revision}" if self.revision else ""
@@ -54,12 +50,14 @@ class LocalCheckpoint:
     """The resolved commit of a Hub checkpoint; None for a folder."""
 
 
-def local_files(location: CheckpointLocation, *, weights: bool = True) -> LocalCheckpoint:
+def local_files(
+    location: CheckpointLocation, *, weights: bool = True, access: HubAccess | None = None
+) -> LocalCheckpoint:
     """Find the files of a checkpoint, downloading them where it is a Hub id.
 
     Downloads are limited to JSON, tokenizer files and, with `weights`, safetensors, so pickles
-    never reach the machine. A source that exists as a folder, or is written as a path (it is
-    absolute or starts with a dot), is local.
+    never reach the machine; `access` says how the Hub is used. A source that exists as a folder, or
+    is written as a path (it begins with a dot, a slash or a tilde), is local.
 
     Raises:
         StudyError: there is no such folder, repository, revision or subfolder, the Hub cannot be
@@ -74,8 +72,13 @@ def local_files(location: CheckpointLocation, *, weights: bool = True) -> LocalC
                 f"{location}: a local folder has no revision; leave `revision` empty in the sheet"
             )
         return _within(location, folder, commit=None)
-    root = _download(location, weights=weights)
-    return _within(location, root, commit=root.name)
+    root, commit = fetch_files(location, weights=weights, access=access or HubAccess())
+    return _within(location, root, commit=commit)
+
+
+def holds_tokenizer(folder: Path) -> bool:
+    """Tell whether there is a tokenizer in `folder`."""
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -84,7 +87,7 @@ def tokenizer_files(folder: Path) -> list[Path]:
     Raises:
         StudyError: the folder holds none.
     """
-    found = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+    found = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
     if not found:
         raise StudyError(f"{folder}: holds no tokenizer file such as tokenizer.json; add one")
     return found
@@ -122,7 +125,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise StudyError(f"{path}: missing; a checkpoint folder needs its config.json") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise StudyError(f"{path}: not readable as JSON ({error}); save it again") from None
     if not isinstance(config, dict):
         raise StudyError(f"{path}: not a JSON object; save it again")
@@ -136,7 +139,7 @@ def check_weights(folder: Path) -> list[Path]:
         StudyError: weights are pickles, missing or truncated; the message names the file.
     """
     index = folder / _WEIGHT_INDEX
-    found = sorted(folder.glob(_WEIGHT_PATTERN))
+    found = sorted(folder.glob(WEIGHT_PATTERN))
     if not index.is_file() and not found:
         _refuse_without_weights(folder)
     paths = _indexed(index) if index.is_file() else found
@@ -149,69 +152,18 @@ def _within(location: CheckpointLocation, root: Path, *, commit: str | None) -> 
     folder = root / location.subfolder if location.subfolder else root
     if not folder.is_dir():
         raise StudyError(f"{location}: no subfolder {location.subfolder!r}; mend the sheet")
-    own = any((folder / name).is_file() for name in _TOKENIZER_FILES)
-    return LocalCheckpoint(folder, folder if own else root, commit)
-
-
-def _download(location: CheckpointLocation, *, weights: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    patterns = ["*.json", *_TOKENIZER_FILES]
-    if weights:
-        patterns.append(_WEIGHT_PATTERN)
-    if location.subfolder:
-        # The root is only looked at for a tokenizer that its subfolders share.
-        patterns = [f"{location.subfolder}/{pattern}" for pattern in patterns]
-        patterns += _TOKENIZER_FILES
-    # A pattern's * also matches slashes: without this every subfolder would be downloaded.
-    ignored = None if location.subfolder else ["*/*"]
-    try:
-        return Path(
-            snapshot_download(
-                location.source,
-                revision=location.revision,
-                allow_patterns=patterns,
-                ignore_patterns=ignored,
-            )
-        )
-    except HFValidationError:
-        raise StudyError(
-            f"{location.source}: neither a folder nor a Hub id; mend `source` in the sheet"
-        ) from None
-    except RevisionNotFoundError:
-        raise StudyError(
-            f"{location}: the Hub has no such revision; write a branch, a tag or a full commit"
-        ) from None
-    except RepositoryNotFoundError:
-        raise StudyError(
-            f"{location.source}: no such folder or Hub repository, or it needs `hf auth login`"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise StudyError(
-            f"{location}: not in the local Hub cache and the Hub cannot be reached; connect, or "
-            "download the checkpoint and give its folder as `source`"
-        ) from None
-    except (HfHubHTTPError, OSError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise StudyError(f"{location}: download failed ({first_line}); run again") from None
+    return LocalCheckpoint(folder, folder if holds_tokenizer(folder) else root, commit)
 
 
 def _refuse_without_weights(folder: Path) -> None:
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLE_SUFFIXES)
+    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise StudyError(
             f"{folder}: weights are pickles ({', '.join(pickles[:3])}), which can run code when "
             "opened; convert them to safetensors and give the new folder as `source`"
         )
     raise StudyError(
-        f"{folder}: no {_WEIGHT_PATTERN}; only safetensors weights are loaded. Convert the "
+        f"{folder}: no {WEIGHT_PATTERN}; only safetensors weights are loaded. Convert the "
         "checkpoint to safetensors, or name the subfolder that holds it"
     )
 
@@ -219,11 +171,11 @@ def _refuse_without_weights(folder: Path) -> None:
 def _indexed(index: Path) -> list[Path]:
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+        return [index.parent / plain_name(name) for name in sorted(names)]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise StudyError(
             f"{index}: no readable weight_map ({error!r}); download it again"
         ) from None
-    return [index.parent / name for name in sorted(names)]
 
 
 def _check_complete(path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Load a checkpoint's model and tokenizer, from safetensors only and without foreign code."""
+"""Load a checkpoint's model and tokenizer, from safetensors only.
+
+Code of the checkpoint's own repository is run only where the study names that repository.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from glossogenesis.models.files import (
     local_files,
     read_config,
 )
+from glossogenesis.models.remote_code import how_to_allow_code, may_run_code
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,15 +57,19 @@ def load_model(
     """
     files = local_files(location)
     config = read_config(files.folder)
-    require_supported(str(config.get("model_type")))
+    has_code = may_run_code(files.folder, location.remote_code)
+    try:
+        require_supported(str(config.get("model_type")))
+    except StudyError as error:
+        raise StudyError(f"{files.folder / 'config.json'}: {error}") from None
     check_weights(files.folder)
-    model = _from_files(files, dtype=dtype, classifier=head == "classifier")
+    model = _from_files(files, dtype=dtype, classifier=head == "classifier", has_code=has_code)
     model = model.to(resolve_device(device)).eval().requires_grad_(False)
     return LoadedModel(model, Anatomy.of(model), files)
 
 
 def load_tokenizer(location: CheckpointLocation) -> PreTrainedTokenizerBase:
-    """Load the tokenizer from the same revision as the weights, without foreign code.
+    """Load the tokenizer from the same revision as the weights.
 
     It comes from the subfolder, or from the root of the checkpoint where the subfolder has none.
 
@@ -71,19 +79,23 @@ def load_tokenizer(location: CheckpointLocation) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     folder = local_files(location, weights=False).tokenizer_folder
+    has_code = may_run_code(folder, location.remote_code)
     try:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
+            folder, trust_remote_code=has_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:  # tokenizers raises this very class where a file is no tokenizer
+        mend = "" if has_code else how_to_allow_code(folder)
         raise StudyError(
             f"{folder}: no loadable tokenizer ({_first_line(error)}); save the tokenizer beside "
-            "the weights"
+            f"the weights{mend}"
         ) from None
     return tokenizer
 
 
-def _from_files(files: LocalCheckpoint, *, dtype: str, classifier: bool) -> nn.Module:
+def _from_files(
+    files: LocalCheckpoint, *, dtype: str, classifier: bool, has_code: bool
+) -> nn.Module:
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -95,12 +107,15 @@ def _from_files(files: LocalCheckpoint, *, dtype: str, classifier: bool) -> nn.M
             files.folder,
             dtype=getattr(torch, dtype),
             use_safetensors=True,
-            trust_remote_code=False,
+            trust_remote_code=has_code,
             local_files_only=True,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise StudyError(f"{files.folder}: cannot be loaded ({_first_line(error)})") from None
+    except Exception as error:  # transformers raises whatever a wrong configuration leads to
+        raise StudyError(
+            f"{files.folder}: cannot be loaded ({_first_line(error)}); check its config.json and "
+            "that the weights are this model's"
+        ) from None
     missing = sorted(report["missing_keys"])
     if missing:
         raise StudyError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glossogenesis.errors import StudyError
@@ -11,15 +11,25 @@ from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
     check_weights,
+    holds_tokenizer,
     local_files,
     read_config,
     tokenizer_digest,
 )
+from glossogenesis.models.hub import HubAccess, fetch_files
+from glossogenesis.models.revisions import forget_others
 from glossogenesis.provenance import file_digest
 from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.records import plain_name, record_of
 
 CLASSIFIER_SOURCE = "classifier"
 """The `source` of a checkpoint that the workflow fine-tuned to classify posts."""
+
+
+@dataclass(frozen=True)
+class _WeightsFacts:
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -42,30 +52,95 @@ class CheckpointManifest:
     weights: dict[str, dict[str, Any]]
     """Size in bytes and SHA-256 of each weights file, by name."""
     provenance: dict[str, Any]
+    subfolder: str | None = None
+    """Where in a Hub repository the checkpoint lies."""
+    remote_code: str | None = None
+    """The Hub repository whose own code the checkpoint may run; none if None."""
 
     def write(self, path: Path) -> None:
         """Write the manifest as JSON."""
         write_json(path, asdict(self))
 
     @classmethod
-    def read(cls, path: Path) -> CheckpointManifest:
+    def read(cls, path: Path, *, weights: bool = True) -> CheckpointManifest:
         """Read a manifest and check that its files are still there in full.
 
-        StudyError names the missing or truncated file and how to remake it.
+        A Hub checkpoint's files that are gone are fetched again, by the recorded commit; without
+        `weights`, for jobs that read the tokenizer alone, they are not asked for. StudyError names
+        the missing or truncated file and how to remake it.
         """
         try:
-            manifest = cls(**read_json(path))
+            manifest = record_of(cls, read_json(path))
+            for name, facts in manifest.weights.items():
+                plain_name(name)
+                record_of(_WeightsFacts, facts)
         except TypeError:
             raise StudyError(f"{path}: not a checkpoint manifest; delete it and rerun") from None
-        for name, facts in manifest.weights.items():
-            file = Path(manifest.folder) / name
+        if not weights:
+            manifest._require_tokenizer(path)
+            return manifest
+        if manifest.commit is not None and manifest._first_changed() is not None:
+            manifest.fetch_again(path)
+        if (changed := manifest._first_changed()) is not None:
+            file, size, recorded = changed
+            state = "missing" if size is None else f"{size} bytes long"
+            raise StudyError(
+                f"{file}: {state}, but {path} records {recorded} bytes; {manifest._mend}"
+            )
+        return manifest
+
+    def _first_changed(self) -> tuple[Path, int | None, int] | None:
+        """Return the first weights file of another size than recorded, and both sizes."""
+        for file, facts in zip(self.weight_files, self.weights.values(), strict=True):
             size = file.stat().st_size if file.is_file() else None
             if size != facts["bytes"]:
-                state = "missing" if size is None else f"{size} bytes long"
+                return file, size, facts["bytes"]
+        return None
+
+    @property
+    def weight_files(self) -> list[Path]:
+        """The weights files, in the order of `weights`."""
+        return [Path(self.folder) / name for name in self.weights]
+
+    def _require_tokenizer(self, path: Path) -> None:
+        """Check that the tokenizer is there; one of the checkpoint's own repository comes back."""
+        folder = Path(self.tokenizer_folder)
+        if self.commit is not None and self._has_own_tokenizer and not holds_tokenizer(folder):
+            self.fetch_again(path, weights=False)
+        if not holds_tokenizer(folder):
+            raise StudyError(f"{folder}: the tokenizer that {path} names is missing; {self._mend}")
+
+    @property
+    def _has_own_tokenizer(self) -> bool:
+        """Whether the tokenizer is of the same repository or folder as the weights."""
+        return Path(self.folder).is_relative_to(self.tokenizer_folder)
+
+    def fetch_again(self, path: Path, *, weights: bool = True) -> None:
+        """Fetch a Hub checkpoint whose files were removed, and compare it with its manifest `path`.
+
+        Several jobs may do so at once. StudyError as in `models.hub.fetch_files`, or where the
+        SHA-256 of a weights file is not the recorded one.
+        """
+        depth = len(PurePosixPath(self.subfolder or "").parts)
+        folder = Path(self.folder)
+        root = folder.parents[depth - 1] if depth else folder
+        location = CheckpointLocation(self.source, self.commit, self.subfolder, self.remote_code)
+        access = HubAccess(folder=root)
+        if access.is_offline:
+            raise StudyError(
+                f"{folder}: its files are gone, and HF_HUB_OFFLINE or `hub.offline` forbids to "
+                f"fetch {self.source}@{self.commit} again; run where the Hub can be reached"
+            )
+        print(f"{folder}: files are gone; fetching {self.source}@{self.commit}", flush=True)
+        fetch_files(location, weights=weights, access=access)
+        if not weights:
+            return
+        for file, facts in zip(self.weight_files, self.weights.values(), strict=True):
+            if not file.is_file() or file_digest(file) != facts["sha256"]:
                 raise StudyError(
-                    f"{file}: {state}, but {path} records {facts['bytes']} bytes; {manifest._mend}"
+                    f"{file}: the Hub's file at commit {self.commit} is not the one that {path} "
+                    "records; fetch again with `snakemake --forcerun fetch_checkpoint`"
                 )
-        return manifest
 
     @property
     def _mend(self) -> str:
@@ -78,12 +153,14 @@ class CheckpointManifest:
     @property
     def location(self) -> CheckpointLocation:
         """The local folder that the model is loaded from."""
-        return CheckpointLocation(self.folder)
+        return CheckpointLocation(self.folder, remote_code=self.remote_code)
 
     @property
     def tokenizer_location(self) -> CheckpointLocation:
         """The local folder that the tokenizer is loaded from."""
-        return CheckpointLocation(self.tokenizer_folder)
+        # Nobody allowed the code of a tokenizer from elsewhere.
+        code = self.remote_code if self._has_own_tokenizer else None
+        return CheckpointLocation(self.tokenizer_folder, remote_code=code)
 
 
 def describe_checkpoint(
@@ -94,17 +171,25 @@ def describe_checkpoint(
     source: str,
     provenance: dict[str, Any],
     tokenizer: CheckpointLocation | None = None,
+    access: HubAccess | None = None,
 ) -> CheckpointManifest:
     """Find or download a checkpoint's files and describe them.
 
     `source` is what the sheet says, `location` where that leads; `tokenizer` names another place to
-    take the tokenizer from. StudyError as in `models.files.local_files` and `check_weights`.
+    take the tokenizer from; `access` says how the Hub is used. StudyError as in
+    `models.files.local_files` and `check_weights`.
     """
-    files: LocalCheckpoint = local_files(location)
+    access = access or HubAccess()
+    files: LocalCheckpoint = local_files(location, access=access)
     weights = check_weights(files.folder)
     tokenizer_folder = files.tokenizer_folder
     if tokenizer is not None:
-        tokenizer_folder = local_files(tokenizer, weights=False).tokenizer_folder
+        # What another repository gives is small and stays in the Hub's cache.
+        elsewhere = replace(access, folder=None)
+        found = local_files(tokenizer, weights=False, access=elsewhere)
+        tokenizer_folder = found.tokenizer_folder
+    used = [one for one in (location, tokenizer) if one is not None]
+    forget_others(access.record, [(one.source, one.revision) for one in used])
     return CheckpointManifest(
         model=model,
         checkpoint=checkpoint,
@@ -120,4 +205,6 @@ def describe_checkpoint(
             for path in weights
         },
         provenance=provenance,
+        subfolder=location.subfolder,
+        remote_code=location.remote_code,
     )

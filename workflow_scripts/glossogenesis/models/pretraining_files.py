@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.storage.atomic import atomic_path, write_json
+from glossogenesis.storage.safetensors_file import write_safetensors
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,10 @@ def save_step(
     if folder.exists():
         shutil.rmtree(folder)
     run.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=run) as draft:
+    draft_prefix = f".{folder.name}."
+    for abandoned in run.glob(f"{draft_prefix}*"):
+        shutil.rmtree(abandoned)
+    with tempfile.TemporaryDirectory(prefix=draft_prefix, dir=run) as draft:
         _save_all_but_weights(Path(draft), trained)
         for file in sorted(Path(draft).iterdir()):
             with atomic_path(folder / file.name) as temporary:
@@ -90,28 +92,10 @@ def _save_all_but_weights(folder: Path, trained: TrainedModel) -> None:
 def _save_weights(path: Path, model: PreTrainedModel, provenance: Provenance) -> None:
     """Write the weights in float32; a tied output head is left out, as transformers does."""
     tied = model.all_tied_weights_keys
-    weights = {
-        name: tensor.detach().cpu()
-        for name, tensor in model.state_dict().items()
-        if name not in tied
-    }
-    # transformers refuses weights whose metadata does not name the framework.
-    content = save(weights, metadata={"format": "pt", **provenance.to_metadata()})
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
     with atomic_path(path) as temporary:
-        temporary.write_bytes(with_sorted_metadata(content))
-
-
-def with_sorted_metadata(content: bytes) -> bytes:
-    """Return a safetensors file's bytes with its metadata in order of key.
-
-    safetensors writes several entries in an order that changes from one process to the next.
-    """
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + content[start:]
+        # transformers refuses weights whose metadata does not name the framework.
+        write_safetensors(temporary, weights, {"format": "pt", **provenance.to_metadata()})
 
 
 def write_manifest(path: Path, saved: list[SavedStep], loss: float, provenance: Provenance) -> None:

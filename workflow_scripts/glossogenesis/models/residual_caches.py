@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_pass import hook_name
-from glossogenesis.models.residuals import Positions, Window
+from glossogenesis.models.residuals import (
+    NotFinite,
+    Positions,
+    Window,
+    check_layers,
+    residual_windows,
+)
 from glossogenesis.progress import progress
-from glossogenesis.storage.activations.cache import CacheDescription
+from glossogenesis.provenance import Provenance
+from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.rows import bytes_of_a_row
+from glossogenesis.storage.activations.shards import require_room
 from glossogenesis.storage.activations.writer import CacheWriter
 
 
@@ -25,6 +34,8 @@ class CachedModel:
     manifest: CheckpointManifest
     anatomy: Anatomy
     corpus: TokenisedCorpus
+    described_as: str
+    """In messages."""
 
     def describe(self, layer: int, *, dtype: str, window: int) -> CacheDescription:
         """What the cache of one layer is, stored in `dtype` and in windows of `window` tokens."""
@@ -47,13 +58,82 @@ class CachedModel:
         )
 
 
+@dataclass(frozen=True)
+class CacheRules:
+    """What is stored; each field as of `residual_windows`."""
+
+    splits: Sequence[str]
+    window: int
+    seed: int
+    dtype: str
+    not_finite: NotFinite
+    positions: Positions = "all"
+    section: str = "features"
+
+
 def check_tokenizer(manifest: CheckpointManifest, corpus: TokenisedCorpus, path: Path) -> None:
-    """StudyError where the corpus was not tokenised by the tokenizer of the model at `path`."""
+    """StudyError where the checkpoint at `path` has another tokenizer than the corpus."""
     if corpus.tokenizer_digest != manifest.tokenizer_digest:
         raise StudyError(
-            f"{path}: {manifest.model} {manifest.checkpoint} has another tokenizer than the one "
-            f"that made {corpus.folder}; give the corpus that was tokenised for it"
+            f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the one that "
+            f"made {corpus.folder}; give it another model name in the sheet"
         )
+
+
+def of_each_layer(
+    provenance: Provenance, layers: Sequence[int], settings: Mapping[str, Any]
+) -> dict[int, Provenance]:
+    """Return what the cache of each layer is made from; `settings` are those that shape one."""
+    return {layer: replace(provenance, settings=settings, layer=layer) for layer in layers}
+
+
+def write_caches(
+    folder: Path,
+    cached: CachedModel,
+    rules: CacheRules,
+    provenances: Mapping[int, Provenance],
+    *,
+    batch_size: int,
+) -> list[ActivationCache]:
+    """Write the caches of several layers from one pass of the model; one that is there stays.
+
+    Args:
+        folder: gets `layer_{layer}/manifest.json` with the shards beside it.
+        cached: the model and what it reads.
+        rules: what is stored.
+        provenances: by wanted layer.
+        batch_size: contexts in one forward pass.
+
+    Raises:
+        StudyError: the model lacks a layer, the disk has too little room, or what
+            `residual_windows` says.
+    """
+    layers, corpus = list(provenances), cached.corpus
+    check_layers(cached.anatomy, layers, cached.described_as)
+    descriptions = {
+        layer: cached.describe(layer, dtype=rules.dtype, window=rules.window) for layer in layers
+    }
+    tokens = {split: tokens_of(corpus, split, rules.positions) for split in rules.splits}
+    with CacheWriter(folder, descriptions, provenances) as writer:
+        require_room(folder, _bytes_to_write(writer, tokens, descriptions.values()))
+        for split in rules.splits:
+            windows = residual_windows(
+                cached.anatomy,
+                corpus,
+                split,
+                layers,
+                window=rules.window,
+                seed=rules.seed,
+                batch_size=batch_size,
+                dtype=rules.dtype,
+                not_finite=rules.not_finite,
+                positions=rules.positions,
+                section=rules.section,
+                described_as=cached.described_as,
+                skip=writer.finished(split),
+            )
+            _write_windows(writer, split, windows, layers, tokens[split])
+        return writer.finish()
 
 
 def tokens_of(corpus: TokenisedCorpus, split: str, positions: Positions) -> int:
@@ -62,7 +142,14 @@ def tokens_of(corpus: TokenisedCorpus, split: str, positions: Positions) -> int:
     return facts.contexts if positions == "last" else sum(facts.tokens.values())
 
 
-def bytes_to_write(
+def caches_in_words(caches: Sequence[ActivationCache]) -> str:
+    """Return how much was written, for the log; `caches` are one a layer."""
+    cache = caches[0]
+    counts = ", ".join(f"{split.rows} {name}" for name, split in cache.splits.items())
+    return f"{len(caches)} layers, tokens of each: {counts}; {cache.dropped_rows} dropped"
+
+
+def _bytes_to_write(
     writer: CacheWriter, tokens: Mapping[str, int], descriptions: Iterable[CacheDescription]
 ) -> int:
     """Return the bytes of the shards that are not there yet; `tokens` are those of each split."""
@@ -70,7 +157,7 @@ def bytes_to_write(
     return sum(rows * bytes_of_a_row(each.d_model, each.dtype) for each in descriptions)
 
 
-def write_windows(
+def _write_windows(
     writer: CacheWriter, split: str, windows: Iterable[Window], layers: Sequence[int], tokens: int
 ) -> None:
     """Hand the windows of a split that are not written yet to the writer.

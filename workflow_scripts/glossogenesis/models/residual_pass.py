@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import block_output
+from glossogenesis.models.capture import block_output, run_up_to
 
 
 @dataclass(frozen=True)
@@ -45,15 +44,12 @@ def scatter_residuals(
     Returns:
         Whether all activations that were put into rows are finite.
     """
-    inputs: dict[str, Any] = {"input_ids": token_ids.to(anatomy.device)}
+    inputs: dict[str, Any] = {"input_ids": token_ids.to(anatomy.device), "use_cache": False}
     if mask is not None:
         inputs["attention_mask"] = mask.to(anatomy.device)
-    with _scattering(anatomy, destination) as scatter:
-        try:
-            anatomy.base(**inputs, use_cache=False)
-        except _AllLayersSeenError:
-            return scatter.finish()
-    raise AssertionError("the last wanted block did not run")
+    scatter = _Scatter(anatomy, destination)
+    run_up_to(anatomy, inputs, list(destination.rows), scatter.see)
+    return scatter.finish()
 
 
 class _Scatter:
@@ -64,13 +60,12 @@ class _Scatter:
         self._slots = destination.slots
         self._columns = destination.columns.to(anatomy.device)
         self._slots_beside_model = destination.slots.to(anatomy.device)
-        self._last = max(destination.rows)
         self._sums: list[Tensor] = []
         self._arriving: dict[int, Tensor] = {}
 
-    def see(self, layer: int, states: Tensor) -> None:
-        """Keep the output `[context, position, d_model]` of one block."""
-        flat = states.flatten(0, 1)
+    def see(self, layer: int, output: Any) -> None:
+        """Keep the residual stream `[context, position, d_model]` in what one block returns."""
+        flat = block_output(output).flatten(0, 1)
         if len(self._columns) < len(flat):
             flat = flat.index_select(0, self._columns)
         rows = self._rows[layer]
@@ -82,8 +77,6 @@ class _Scatter:
         else:
             # The GPU goes on with the next block while this one's copy is under way.
             self._arriving[layer] = flat.to(rows.device, non_blocking=True)
-        if layer == self._last:
-            raise _AllLayersSeenError
 
     def finish(self) -> bool:
         """Put what is still arriving into its rows; tell whether everything is finite."""
@@ -99,27 +92,3 @@ def hook_name(anatomy: Anatomy, layer: int) -> str:
     block = anatomy.blocks[layer]
     names: dict[Any, str] = {module: name for name, module in anatomy.model.named_modules()}
     return names[block]
-
-
-@contextmanager
-def _scattering(anatomy: Anatomy, destination: Destination) -> Iterator[_Scatter]:
-    scatter = _Scatter(anatomy, destination)
-
-    def hook_for(layer: int) -> Any:
-        def see(module: Any, inputs: Any, output: Any) -> None:
-            scatter.see(layer, block_output(output))
-
-        return see
-
-    handles = [
-        anatomy.blocks[layer].register_forward_hook(hook_for(layer)) for layer in destination.rows
-    ]
-    try:
-        yield scatter
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _AllLayersSeenError(Exception):
-    """Ends a forward pass after the last wanted block."""

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.patching.component_rows import COMPONENTS
-from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
+from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, times_drawn
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -238,8 +238,5 @@ def _interval(values: Floats, bootstrap: Bootstrap) -> tuple[pl.Series, pl.Serie
 
 def _resampled_means(values: Floats, bootstrap: Bootstrap) -> Floats:
     """Means `[resample, row]` over the resamples of pairs that the intervals are made of."""
-    pairs = len(values)
-    generator = np.random.default_rng(bootstrap.seed)
-    draws = generator.multinomial(pairs, np.full(pairs, 1 / pairs), size=bootstrap.resamples)
-    means: Floats = draws @ values / pairs
+    means: Floats = times_drawn(len(values), bootstrap) @ values / len(values)
     return means

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -25,8 +26,17 @@ def load_comet(name: str, *, batch_size: int, gpu: bool) -> Comet:
             f"`features.injection.comet` asks for {name!r}, but COMET is not installed; run "
             "`pip install 'glossogenesis[comet]'`, or remove the key"
         ) from None
+    # COMET's checkpoints are pickles: let torch take weights and plain values from them alone.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     path = name if Path(name).is_file() else comet.download_model(name)
-    model = comet.load_from_checkpoint(path)
+    try:
+        model = comet.load_from_checkpoint(path)
+    except Exception as error:  # of whatever library COMET loads it with
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise StudyError(
+            f"{path}: no COMET model of weights alone ({first_line}); name another under "
+            "`features.injection.comet`"
+        ) from None
 
     def scores(
         sources: Sequence[str], answers: Sequence[str], references: Sequence[str]

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.capture import read_layers
 from glossogenesis.patching.answers import answer
 from glossogenesis.patching.identities import TOLERANCE
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
 from glossogenesis.patching.injection_contexts import Contexts, batches_of
-from glossogenesis.patching.injection_hooks import read_layers
 from glossogenesis.patching.injection_variants import with_matched_norms
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder

@@ -20,7 +20,7 @@ from sacrebleu.metrics.chrf import CHRF
 from glossogenesis.patching.injection_comet import Comet
 from glossogenesis.patching.injection_tasks import TranslationTask
 from glossogenesis.patching.scoring import is_correct
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, times_drawn
 
 Floats = NDArray[np.float64]
 
@@ -47,9 +47,7 @@ class TranslationScorer:
         self._comet = comet
         # sacrebleu takes None where a sentence has no further reference, which its types leave out.
         self._streams: Any = _reference_streams(task.references)
-        n = len(task.prompts)
-        generator = np.random.default_rng(bootstrap.seed)
-        self._draws = generator.multinomial(n, np.full(n, 1 / n), size=bootstrap.resamples)
+        self._draws = times_drawn(len(task.prompts), bootstrap)
         self._known: dict[tuple[str, ...], dict[str, Score]] = {}
         self.signatures: dict[str, str] = {}
 

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
-from glossogenesis.errors import StudyError
+from glossogenesis.patching.top_features import Features, Frequencies
 
 Condition = Literal["none", "top", "random", "frequency", "other"]
 CONDITIONS: tuple[Condition, ...] = ("none", "top", "random", "frequency", "other")
 """What is removed: nothing; the label's top features; others that fire; others that fire as often;
 the top features of another label."""
-
-Features = NDArray[np.int64]
-Frequencies = NDArray[np.float64]
 
 NEAREST = 10
 """Of so many features that fire about as often as one, its stand-in is drawn."""
@@ -47,60 +41,6 @@ class ControlRule:
     seed: int
 
 
-def top_features(
-    table: pl.DataFrame,
-    labels: Sequence[str],
-    *,
-    pooling: str,
-    top: int,
-    n_latents: int,
-    path: Path,
-) -> dict[str, Features]:
-    """Return each label's features of greatest d, at most `top` and only those with d > 0.
-
-    Args:
-        table: `labels.parquet`, read from `path`.
-        labels: the labels that are wanted.
-        pooling: `mean`, `max` or `last`: the d that counts.
-        top: how many.
-        n_latents: of the autoencoder.
-        path: named in messages.
-
-    Returns:
-        By label, greatest first; of equal ones the feature of the lower number.
-
-    Raises:
-        StudyError: the table is not of these labels and this autoencoder.
-    """
-    known = set(table["label"].unique())
-    if known != set(labels) or table.height != len(labels) * n_latents:
-        raise StudyError(
-            f"{path}: describes {table.height} pairs of features and labels, but there are "
-            f"{n_latents} features and {len(labels)} labels; delete the file and rerun"
-        )
-    d = f"d_{pooling}"
-    ordered = table.filter(pl.col(d) > 0).sort(
-        "label", d, "feature", descending=[False, True, False]
-    )
-    greatest = ordered.group_by("label", maintain_order=True).head(top)
-    found = dict(greatest.group_by("label").agg("feature").iter_rows())
-    return {label: np.array(found.get(label, []), dtype=np.int64) for label in labels}
-
-
-def firing_frequencies(table: pl.DataFrame, *, n_latents: int, path: Path) -> Frequencies:
-    """Return the share of tokens that each feature fires on, `[feature]`.
-
-    `table` is `features.parquet`, read from `path`. StudyError where it is of another autoencoder.
-    """
-    ordered = table.sort("feature")
-    if ordered["feature"].to_list() != list(range(n_latents)):
-        raise StudyError(
-            f"{path}: describes {table.height} features, but its autoencoder has {n_latents}; "
-            "delete the file and rerun"
-        )
-    return ordered["firing_frequency"].to_numpy().astype(np.float64)
-
-
 def knockout_sets(
     label: str,
     tops: Mapping[str, Features],
@@ -117,7 +57,7 @@ def knockout_sets(
 
     Args:
         label: one of `tops`.
-        tops: as from `top_features`, of all labels in order.
+        tops: as from `top_features_by_label`, of all labels in order.
         frequencies: as from `firing_frequencies`.
         rule: the number of controls, and the seed; what is drawn depends on nothing beside it but
             the layer and the label's place.

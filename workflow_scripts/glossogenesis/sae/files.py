@@ -6,12 +6,10 @@ SAELens lets anything stand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from safetensors.torch import save_file
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, file_digest
@@ -25,6 +23,7 @@ from glossogenesis.sae.sae_lens_format import (
     to_sae_lens,
 )
 from glossogenesis.storage.atomic import atomic_path, read_json, write_json
+from glossogenesis.storage.safetensors_file import write_safetensors
 from glossogenesis.storage.tensors import read_tensors
 
 if TYPE_CHECKING:
@@ -83,9 +82,9 @@ def write_sae(
     folder = Path(folder)
     tensors = to_sae_lens(sae)
     with atomic_path(folder / WEIGHTS_FILE) as temporary:
-        save_file(tensors, temporary, metadata=provenance.to_metadata())
+        write_safetensors(temporary, tensors, provenance.to_metadata())
         config = _config(sae, facts, provenance, weights_digest=file_digest(temporary))
-        write_json(folder / CONFIG_FILE, config)
+        write_json(folder / CONFIG_FILE, config, seal_in=("metadata", OWN_KEY))
 
 
 def read_sae(path: Path | str, *, d_model: int | None = None) -> SparseAutoencoder:
@@ -154,6 +153,11 @@ def check_origin(path: Path | str, model: str, checkpoint: str, layer: int) -> N
                 f"{sae_folder(path) / CONFIG_FILE}: an autoencoder of {key} {recorded!r}, but "
                 f"{key} {value!r} is measured; give the one that belongs to it"
             )
+
+
+def weights_of_layers(folder: Path, layers: Iterable[int], sae: str) -> dict[int, Path]:
+    """Return where each layer's weights lie in a folder that has `layer_{layer}/{sae}/`."""
+    return {layer: folder / f"layer_{layer}" / sae / WEIGHTS_FILE for layer in layers}
 
 
 def sae_folder(path: Path | str) -> Path:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import block_output
+from glossogenesis.models.capture import block_output, watched_blocks, with_block_output
 
 
 @dataclass(frozen=True)
@@ -48,24 +48,15 @@ def clean_pass(
     """
     outputs: dict[int, Any] = {}
 
-    def hook_for(layer: int) -> Any:
-        def keep(module: Any, inputs: Any, output: Any) -> None:
-            # A model may go on to change the tensor in place.
-            outputs[layer] = _with_stream(output, block_output(output).clone())
-
-        return keep
+    def keep(layer: int, output: Any) -> None:
+        # A model may go on to change the tensor in place.
+        outputs[layer] = with_block_output(output, block_output(output).clone())
 
     inputs = {"input_ids": token_ids.to(anatomy.device)}
     if not bool(mask.all()):
         inputs["attention_mask"] = mask.long().to(anatomy.device)
-    handles = [
-        anatomy.blocks[layer].register_forward_hook(hook_for(layer)) for layer in set(layers)
-    ]
-    try:
+    with watched_blocks(anatomy, layers, keep):
         normed: Tensor = anatomy.base(**inputs, use_cache=False).last_hidden_state
-    finally:
-        for handle in handles:
-            handle.remove()
     return CleanPass(inputs, normed, outputs)
 
 
@@ -83,7 +74,7 @@ def spliced_pass(anatomy: Anatomy, clean: CleanPass, layer: int, stream: Tensor)
         `[context, position, d_model]`, after the final norm.
     """
     passed_over = anatomy.blocks[: layer + 1]
-    with _giving(passed_over, _with_stream(clean.outputs[layer], stream)):
+    with _giving(passed_over, with_block_output(clean.outputs[layer], stream)):
         normed: Tensor = anatomy.base(**clean.inputs, use_cache=False).last_hidden_state
     return normed
 
@@ -106,8 +97,3 @@ def _giving(blocks: Sequence[nn.Module], output: Any) -> Iterator[None]:
     finally:
         for block in blocks:
             vars(block).pop("forward", None)
-
-
-def _with_stream(output: Any, stream: Tensor) -> Any:
-    """What a block returns, with another residual stream."""
-    return stream if isinstance(output, Tensor) else (stream, *output[1:])

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from statsmodels.stats.proportion import proportion_confint
 
 Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 # Rows of a table that are resampled together: keeps the work array (resamples x rows) near 10 MB.
 _ROWS_AT_ONCE = 512
@@ -121,7 +122,7 @@ def bootstrap_ratios(
     rows, clusters = numerators.shape
     if clusters < 2:
         return np.full(rows, np.nan), np.full(rows, np.nan)
-    draws = _draws(clusters, bootstrap)
+    draws = times_drawn(clusters, bootstrap).astype(np.float64)
     tail = (1 - bootstrap.confidence) / 2
     ends = np.empty((2, rows))
     for start in range(0, rows, _ROWS_AT_ONCE):
@@ -131,11 +132,12 @@ def bootstrap_ratios(
     return ends[0], ends[1]
 
 
-def _draws(clusters: int, bootstrap: Bootstrap) -> Floats:
+def times_drawn(clusters: int, bootstrap: Bootstrap) -> Integers:
     """How often each cluster is drawn: [resamples, clusters], each row adding up to `clusters`."""
     generator = np.random.default_rng(bootstrap.seed)
     even = np.full(clusters, 1 / clusters)
-    return generator.multinomial(clusters, even, size=bootstrap.resamples).astype(np.float64)
+    drawn: Integers = generator.multinomial(clusters, even, size=bootstrap.resamples)
+    return drawn
 
 
 def _check_confidence(confidence: float) -> None:

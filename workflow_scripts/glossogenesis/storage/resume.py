@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.safetensors_file import write_safetensors
+from glossogenesis.storage.seals import SealState, seal_state, sealed_json
 
 FILE_NAME = "state.safetensors"
 HEADER_KEY = "progress"
@@ -37,15 +38,17 @@ class ResumeState:
 
     def save(self, tensors: Mapping[str, Tensor], facts: Any) -> None:
         """Replace the state; `facts` is anything JSON holds, and floats come back exactly."""
-        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        with atomic_path(self.path) as temporary:
-            save_file(kept, temporary, metadata={HEADER_KEY: json.dumps(facts)})
+        header = {HEADER_KEY: sealed_json({"facts": facts})}
+        with sealed_path(self.path) as temporary:
+            write_safetensors(temporary, tensors, header)
 
     def load(self) -> tuple[dict[str, Tensor], Any] | None:
         """Return tensors and facts; None without a state, or where it is damaged."""
         try:
+            if seal_state(self.path) is not SealState.WHOLE:
+                return None
             with safe_open(self.path, framework="pt") as file:
-                facts = json.loads(file.metadata()[HEADER_KEY])
+                facts = json.loads(file.metadata()[HEADER_KEY])["facts"]
                 return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  # not a dict
         except (FileNotFoundError, SafetensorError):
             return None

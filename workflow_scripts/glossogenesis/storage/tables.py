@@ -10,13 +10,14 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, provenance_in
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.atomic import atomic_path, sealed_path
+from glossogenesis.storage.seals import check_seal, sealed_metadata
 
 
 def write_table(path: Path | str, table: pl.DataFrame, provenance: Provenance) -> None:
-    """Write a Parquet file atomically, with provenance in its key-value metadata."""
-    with atomic_path(path) as temporary:
-        table.write_parquet(temporary, compression="zstd", metadata=provenance.to_metadata())
+    """Write a Parquet file atomically, with provenance and seal in its key-value metadata."""
+    with sealed_path(path) as temporary:
+        table.write_parquet(temporary, compression="zstd", metadata=sealed_metadata(provenance))
 
 
 def write_csv(path: Path | str, table: pl.DataFrame) -> None:
@@ -28,12 +29,14 @@ def write_csv(path: Path | str, table: pl.DataFrame) -> None:
 def read_table(path: Path | str) -> pl.DataFrame:
     """Read a Parquet file; StudyError where it is missing or damaged."""
     with _clear_errors(path):
+        check_seal(path, "Parquet file")
         return pl.read_parquet(path)
 
 
 def read_provenance(path: Path | str) -> Provenance:
     """Read a Parquet file's provenance; StudyError where it is damaged or has none."""
     with _clear_errors(path):
+        check_seal(path, "Parquet file")
         entries = pl.read_parquet_metadata(path)
     return provenance_in(entries, path)
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, provenance_in
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.safetensors_file import write_safetensors
+from glossogenesis.storage.seals import check_seal, sealed_metadata
 
 
 def write_tensors(
     path: Path | str, tensors: Mapping[str, torch.Tensor], provenance: Provenance
 ) -> None:
-    """Write named tensors atomically, with provenance in the header."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=provenance.to_metadata())
+    """Write named tensors atomically, with provenance and seal in the header."""
+    with sealed_path(path) as temporary:
+        write_safetensors(temporary, tensors, sealed_metadata(provenance))
 
 
 def read_tensors(path: Path | str, names: list[str] | None = None) -> dict[str, torch.Tensor]:
@@ -46,6 +46,7 @@ def read_provenance(path: Path | str) -> Provenance:
 def _opened(path: Path | str) -> Iterator[Any]:
     """Open a safetensors file; StudyError where it is missing or damaged."""
     try:
+        check_seal(path, "safetensors file")
         with safe_open(str(path), framework="pt") as file:
             yield file
     except FileNotFoundError:

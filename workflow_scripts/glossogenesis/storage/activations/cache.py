@@ -13,6 +13,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.activations.shards import ShardFacts, read_shard
 from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.records import record_of
 
 MANIFEST = "manifest.json"
 
@@ -57,7 +58,10 @@ class SplitShards:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> SplitShards:
         """Read an entry of a manifest; TypeError or KeyError where it is not one."""
-        return cls(entry["rows"], tuple(ShardFacts.from_json(facts) for facts in entry["shards"]))
+        shards = tuple(ShardFacts.from_json(facts) for facts in entry["shards"])
+        if type(entry["rows"]) is not int:
+            raise TypeError("rows are counted")
+        return cls(entry["rows"], shards)
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,11 @@ class ActivationCache:
         try:
             splits = content.pop("splits")
             dropped_rows, provenance = content.pop("dropped_rows"), content.pop("provenance")
-            content["languages"] = tuple(content["languages"])
+            if not (type(dropped_rows) is int and isinstance(provenance, dict)):
+                raise TypeError("rows are counted, and a provenance is an object")
             return cls(
                 manifest,
-                CacheDescription(**content),
+                record_of(CacheDescription, content),
                 dropped_rows,
                 {name: SplitShards.from_json(entry) for name, entry in splits.items()},
                 provenance,

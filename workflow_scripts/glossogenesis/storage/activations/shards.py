@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import json
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.records import plain_name, record_of
+from glossogenesis.storage.safetensors_file import safetensors_parts
 
-_FORMAT_NAMES = {
-    torch.bfloat16: "BF16",
-    torch.float32: "F32",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-}
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_OPTIONS = (
+OPTIONS = (
     "Free some space, or write less: fewer `layers` or `train_tokens`, `features.activations."
     "dtype: bfloat16`, or `features.activations.mode: stream`, which writes held-out activations "
     "alone; `glossogenesis purge` deletes activations that are no longer needed"
 )
+"""What to do where a disk is too small for activations."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +38,22 @@ class ShardFacts:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> ShardFacts:
-        """Read an entry of a manifest; TypeError where keys are missing or too many."""
-        return cls(**entry)
+        """Read an entry of a manifest; TypeError where it is none, or names a file elsewhere."""
+        facts = record_of(cls, entry)
+        plain_name(facts.file)
+        return facts
 
 
 def write_shard(path: Path, rows: ActivationRows, provenance: Provenance) -> ShardFacts:
     """Write the rows atomically as safetensors; return the facts for the manifest.
 
-    The file is written here and not by safetensors' own writer, so that it is hashed on the way,
-    no tensor is copied, and a full disk is told apart.
-
     Raises:
         StudyError: the disk is full; nothing of this shard remains.
     """
-    header, tensors = _header(rows.tensors, provenance)
-    parts: list[bytes | memoryview] = [header, *map(_bytes_of, tensors)]
     digest = hashlib.sha256()
     size = 0
-    with full_disk_in_one_line(path), atomic_path(path) as temporary, temporary.open("wb") as file:
-        for part in parts:
+    with atomic_path(path, OPTIONS) as temporary, temporary.open("wb") as file:
+        for part in safetensors_parts(rows.tensors, provenance.to_metadata()):
             digest.update(part)
             size += file.write(part)
     return ShardFacts(path.name, len(rows), size, digest.hexdigest())
@@ -86,19 +74,6 @@ def read_shard(path: Path, facts: ShardFacts, mend: str, *, verify: bool) -> Act
         raise StudyError(f"{path}: not a shard of activations ({error}); {mend}") from None
 
 
-@contextmanager
-def full_disk_in_one_line(path: Path) -> Iterator[None]:
-    """Turn what a full disk or an exhausted quota raises into StudyError with the options."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        raise StudyError(
-            f"{path}: the disk is full. {_OPTIONS}. What is finished stays: rerun to continue"
-        ) from None
-
-
 def require_room(folder: Path, needed: int) -> None:
     """StudyError where a folder's disk has less room than `needed` bytes."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -106,7 +81,7 @@ def require_room(folder: Path, needed: int) -> None:
     if free < needed:
         raise StudyError(
             f"{folder}: {needed / 1e9:.2f} GB of activations do not fit into the "
-            f"{free / 1e9:.2f} GB that are free. {_OPTIONS}"
+            f"{free / 1e9:.2f} GB that are free. {OPTIONS}"
         )
 
 
@@ -128,27 +103,3 @@ def _contents(path: Path, facts: ShardFacts, mend: str) -> bytes:
     if len(data) != facts.bytes:
         raise StudyError(f"{path}: {len(data)} bytes long, not {facts.bytes}; {mend}")
     return data
-
-
-def _header(tensors: Mapping[str, Tensor], provenance: Provenance) -> tuple[bytes, list[Tensor]]:
-    """Header of a safetensors file, and its tensors in the order in which their bytes follow."""
-    # Wide numbers first keeps every tensor aligned to its numbers, as the format asks.
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
-    entries: dict[str, Any] = {"__metadata__": provenance.to_metadata()}
-    start = 0
-    for name, tensor in ordered:
-        end = start + tensor.numel() * tensor.element_size()
-        entries[name] = {
-            "dtype": _FORMAT_NAMES[tensor.dtype],
-            "shape": list(tensor.shape),
-            "data_offsets": [start, end],
-        }
-        start = end
-    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text, [tensor for _, tensor in ordered]
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return flat.numpy().data

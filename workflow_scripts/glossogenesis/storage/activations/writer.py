@@ -18,7 +18,6 @@ from glossogenesis.storage.activations.cache import (
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.activations.shards import (
     ShardFacts,
-    full_disk_in_one_line,
     is_intact,
     write_shard,
 )
@@ -102,9 +101,8 @@ class CacheWriter:
         """
         self._wait()
         caches = [self._cache(layer) for layer in self._descriptions]
-        with full_disk_in_one_line(self._folder):
-            for cache in caches:
-                cache.write()
+        for cache in caches:
+            cache.write()
         (self._folder / JOURNAL).unlink(missing_ok=True)
         return caches
 
@@ -136,8 +134,7 @@ class CacheWriter:
             for layer, of_layer in rows.items()
         }
         self._finished.setdefault(split, {})[number] = FinishedWindow(dropped_rows, shards)
-        with full_disk_in_one_line(self._folder / JOURNAL):
-            write_json(self._folder / JOURNAL, {"key": self._key, "splits": self._journal()})
+        write_json(self._folder / JOURNAL, {"key": self._key, "splits": self._journal()})
 
     def _journal(self) -> dict[str, dict[int, dict[str, object]]]:
         return {

@@ -1,0 +1,63 @@
+"""Temporary files of killed processes are removed at the next attempt; living ones keep theirs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from glossogenesis.storage.atomic import SECONDS_TO_LOCK, atomic_path, write_text
+
+WRITER = """
+import sys, time
+from glossogenesis.storage.atomic import atomic_path
+with atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half")
+    print(temporary, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "table.parquet"
+
+
+def made_old(path: Path) -> None:
+    """Let a file look as if it was made long enough ago to be locked by whoever made it."""
+    long_ago = time.time() - 10 * SECONDS_TO_LOCK
+    os.utime(path, (long_ago, long_ago))
+
+
+def test_what_a_killed_process_left_is_removed_once_it_is_dead(target: Path) -> None:
+    command = [sys.executable, "-c", WRITER, str(target)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3] / "workflow_scripts")}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as writer:
+        assert writer.stdout is not None
+        left = Path(writer.stdout.readline().strip())
+        made_old(left)
+        write_text(target, "first")
+        assert left.exists(), "a living process lost its file"
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+    write_text(target, "second")
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_a_file_that_was_just_made_is_left_alone(target: Path) -> None:
+    young = target.parent / f".{target.name}.abc.part"
+    young.touch()
+    write_text(target, "whole")
+    assert young.exists()
+
+
+def test_files_of_other_targets_stay(target: Path) -> None:
+    with atomic_path(target.parent / "other.parquet") as other:
+        made_old(other)
+        write_text(target, "whole")
+        assert other.exists()

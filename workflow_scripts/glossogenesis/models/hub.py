@@ -1,0 +1,173 @@
+"""A checkpoint on the Hub: its commit resolved first, then only the files that are needed."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from glossogenesis.config.hub import is_commit
+from glossogenesis.errors import StudyError
+from glossogenesis.models.revisions import KeptRevision, keep_revision, kept_revision
+from glossogenesis.storage.hub_files import (
+    HubFile,
+    HubSnapshot,
+    cache_folder,
+    cached_commit,
+    fetch_to,
+    fetch_to_cache,
+    note_commit,
+)
+
+if TYPE_CHECKING:
+    from glossogenesis.models.files import CheckpointLocation
+
+WEIGHT_PATTERN = "model*.safetensors"
+PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
+TOKENIZER_FILES = (
+    "added_tokens.json",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True)
+class HubAccess:
+    """How the Hub is used for one checkpoint."""
+
+    offline: bool = False
+    """Whether only files on this machine are taken; so is with HF_HUB_OFFLINE."""
+    folder: Path | None = None
+    """Where downloads go; the Hub's cache where None."""
+    record: Path | None = None
+    """Where resolved commits are kept; nowhere where None."""
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the network is not to be used."""
+        from huggingface_hub import constants
+
+        return self.offline or bool(constants.is_offline_mode())
+
+
+def fetch_files(
+    location: CheckpointLocation, *, weights: bool, access: HubAccess
+) -> tuple[Path, str]:
+    """Return the folder that holds a repository's files on this machine, and its commit.
+
+    A revision that was resolved before stands for the same commit again; that its branch has moved
+    is kept and said. Every file is compared with the digest that the Hub lists. StudyError where
+    that fails, what is needed is not there, or the weights are pickles.
+    """
+    if access.is_offline:
+        return _files_at_hand(location, weights, access)
+    snapshot = _resolved(location, access)
+    wanted = _wanted(snapshot, location, weights)
+    if access.folder is not None:
+        for file in wanted:
+            fetch_to(snapshot, file, access.folder / file.path)
+        return access.folder, snapshot.commit
+    for file in wanted:
+        fetch_to_cache(snapshot, file)
+    return _snapshot_folder(location.source, snapshot.commit), snapshot.commit
+
+
+def _resolved(location: CheckpointLocation, access: HubAccess) -> HubSnapshot:
+    """Resolve the commit of a checkpoint, or take the one that is kept."""
+    source, revision = location.source, location.revision
+    kept = kept_revision(access.record, source, revision)
+    now = HubSnapshot.find(source, revision)
+    if kept is None or kept.commit == now.commit:
+        keep_revision(access.record, KeptRevision(source, revision, now.commit))
+        if access.folder is None and not is_commit(revision):
+            note_commit(source, revision, now.commit)
+        return now
+    kept = replace(kept, moved_to=now.commit)
+    keep_revision(access.record, kept)
+    print(f"Warning: {kept}", file=sys.stderr, flush=True)
+    then = HubSnapshot.find(source, kept.commit)
+    if then.commit != kept.commit:
+        raise StudyError(
+            f"{source}@{kept.commit}: the Hub answers with commit {then.commit}; check HF_ENDPOINT"
+        )
+    return then
+
+
+def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) -> list[HubFile]:
+    """Return the files that a checkpoint needs, small ones first."""
+    folder = PurePosixPath(location.subfolder or ".")
+    inside = [file for file in snapshot.files if PurePosixPath(file.path).parent == folder]
+    if not inside:
+        raise StudyError(f"{location}: no subfolder {location.subfolder!r}; mend the sheet")
+    patterns = ["*.json", *TOKENIZER_FILES, *(["*.py"] if location.remote_code else [])]
+    found = [file for file in inside if _matches(file, patterns)]
+    if location.subfolder:
+        # The root is only looked at for a tokenizer that its subfolders share.
+        top = PurePosixPath(".")
+        found += [
+            file
+            for file in snapshot.files
+            if PurePosixPath(file.path).parent == top and _matches(file, TOKENIZER_FILES)
+        ]
+    if not weights:
+        return found
+    heavy = [file for file in inside if _matches(file, [WEIGHT_PATTERN])]
+    if not heavy:
+        _refuse_without_weights(location, inside)
+    return found + heavy
+
+
+def _refuse_without_weights(location: CheckpointLocation, files: list[HubFile]) -> None:
+    names = [PurePosixPath(file.path).name for file in files]
+    if pickles := [name for name in names if name.endswith(PICKLE_SUFFIXES)]:
+        raise StudyError(
+            f"{location}: its weights are pickles ({', '.join(pickles[:3])}), which can run code "
+            "when opened; name a revision with safetensors, or convert them and give the new "
+            "folder as `source`"
+        )
+    raise StudyError(
+        f"{location}: no {WEIGHT_PATTERN}; only safetensors weights are loaded. Name the revision "
+        "or subfolder that holds them"
+    )
+
+
+def _files_at_hand(
+    location: CheckpointLocation, weights: bool, access: HubAccess
+) -> tuple[Path, str]:
+    """Find a checkpoint on this machine, in the Hub's cache or among the study's downloads."""
+    source, revision = location.source, location.revision
+    cache = cache_folder(source)
+    mend = "fetch it once where the Hub can be reached, without `hub.offline` and HF_HUB_OFFLINE"
+    kept = kept_revision(access.record, source, revision)
+    commit = kept.commit if kept else revision if is_commit(revision) else None
+    commit = commit or cached_commit(source, revision)
+    if commit is None:
+        raise StudyError(
+            f"{location}: offline, and {cache} does not say which commit this is; {mend}"
+        )
+    for root in (_snapshot_folder(source, commit), access.folder):
+        folder = root / (location.subfolder or "") if root else None
+        if root is None or folder is None or not folder.is_dir():
+            continue
+        if not weights or any(folder.glob(WEIGHT_PATTERN)):
+            return root, commit
+    what = "weights" if weights else "files"
+    raise StudyError(f"{location}: offline, and {cache} has no {what} of commit {commit}; {mend}")
+
+
+def _snapshot_folder(source: str, commit: str) -> Path:
+    return cache_folder(source) / "snapshots" / commit
+
+
+def _matches(file: HubFile, patterns: list[str] | tuple[str, ...]) -> bool:
+    name = PurePosixPath(file.path).name
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,90 @@
+"""Which commits the study's branches and tags stood for when they were first fetched.
+
+`results/revisions/{model}/{checkpoint}.json` is no output of a rule: it survives reruns, so that a
+checkpoint stays the same when a branch of its repository moves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.atomic import read_json, write_json
+
+SHOWN_DIGITS = 12
+"""Of a commit, in messages."""
+
+
+@dataclass(frozen=True)
+class KeptRevision:
+    """A branch, tag or commit, and what it stood for when it was first fetched."""
+
+    source: str
+    revision: str | None
+    """As the sheet has it; the default branch where None."""
+    commit: str
+    moved_to: str | None = None
+    """The commit that it stands for now, where that is another."""
+
+    def __str__(self) -> str:
+        at = f"{self.source}@{self.revision or 'main'}"
+        return (
+            f"{at} has moved from {self.commit[:SHOWN_DIGITS]} to "
+            f"{str(self.moved_to)[:SHOWN_DIGITS]}; the study keeps {self.commit}. To take the new "
+            "commit, write it as `revision` in the sheet"
+        )
+
+
+def revision_file(results: Path, model: str, checkpoint: str) -> Path:
+    """Return where the revisions of one checkpoint are kept."""
+    return results / "revisions" / model / f"{checkpoint}.json"
+
+
+def kept_revision(file: Path | None, source: str, revision: str | None) -> KeptRevision | None:
+    """Return what is kept of a revision, None where nothing is; StudyError where it is damaged."""
+    for kept in _read(file):
+        if (kept.source, kept.revision) == (source, revision):
+            return kept
+    return None
+
+
+def keep_revision(file: Path | None, kept: KeptRevision) -> None:
+    """Keep a revision, in place of what was kept of it."""
+    if file is None:
+        return
+    others = [
+        other
+        for other in _read(file)
+        if (other.source, other.revision) != (kept.source, kept.revision)
+    ]
+    write_json(file, {"revisions": [asdict(one) for one in (*others, kept)]})
+
+
+def forget_others(file: Path | None, asked: Collection[tuple[str, str | None]]) -> None:
+    """Forget revisions that the sheet no longer has; `asked` are sources with theirs."""
+    kept = _read(file)
+    wanted = [one for one in kept if (one.source, one.revision) in asked]
+    if file is not None and wanted != kept:
+        write_json(file, {"revisions": [asdict(one) for one in wanted]})
+
+
+def moved(results: Path) -> list[str]:
+    """Return a line on every branch that had moved when its checkpoint was last fetched."""
+    lines = []
+    for file in sorted((results / "revisions").glob("*/*.json")):
+        lines += [f"{file.parent.name} {file.stem}: {k}" for k in _read(file) if k.moved_to]
+    return lines
+
+
+def _read(file: Path | None) -> list[KeptRevision]:
+    if file is None or not file.is_file():
+        return []
+    try:
+        return [KeptRevision(**one) for one in read_json(file)["revisions"]]
+    except (TypeError, KeyError):
+        raise StudyError(
+            f"{file}: no record of revisions; restore it, or delete it to take what the branches "
+            "stand for now"
+        ) from None
