@@ -9,11 +9,12 @@ BIN := $(abspath $(VENV)/bin)
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo report test lint unit format lock clean-results help
+.PHONY: demo test lint unit faults format lock help
 
 help:
 	@echo "make demo    pretrain the demo models and run the demo study to its figures"
 	@echo "make test    run every check: style, types, workflow, tests"
+	@echo "make faults  kill, fill and damage a study more than fifty times; hours on two cores"
 	@echo "make format  rewrite the code in its style"
 	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
 
@@ -45,6 +46,9 @@ lint: $(VENV)/installed
 # Tests that share a finished study run in one process, the longest first; see tests/conftest.py.
 unit: $(VENV)/installed
 	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+
+faults: $(VENV)/installed
+	OMP_NUM_THREADS=1 python tests/faults/long_run.py
 
 format: $(VENV)/installed
 	ruff check --fix .

@@ -101,9 +101,7 @@ def measure(grid: Grid, setups: int, repeats: int, console: Console) -> list[Row
     check(finished, Counter(), f"{setups} setups, finished")
     job = min(
         (
-            grid.start_job(
-                "measure_quality", model=MODEL, checkpoint="step0000", layer=0, sae="topk"
-            )
+            grid.start_job("measure_quality", model=MODEL, checkpoint="step0000", sae="topk")
             for _ in range(max(2, repeats))
         ),
         key=lambda run: run.cpu_seconds,

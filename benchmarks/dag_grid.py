@@ -142,11 +142,16 @@ class Grid:
 
 STAND_IN = """\
 #!/bin/sh
-# Stands for a program: writes its output, and takes no time.
+# Stands for a program: writes its outputs, and takes no time.
 while [ $# -gt 0 ]; do
-  [ "$1" = --output ] && echo stand-in > "$2"
+  case "$1" in
+    --output) writes=yes ;;
+    --*) writes= ;;
+    *) [ -n "$writes" ] && echo stand-in > "$1" ;;
+  esac
   shift
 done
+exit 0
 """
 
 
@@ -206,7 +211,7 @@ def _of_checkpoint(model: str) -> Counter[str]:
         fetch_checkpoint=1,
         extract_activations=1,
         train_saes=layers // LAYERS_PER_JOB,
-        measure_quality=layers,
+        measure_quality=1,
         measure_recovery=1,
         collect_features=layers,
     )

@@ -63,6 +63,7 @@ def corpus_manifest(wildcards):
     return f"<results>/corpora/{wildcards.corpus}/{tokenizer}/manifest.json"
 
 
+@told_signature
 def study_corpus_manifest(wildcards):
     """Return the manifest of the features study's corpus with the tokenizer of the model."""
     tokenizer = study.tokenizer_of(wildcards.model)
@@ -81,6 +82,7 @@ def activations_folder(wildcards):
     return f"<results>/activations/{wildcards.model}/{wildcards.checkpoint}/{corpus}"
 
 
+@told_signature
 def layer_activations(wildcards):
     """Return the manifest of a layer's activation cache."""
     return f"{activations_folder(wildcards)}/layer_{wildcards.layer}/manifest.json"
@@ -137,12 +139,14 @@ def earlier_checkpoint_folder(wildcards, input):
     return [Path(path).parents[2] for path in input.warm_start[:1]]
 
 
+@told_signature
 def earlier_weights(wildcards):
     """Return the autoencoder of the checkpoint before this one."""
     earlier = earlier_checkpoint(wildcards)
     return sae_file(wildcards, earlier, wildcards.layer, "sae_weights.safetensors")
 
 
+@told_signature
 def earlier_statistics(wildcards):
     """Return the feature statistics of the checkpoint before this one."""
     earlier = earlier_checkpoint(wildcards)
@@ -151,10 +155,10 @@ def earlier_statistics(wildcards):
     )
 
 
-def weights_of_all_layers(wildcards):
-    """Return the autoencoders of one kind of all layers of a checkpoint."""
-    return [
-        sae_file(wildcards, wildcards.checkpoint, layer, "sae_weights.safetensors")
+def files_of_all_layers(name):
+    """Return an input function: a file of the autoencoders of one kind, of all layers."""
+    return lambda wildcards: [
+        sae_file(wildcards, wildcards.checkpoint, layer, name)
         for layer in study.layers_of(wildcards.model)
     ]
 
@@ -169,6 +173,7 @@ def weights_of_all_seeds(wildcards):
     ]
 
 
+@told_signature
 def own_vectors(wildcards):
     """Return the user's own file of token vectors, or nothing."""
     path = feature_settings.embedding_file(study)

@@ -12,47 +12,58 @@ STEPS:
     measure_quality    reconstruction, sparsity and dead latents on held-out activations
     measure_recovery   cross-entropy when reconstructions replace the residual stream
     compare_seeds      how far dictionaries of different seeds agree
+
+A layer is measured in seconds, so one job measures all layers of a checkpoint; as with
+extract_activations, there is one rule for each set of layers.
 """
 
+for number, (layers, models) in enumerate(models_by_layers().items()):
 
-rule measure_quality:
-    input:
-        activations=layer_activations,
-        sae=f"{SAE_FOLDER}/sae_weights.safetensors",
-        cfg=f"{SAE_FOLDER}/cfg.json",
-    output:
-        quality=f"{SAE_FOLDER}/quality.json",
-    log:
-        "<logs>/measure_quality/{model}/{checkpoint}/layer_{layer}/{sae}.log",
-    benchmark:
-        "<benchmarks>/measure_quality/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
-    conda:
-        "../envs/saes.yaml"
-    threads: model_setting("threads")
-    resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(feature_costs.quality_cost, "model", "sae"),
-        runtime=runtime_of(feature_costs.quality_cost, "model", "sae"),
-        study=study.name,
-        device=model_setting("device"),
-    params:
-        script=program("measure_quality"),
-        code=code_of("measure_quality"),
-        settings="{}",
-    message:
-        "Measuring {wildcards.sae} of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --activations {input.activations:q} --sae {input.sae:q}"
-        " --threads {threads} --device {resources.device}"
-        " --output {output.quality:q} > {log:q} 2>&1"
+    rule:
+        name:
+            numbered("measure_quality", number)
+        input:
+            activations=block_activations(layers),
+            saes=files_of_all_layers("sae_weights.safetensors"),
+            cfgs=files_of_all_layers("cfg.json"),
+        output:
+            expand(
+                "<results>/sae/{{model}}/{{checkpoint}}/layer_{layer}/{{sae}}/quality.json",
+                layer=layers,
+            ),
+        log:
+            "<logs>/measure_quality/{model}/{checkpoint}/{sae}.log",
+        benchmark:
+            "<benchmarks>/measure_quality/{model}/{checkpoint}/{sae}.tsv"
+        wildcard_constraints:
+            model=any_of(models),
+        conda:
+            "../envs/saes.yaml"
+        threads: model_setting("threads")
+        resources:
+            gpu=model_setting("gpus"),
+            mem_mb=memory_of(feature_costs.all_qualities_cost, "model", "sae"),
+            runtime=runtime_of(feature_costs.all_qualities_cost, "model", "sae"),
+            study=study.name,
+            device=model_setting("device"),
+        params:
+            script=program("measure_quality"),
+            code=code_of("measure_quality"),
+            settings="{}",
+        message:
+            "Measuring {wildcards.sae} of {wildcards.model} {wildcards.checkpoint}"
+        shell:
+            "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+            " --activations {input.activations:q} --saes {input.saes:q}"
+            " --threads {threads} --device {resources.device}"
+            " --output {output:q} > {log:q} 2>&1"
 
 
 rule measure_recovery:
     input:
         checkpoint=checkpoint_manifest,
         corpus=study_corpus_manifest,
-        saes=weights_of_all_layers,
+        saes=files_of_all_layers("sae_weights.safetensors"),
     output:
         recovery="<results>/recovery/{model}/{checkpoint}/{sae}.parquet",
     log:

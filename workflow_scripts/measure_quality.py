@@ -1,9 +1,14 @@
-"""Measure an autoencoder on held-out activations: sparsity, explained variance, dead latents.
+"""Measure autoencoders on held-out activations: sparsity, explained variance, dead latents.
 
-The language model is not needed; what splicing does to it is in `measure_recovery.py`.
+The language model is not needed; what splicing does to it is in `measure_recovery.py`. Several
+layers are measured one after the other.
 """
 
+from __future__ import annotations
+
+import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 
@@ -17,30 +22,37 @@ from glossogenesis.storage.atomic import write_json
 
 
 def main() -> None:
-    """Write the quality of one autoencoder."""
+    """Write the quality of each autoencoder."""
     arguments = program_arguments(
         __doc__,
-        activations={"help": "manifest of the layer's activations"},
-        sae={"help": "sae_weights.safetensors, with cfg.json beside it"},
+        activations={"nargs": "+", "help": "manifests of the layers' activations"},
+        saes={"nargs": "+", "help": "their sae_weights.safetensors, with cfg.json beside them"},
         threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
-        output={"help": "quality.json"},
+        output={"nargs": "+", "help": "their quality.json"},
     )
     torch.set_num_threads(arguments.threads)
-    cache = ActivationCache.open(arguments.activations)
-    check_origin(arguments.sae, cache.model, cache.checkpoint, cache.layer)
-    sae = read_sae(arguments.sae, d_model=cache.d_model).to(resolve_device(arguments.device))
+    layers = zip(arguments.activations, arguments.saes, arguments.output, strict=True)
+    for activations, weights, output in layers:
+        measure(arguments, activations, weights, output)
+
+
+def measure(arguments: argparse.Namespace, activations: Path, weights: Path, output: Path) -> None:
+    """Write the quality of the autoencoder of one layer."""
+    cache = ActivationCache.open(activations)
+    check_origin(weights, cache.model, cache.checkpoint, cache.layer)
+    sae = read_sae(weights, d_model=cache.d_model).to(resolve_device(arguments.device))
     shards = progress(
         cache.shards("held_out"),
         total=len(cache.rows_of_shards("held_out")),
-        label="measuring",
+        label=f"measuring layer {cache.layer}",
         unit="shard",
     )
     quality = measure_quality(sae, shards, cache.languages)
     provenance = provenance_of(
         arguments,
         "quality",
-        {"activations": arguments.activations, "sae": arguments.sae},
+        {"activations": activations, "sae": weights},
         model=cache.model,
         checkpoint=cache.checkpoint,
         revision=cache.revision,
@@ -49,7 +61,7 @@ def main() -> None:
         device=sae.w_enc.device.type,
         facts={"corpus": cache.corpus, "split": "held_out"},
     )
-    write_json(arguments.output, quality.to_json() | {"provenance": asdict(provenance)})
+    write_json(output, quality.to_json() | {"provenance": asdict(provenance)})
 
 
 if __name__ == "__main__":

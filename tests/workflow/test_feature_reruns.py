@@ -90,7 +90,7 @@ def test_added_row_plans_that_checkpoint_its_match_and_the_aggregates(
     features_tree.edit("features.yaml", "targets: [first]", "targets: [first], source: last")
     # The vectors of tokens are those of the last checkpoint, which an added last row changes.
     planned = features_tree.planned()
-    own = {"fetch_checkpoint": 1, "extract_activations": 1, "train_sae": 4, "measure_quality": 4}
+    own = {"fetch_checkpoint": 1, "extract_activations": 1, "train_sae": 4, "measure_quality": 2}
     assert own.items() <= planned.items()
     assert planned["match_features"] >= 2
     assert AGGREGATES.items() <= planned.items()
@@ -109,7 +109,7 @@ def test_changed_metric_leaves_training_alone(features_tree: WorkingTree):
         "def main() -> None:",
         "CHANGED = 1\n\n\ndef main() -> None:",
     )
-    assert features_tree.planned() == {"measure_quality": 12, **AGGREGATES}
+    assert features_tree.planned() == {"measure_quality": 6, **AGGREGATES}
 
 
 def test_damaged_shard_stops_with_one_line_that_names_it(features_tree: WorkingTree):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from dag_grid import (
     CHECKPOINTS,
+    LAYERS,
     Grid,
     by_stage,
     expected_after_adding,
@@ -30,7 +31,7 @@ SAME_IN_RECORDS = ("rule", "code", "input", "log", "params", "shellcmd", "record
 MOST_OUTPUTS = 3
 """Files that the job of one setup may make; see docs/scale.md."""
 
-OF_A_SETUP = ("collect_features", "match_features", "measure_quality", "train_sae")
+OF_A_SETUP = ("collect_features", "match_features", "train_sae")
 """Rules with a job for every setup: model, checkpoint, layer and autoencoder."""
 
 
@@ -76,15 +77,19 @@ def test_a_job_needs_no_more_memory_for_a_sheet_a_hundred_times_as_long(
     grid: Grid, tmp_path: Path
 ) -> None:
     long = make_grid(tmp_path / "long", CHECKPOINTS[10_000])
-    manifest = "results/activations/llm-jp-3-150m/step0000/wikipedia/layer_0/manifest.json"
-    sae = "results/sae/llm-jp-3-150m/step0000/layer_0/topk"
-    for name in (manifest, f"{sae}/sae_weights.safetensors", f"{sae}/cfg.json"):
-        (long.root / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(grid.root / name, long.root / name)
-    setup = {"model": "llm-jp-3-150m", "checkpoint": "step0000", "layer": 0, "sae": "topk"}
+    caches = "results/activations/llm-jp-3-150m/step0000/wikipedia"
+    saes = "results/sae/llm-jp-3-150m/step0000"
+    for layer in range(LAYERS["llm-jp-3-150m"]):
+        sae = f"{saes}/layer_{layer}/topk"
+        manifest = f"{caches}/layer_{layer}/manifest.json"
+        for name in (manifest, f"{sae}/sae_weights.safetensors", f"{sae}/cfg.json"):
+            (long.root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(grid.root / name, long.root / name)
+    setup = {"model": "llm-jp-3-150m", "checkpoint": "step0000", "sae": "topk"}
     short_run, long_run = (one.start_job("measure_quality", **setup) for one in (grid, long))
     assert long_run.megabytes < 1.05 * short_run.megabytes
-    assert (long.root / sae / "quality.json").read_text(encoding="utf-8") == "stand-in\n"
+    made = long.root / saes / "layer_0" / "topk" / "quality.json"
+    assert made.read_text(encoding="utf-8") == "stand-in\n"
 
 
 def test_stand_ins_are_recorded_as_jobs_that_ran(

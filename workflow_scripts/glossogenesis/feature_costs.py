@@ -152,6 +152,13 @@ def quality_cost(study: Study, model: str, sae: str) -> Cost:
     return Cost(operations, LIGHT_PROGRAM_MB + 500 + int(memory / 1e6), 10**5, gpus)
 
 
+def all_qualities_cost(study: Study, model: str, sae: str) -> Cost:
+    """Return what measuring the autoencoders of all layers takes, one after the other."""
+    once = quality_cost(study, model, sae)
+    layers = len(study.layers_of(model))
+    return Cost(layers * once.operations, once.memory_mb, layers * once.disk_bytes, once.gpus)
+
+
 def collection_cost(study: Study, model: str, sae: str) -> Cost:
     """Return what feature statistics take: a pass, and its latents at 4 bytes each meanwhile."""
     once = quality_cost(study, model, sae)

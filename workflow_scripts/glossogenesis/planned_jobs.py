@@ -120,7 +120,7 @@ COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
 }
 COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
     "train_sae": feature_costs.training_cost,
-    "measure_quality": feature_costs.quality_cost,
+    "measure_quality": feature_costs.all_qualities_cost,
     "measure_recovery": feature_costs.recovery_cost,
     "compare_seeds": feature_costs.matching_cost,
     "collect_features": feature_costs.collection_cost,

@@ -113,3 +113,13 @@ def test_other_files_are_no_manifests(tmp_path: Path) -> None:
 def test_saved_steps_sort_by_step() -> None:
     folders = [folder_of_step(Path("run"), step).name for step in (1024, 0, 64)]
     assert sorted(folders) == ["step_000000", "step_000064", "step_001024"]
+
+
+def test_a_flipped_bit_in_the_weights_is_found(folder: Path, tmp_path: Path) -> None:
+    describe(folder).write(tmp_path / "manifest.json")
+    weights = folder / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(StudyError, match=r"model\.safetensors: damaged, its SHA-256"):
+        CheckpointManifest.read(tmp_path / "manifest.json")

@@ -41,3 +41,11 @@ def test_the_first_to_tell_says_what_to_do() -> None:
         full_disk_in_one_line("shard", "Store less"),
     ):
         raise FULL[0]
+
+
+def test_an_error_on_the_way_out_does_not_hide_it() -> None:
+    with pytest.raises(StudyError, match="the disk is full"), full_disk_in_one_line("figure.pdf"):
+        try:
+            raise FULL[0]
+        finally:
+            raise ValueError("write to closed file")

@@ -87,6 +87,13 @@ class CheckpointManifest:
             raise StudyError(
                 f"{file}: {state}, but {path} records {recorded} bytes; {manifest._mend}"
             )
+        # A model with a damaged weight still runs: whoever loads it reads every byte anyway.
+        for file, facts in zip(manifest.weight_files, manifest.weights.values(), strict=True):
+            if file_digest(file) != facts["sha256"]:
+                raise StudyError(
+                    f"{file}: damaged, its SHA-256 is not the one that {path} records; "
+                    f"{manifest._mend}"
+                )
         return manifest
 
     def _first_changed(self) -> tuple[Path, int | None, int] | None:

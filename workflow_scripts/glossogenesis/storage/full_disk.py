@@ -14,11 +14,13 @@ _NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 _TEXTS = tuple(f"os error {number})" for number in _NUMBERS)
 
 
-def is_disk_full(error: BaseException) -> bool:
-    """Tell whether an error says that a disk is full or a quota is used up."""
-    if getattr(error, "errno", None) in _NUMBERS:
-        return True
-    return any(text in str(error) for text in _TEXTS)
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, says that a disk or a quota is full."""
+    while error is not None:
+        if getattr(error, "errno", None) in _NUMBERS or any(text in str(error) for text in _TEXTS):
+            return True
+        error = error.__context__
+    return False
 
 
 @contextmanager
