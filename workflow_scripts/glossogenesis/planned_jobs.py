@@ -20,7 +20,12 @@ NUMBER = re.compile(r"_[0-9]+$")
 
 LAYER = re.compile(r"^layer_[0-9]+$")
 
-OF_MANY_LAYERS = ("extract_activations", "extract_post_activations", "train_saes")
+OF_MANY_LAYERS = (
+    "extract_activations",
+    "extract_post_activations",
+    "measure_quality",
+    "train_saes",
+)
 """Rules whose jobs write several layers, which are folders of their own."""
 
 OF_ALL_LAYERS = ("recovery", "knockout", "spelling_variants")
