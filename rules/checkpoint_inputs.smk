@@ -28,6 +28,15 @@ def pretraining_start(wildcards):
     return [f"<results>/checkpoints/{start.model}/{start.checkpoint}/manifest.json"]
 
 
+def pretraining_threads(wildcards):
+    """Return a pretraining's threads: all of a small machine where it waits for nothing.
+
+    It comes first then, before jobs that would keep it from having every core at once.
+    """
+    start = study.settings.pretrain[wildcards.pretraining].start
+    return 8 if start is None else several_threads(wildcards)
+
+
 def pretraining_device(wildcards):
     """Return where a pretraining runs: on a GPU where it asks a cluster for one."""
     return (

@@ -29,11 +29,11 @@ rule pretrain_model:
         "<logs>/pretrain_model/{pretraining}.log",
     benchmark:
         "<benchmarks>/pretrain_model/{pretraining}.tsv"
-    # Much waits for what is trained first, and it takes the longest.
-    priority: 10
+    # Much waits for what is trained first, and it takes the longest: before two fetches at a time.
+    priority: 100
     conda:
         "../envs/models.yaml"
-    threads: several_threads
+    threads: pretraining_threads
     resources:
         gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
         mem_mb=memory_of(costs.pretraining_cost, "pretraining"),
