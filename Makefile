@@ -48,7 +48,7 @@ unit: $(VENV)/installed
 	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 faults: $(VENV)/installed
-	OMP_NUM_THREADS=1 python tests/faults/long_run.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/workflow python tests/faults/long_run.py
 
 format: $(VENV)/installed
 	ruff check --fix .

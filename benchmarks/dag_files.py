@@ -97,7 +97,8 @@ def place_of(path: str) -> str:
     if first and first[0] in RESULTS:
         return "results"
     libraries = (sysconfig.get_paths()["purelib"], sys.prefix)
-    is_here = first and first[0] != ".." and not os.path.abspath(path).startswith(libraries)  # noqa: PTH100  # a text, not a file
+    written = os.path.normpath(Path.cwd() / path)
+    is_here = first and first[0] != ".." and not written.startswith(libraries)
     return "workflow" if is_here else "Python and system"
 
 

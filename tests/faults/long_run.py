@@ -1,5 +1,6 @@
 """Many faults over a whole small study, and a table of what became of each.
 
+    export PYTHONPATH=tests/workflow
     python tests/faults/long_run.py [--folder FOLDER] [--kinds kill disk state damage] [--seed N]
 
 Every line of the table is one fault. Its outcome is `equal` where, after a new start or what the
@@ -9,7 +10,6 @@ where one has not. The folder, a temporary one by default, is kept where one is 
 
 import argparse
 import re
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -18,11 +18,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "workflow"), str(HERE.parents[1] / "workflow_scripts")]
-
-from damage import DAMAGES  # noqa: E402  # found only by the path above
-from fault_study import (  # noqa: E402
+from damage import DAMAGES
+from fault_study import (
     FaultTree,
     artifacts,
     blank_copy_of,
@@ -30,9 +27,9 @@ from fault_study import (  # noqa: E402
     differences,
     fresh_tree,
 )
-from kills import rounds  # noqa: E402
-from moments import Kill, pending, plan  # noqa: E402
-from small_disk import bytes_on_disk, small_disk  # noqa: E402
+from kills import rounds
+from moments import Kill, pending, plan
+from small_disk import bytes_on_disk, small_disk
 
 RUNS_WITH_KILLS = 2
 SHARES_OF_DISK = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.97)

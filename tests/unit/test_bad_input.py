@@ -29,6 +29,7 @@ from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.patching.states import check_tokenizer
 from glossogenesis.provenance import Provenance
+from hostile_content import places
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
 
@@ -270,19 +271,6 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(SCALARS, inner, max_size=3),
     max_leaves=5,
 )
-
-
-def places(content: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Every place of a study's content, as the keys that lead there."""
-    pairs: list[tuple[Any, Any]] = []
-    if isinstance(content, dict):
-        pairs = list(content.items())
-    elif isinstance(content, list):
-        pairs = list(enumerate(content))
-    found = []
-    for key, inner in pairs:
-        found += [(*way, key), *places(inner, (*way, key))]
-    return found
 
 
 @st.composite

@@ -172,10 +172,9 @@ def _library_files(scripts: Path) -> dict[str, Path]:
     files = {}
     for folder, _, names in os.walk(scripts / LIBRARY.name):
         package = ".".join(Path(folder).relative_to(scripts).parts)
-        for name in names:
-            stem, ending = os.path.splitext(name)  # noqa: PTH122  # a name, not a path
-            if ending == ".py":
-                files[package if stem == "__init__" else f"{package}.{stem}"] = Path(folder, name)
+        for file in (Path(folder, name) for name in names):
+            if file.suffix == ".py":
+                files[package if file.stem == "__init__" else f"{package}.{file.stem}"] = file
     return files
 
 
