@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
+from glossogenesis.errors import StudyError
+
 HUGE = 10**400
 """More than any number of a computer's own; YAML and JSON can hold it."""
 
@@ -385,3 +387,11 @@ _CELLS = st.one_of(
     st.text(max_size=8),
     st.integers(-3, 10**20).map(str),
 )
+
+
+def assert_one_line(error: StudyError, *words: str) -> None:
+    """Check that an error is one line that a terminal can show, and names some words."""
+    message = str(error)
+    assert message.isprintable()
+    for word in words:
+        assert word in message
