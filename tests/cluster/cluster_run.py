@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from local_slurm import LocalSlurm, SlurmJob, read_jobs, wait_for
+from local_slurm import LocalSlurm, wait_for
+from slurm_jobs import SlurmJob, read_jobs
 from working_tree import WorkingTree
 
 PROMPTLY = "--slurm-init-seconds-before-status-checks 2"
@@ -153,12 +154,10 @@ def start_run(
     python.chmod(0o755)
     (programs / "sitecustomize.py").write_text(IMPATIENCE, encoding="utf-8")
     search_path = [str(programs), str(Path(sys.executable).parent), os.environ["PATH"]]
+    command = f"snakemake --profile slurm --configfile {tree.study} {PROMPTLY} {arguments}"
     with log.open("wb") as printed:
         process = subprocess.Popen(
-            shlex.split(
-                f"snakemake --profile slurm --configfile {tree.study} {PROMPTLY} {arguments}"
-            ),
-            cwd=tree.root,
+            slurm.command(*shlex.split(command), folder=tree.root),
             env={
                 **{name: value for name, value in os.environ.items() if "SNAKEMAKE" not in name},
                 "PATH": os.pathsep.join(search_path),
