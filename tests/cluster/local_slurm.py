@@ -38,6 +38,9 @@ AWAY_SECONDS = 12
 `MessageTimeout` (10 seconds) together are on their way still, Slurm believes, and looks much later.
 """
 
+TAKES_JOBS = ("idle", "mixed", "allocated", "completing")
+"""States of a node, as `sinfo` calls them; one that does not answer has an asterisk."""
+
 PATIENCE_SECONDS = 60
 """How long daemons and jobs may take to do what they were told."""
 
@@ -149,7 +152,7 @@ class LocalSlurm:
             if daemon.poll() is not None:
                 raise SlurmError(f"{name} ended\n{self.logs()}")
         state = self._run("sinfo", "--noheader", "--format=%T").stdout.split()
-        return bool(state) and state[0] in ("idle", "mixed", "allocated")
+        return bool(state) and state[0] in TAKES_JOBS
 
     def queue(self) -> list[str]:
         """Return the ids of jobs that have not ended, as `squeue` gives them."""
