@@ -39,7 +39,7 @@ CHECKPOINTS = {
 """Checkpoints of each model by the number of setups; 1,572 are those of the paper."""
 
 LAYERS_PER_JOB = 4
-"""Layers that one training job of the study streams."""
+"""Layers that one job of the study trains, collects the features of, or matches."""
 
 INJECTED = "llm-jp-3-1.8b"
 """The model that the study injects features in, whose last checkpoint they come from."""
@@ -189,7 +189,7 @@ def expected_jobs(checkpoints: Mapping[str, int]) -> Counter[str]:
     jobs += Counter(prepare_corpus=1, extract_embeddings=len(checkpoints))
     for model, number in checkpoints.items():
         jobs += Counter({stage: number * count for stage, count in _of_checkpoint(model).items()})
-        jobs["match_features"] += (number - 1) * LAYERS[model]
+        jobs["match_features"] += (number - 1) * LAYERS[model] // LAYERS_PER_JOB
     jobs["inject_features"] += checkpoints[INJECTED] - 1
     return +jobs
 
@@ -200,7 +200,7 @@ def expected_after_adding(model: str, checkpoints: Mapping[str, int]) -> Counter
     Its own, among them the matches with both of its neighbours, and the aggregates.
     """
     jobs = _aggregates(checkpoints) + _of_checkpoint(model)
-    jobs["match_features"] = (2 if checkpoints[model] > 1 else 1) * LAYERS[model]
+    jobs["match_features"] = (2 if checkpoints[model] > 1 else 1) * LAYERS[model] // LAYERS_PER_JOB
     jobs["inject_features"] = int(model == INJECTED)
     return +jobs
 
@@ -213,7 +213,7 @@ def _of_checkpoint(model: str) -> Counter[str]:
         train_saes=layers // LAYERS_PER_JOB,
         measure_quality=1,
         measure_recovery=1,
-        collect_features=layers,
+        collect_features=layers // LAYERS_PER_JOB,
     )
 
 

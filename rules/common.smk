@@ -19,12 +19,12 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from glossogenesis.code_digests import CodeDigests
 from glossogenesis import costs, feature_costs, preflight, robustness_costs
 from glossogenesis.config import feature_settings, robustness_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
 from glossogenesis.config.study import check_study
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import code_digest
 
 try:
     study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
@@ -61,14 +61,17 @@ def program(name):
     return shlex.quote(path)
 
 
+code_digests = CodeDigests()
+
+
 def code_of(script):
     """Return the digest of a rule's code, as a param.
 
     A job needs that of its own rule alone, and reads no other rule's code.
     """
     if workflow.is_main_process:
-        return code_digest(script)
-    return lambda wildcards: code_digest(script)
+        return code_digests.of(script)
+    return lambda wildcards: code_digests.of(script)
 
 
 def as_text(settings):

@@ -15,7 +15,7 @@ def models_by_layers():
 
 
 def models_by_block():
-    """Return the models that a streaming job trains a block of layers of, by that block."""
+    """Return the models that a job does a block of layers of, by that block."""
     found = {}
     for model in study.models_of("features"):
         layers = study.layers_of(model)
@@ -25,11 +25,9 @@ def models_by_block():
     return found
 
 
-def block_cost(block):
-    """Return the cost function of training a block of layers."""
-    return lambda study, model, sae: feature_costs.streaming_cost(
-        study, model, sae, len(block)
-    )
+def block_cost(cost_of_layers, block):
+    """Return the cost function of a job that does a block of layers."""
+    return lambda study, model, sae: cost_of_layers(study, model, sae, len(block))
 
 
 def block_settings(block):
@@ -113,18 +111,51 @@ def sae_file(wildcards, checkpoint, layer, name, stage="sae"):
     return f"<results>/{stage}/{wildcards.model}/{checkpoint}/layer_{layer}/{wildcards.sae}/{name}"
 
 
+def same_checkpoint(wildcards):
+    """Return the checkpoint that the wildcards name."""
+    return wildcards.checkpoint
+
+
+def files_of(layers, name, stage="sae", checkpoint_of=same_checkpoint):
+    """Return an input function: a file of the autoencoders of one kind, of some layers."""
+
+    @told_signature
+    def files(wildcards):
+        chosen = checkpoint_of(wildcards)
+        return [sae_file(wildcards, chosen, layer, name, stage) for layer in layers]
+
+    return files
+
+
+def earlier_files_of(layers, name, stage="sae"):
+    """Return an input function: the same files of the checkpoint before this one."""
+    return files_of(layers, name, stage, earlier_checkpoint)
+
+
+def outputs_of(layers, stage, name):
+    """Return an output for each of some layers: a file of the autoencoders of one kind."""
+    return expand(
+        f"<results>/{stage}/{{{{model}}}}/{{{{checkpoint}}}}/layer_{{layer}}/{{{{sae}}}}/{name}",
+        layer=layers,
+    )
+
+
+def weights_of_all_layers(wildcards):
+    """Return the autoencoders of one kind, of all layers."""
+    layers = study.layers_of(wildcards.model)
+    return files_of(layers, "sae_weights.safetensors")(wildcards)
+
+
 def earlier_saes(block):
     """Return an input function: what warm starts of a block begin with, or nothing."""
+    earlier_weights = earlier_files_of(block, "sae_weights.safetensors")
 
     def saes(wildcards):
         name, _ = study.features.trained[wildcards.sae]
-        earlier = earlier_checkpoint(wildcards)
-        if not study.features.saes[name].warm_start or earlier is None:
+        is_first = earlier_checkpoint(wildcards) is None
+        if not study.features.saes[name].warm_start or is_first:
             return []
-        return [
-            sae_file(wildcards, earlier, layer, "sae_weights.safetensors")
-            for layer in block
-        ]
+        return earlier_weights(wildcards)
 
     return saes
 
@@ -137,30 +168,6 @@ def earlier_sae(wildcards):
 def earlier_checkpoint_folder(wildcards, input):
     """Return the folder of the earlier checkpoint's autoencoders, or nothing."""
     return [Path(path).parents[2] for path in input.warm_start[:1]]
-
-
-@told_signature
-def earlier_weights(wildcards):
-    """Return the autoencoder of the checkpoint before this one."""
-    earlier = earlier_checkpoint(wildcards)
-    return sae_file(wildcards, earlier, wildcards.layer, "sae_weights.safetensors")
-
-
-@told_signature
-def earlier_statistics(wildcards):
-    """Return the feature statistics of the checkpoint before this one."""
-    earlier = earlier_checkpoint(wildcards)
-    return sae_file(
-        wildcards, earlier, wildcards.layer, "statistics.parquet", "features"
-    )
-
-
-def files_of_all_layers(name):
-    """Return an input function: a file of the autoencoders of one kind, of all layers."""
-    return lambda wildcards: [
-        sae_file(wildcards, wildcards.checkpoint, layer, name)
-        for layer in study.layers_of(wildcards.model)
-    ]
 
 
 def weights_of_all_seeds(wildcards):

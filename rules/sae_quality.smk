@@ -24,13 +24,10 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
             numbered("measure_quality", number)
         input:
             activations=block_activations(layers),
-            saes=files_of_all_layers("sae_weights.safetensors"),
-            cfgs=files_of_all_layers("cfg.json"),
+            saes=files_of(layers, "sae_weights.safetensors"),
+            cfgs=files_of(layers, "cfg.json"),
         output:
-            expand(
-                "<results>/sae/{{model}}/{{checkpoint}}/layer_{layer}/{{sae}}/quality.json",
-                layer=layers,
-            ),
+            outputs_of(layers, "sae", "quality.json"),
         log:
             "<logs>/measure_quality/{model}/{checkpoint}/{sae}.log",
         benchmark:
@@ -42,8 +39,12 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         threads: model_setting("threads")
         resources:
             gpu=model_setting("gpus"),
-            mem_mb=memory_of(feature_costs.all_qualities_cost, "model", "sae"),
-            runtime=runtime_of(feature_costs.all_qualities_cost, "model", "sae"),
+            mem_mb=memory_of(
+                block_cost(feature_costs.quality_cost, layers), "model", "sae"
+            ),
+            runtime=runtime_of(
+                block_cost(feature_costs.quality_cost, layers), "model", "sae"
+            ),
             study=study.name,
             device=model_setting("device"),
         params:
@@ -63,7 +64,7 @@ rule measure_recovery:
     input:
         checkpoint=checkpoint_manifest,
         corpus=study_corpus_manifest,
-        saes=files_of_all_layers("sae_weights.safetensors"),
+        saes=weights_of_all_layers,
     output:
         recovery="<results>/recovery/{model}/{checkpoint}/{sae}.parquet",
     log:
@@ -106,8 +107,8 @@ rule compare_seeds:
     conda:
         "../envs/saes.yaml"
     resources:
-        mem_mb=memory_of(feature_costs.matching_cost, "model", "sae"),
-        runtime=runtime_of(feature_costs.matching_cost, "model", "sae"),
+        mem_mb=memory_of(feature_costs.seeds_cost, "model", "sae"),
+        runtime=runtime_of(feature_costs.seeds_cost, "model", "sae"),
         study=study.name,
     params:
         script=program("compare_seeds"),

@@ -81,9 +81,15 @@ else:
             threads: model_setting("threads")
             resources:
                 gpu=model_setting("gpus"),
-                mem_mb=memory_of(block_cost(block), "model", "sae"),
-                runtime=runtime_of(block_cost(block), "model", "sae"),
-                disk_mb=disk_of(block_cost(block), "model", "sae"),
+                mem_mb=memory_of(
+                    block_cost(feature_costs.streaming_cost, block), "model", "sae"
+                ),
+                runtime=runtime_of(
+                    block_cost(feature_costs.streaming_cost, block), "model", "sae"
+                ),
+                disk_mb=disk_of(
+                    block_cost(feature_costs.streaming_cost, block), "model", "sae"
+                ),
                 study=study.name,
                 batch_size=model_setting("batch_size"),
                 device=model_setting("device"),

@@ -1,4 +1,4 @@
-"""Describe the features of one sparse autoencoder from held-out activations.
+"""Describe the features of sparse autoencoders from held-out activations, layer by layer.
 
 How often, how strongly and on which tokens each fires, its examples, the language it belongs to and
 its monosemanticity; and what other values of the ambiguous choices would have made of it.
@@ -6,7 +6,10 @@ its monosemanticity; and what other values of the ambiguous choices would have m
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -25,13 +28,24 @@ from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import read_tensors
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Files of one layer: what is read, and what is written."""
+
+    activations: Path
+    sae: Path
+    statistics: Path
+    examples: Path
+    sensitivity: Path
+
+
 def main() -> None:
-    """Write the statistics, examples and sensitivity of one autoencoder's features."""
+    """Write the statistics, examples and sensitivity of each layer's features."""
     arguments = program_arguments(
         __doc__,
-        activations={"help": "manifest of the layer's activations"},
+        activations={"nargs": "+", "help": "manifests of the layers' activations"},
         corpus={"help": "manifest of the tokenised corpus"},
-        sae={"help": "sae_weights.safetensors"},
+        saes={"nargs": "+", "help": "their sae_weights.safetensors"},
         embeddings={"help": "vectors of tokens, written by extract_embeddings.py"},
         own_embedding={
             "nargs": "?",
@@ -40,9 +54,9 @@ def main() -> None:
         },
         threads={"type": int},
         device={"type": str},
-        output={"help": "statistics.parquet"},
-        examples={},
-        sensitivity_table={},
+        output={"nargs": "+", "help": "their statistics.parquet"},
+        examples={"nargs": "+"},
+        sensitivity_tables={"nargs": "+"},
     )
     torch.set_num_threads(arguments.threads)
     settings = arguments.settings
@@ -52,18 +66,43 @@ def main() -> None:
         sensitivity=Sensitivity.model_validate(settings["sensitivity"]),
         scripts=settings["scripts"],
     )
-    cache = ActivationCache.open(arguments.activations)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    embedding_of = embedding_reader(arguments.embeddings, arguments.own_embedding)
+    for files in zip(
+        arguments.activations,
+        arguments.saes,
+        arguments.output,
+        arguments.examples,
+        arguments.sensitivity_tables,
+        strict=True,
+    ):
+        collect(arguments, Layer(*files), corpus, rules, embedding_of)
+
+
+def collect(
+    arguments: argparse.Namespace,
+    layer: Layer,
+    corpus: TokenisedCorpus,
+    rules: FeatureRules,
+    embedding_of: Callable[[str], Tensor],
+) -> None:
+    """Write the tables of one layer."""
+    cache = ActivationCache.open(layer.activations)
     device = resolve_device(arguments.device)
     features = collect_features(
-        read_sae(arguments.sae, d_model=cache.d_model).to(device),
+        read_sae(layer.sae, d_model=cache.d_model).to(device),
         cache,
-        TokenisedCorpus.read(arguments.corpus),
+        corpus,
         rules,
-        embedding_reader(arguments.embeddings, arguments.own_embedding),
-        scratch=arguments.output.parent,
+        embedding_of,
+        scratch=layer.statistics.parent,
     )
-    inputs = {name: getattr(arguments, name) for name in ("activations", "corpus", "sae")}
-    inputs["embeddings"] = arguments.embeddings
+    inputs = {
+        "activations": layer.activations,
+        "corpus": arguments.corpus,
+        "sae": layer.sae,
+        "embeddings": arguments.embeddings,
+    }
     if arguments.own_embedding is not None:
         inputs["own_embedding"] = arguments.own_embedding
     provenance = provenance_of(
@@ -78,17 +117,18 @@ def main() -> None:
         device=device,
         facts=facts_of(features, cache),
     )
-    write_examples(arguments.examples, features.example_parts(), provenance)
-    write_table(arguments.sensitivity_table, features.sensitivity, provenance)
-    write_table(arguments.output, features.statistics, provenance)
+    write_examples(layer.examples, features.example_parts(), provenance)
+    write_table(layer.sensitivity, features.sensitivity, provenance)
+    write_table(layer.statistics, features.statistics, provenance)
 
 
 def embedding_reader(embeddings: Path, own_embedding: Path | None) -> Callable[[str], Tensor]:
-    """Return a function from the name of an embedding to its vectors [token, dimension].
+    """Return a function from the name of an embedding to its vectors [token, dimension], read once.
 
     The names are `input` and `unembedding`, and else the user's own file.
     """
 
+    @lru_cache
     def read(name: str) -> Tensor:
         if name in ("input", "unembedding"):
             return read_tensors(embeddings, [name])[name]

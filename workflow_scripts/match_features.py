@@ -1,7 +1,11 @@
-"""Match the features of a checkpoint with those of the checkpoint before it."""
+"""Match the features of a checkpoint with those of the checkpoint before it.
+
+Several layers are matched one after the other.
+"""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from glossogenesis.features.tracking import Dictionary, track_features
@@ -11,38 +15,53 @@ from glossogenesis.storage.tables import read_provenance, read_table, write_tabl
 
 
 def main() -> None:
-    """Write which features were kept, were born and died between two checkpoints."""
+    """Write which features of each layer were kept, were born and died between two checkpoints."""
     arguments = program_arguments(
         __doc__,
-        sae={"help": "weights of the checkpoint's autoencoder"},
-        statistics={"help": "statistics of its features"},
-        earlier_sae={"help": "the same of the checkpoint before"},
-        earlier_statistics={},
-        output={},
+        saes={"nargs": "+", "help": "weights of the checkpoint's autoencoders, layer by layer"},
+        statistics={"nargs": "+", "help": "statistics of their features"},
+        earlier_saes={"nargs": "+", "help": "the same of the checkpoint before"},
+        earlier_statistics={"nargs": "+"},
+        output={"nargs": "+", "help": "a table for each layer"},
     )
+    layers = zip(
+        arguments.saes,
+        arguments.statistics,
+        arguments.earlier_saes,
+        arguments.earlier_statistics,
+        arguments.output,
+        strict=True,
+    )
+    for sae, statistics, earlier_sae, earlier_statistics, output in layers:
+        inputs = {
+            "sae": sae,
+            "statistics": statistics,
+            "earlier_sae": earlier_sae,
+            "earlier_statistics": earlier_statistics,
+        }
+        match(arguments, inputs, output)
+
+
+def match(arguments: argparse.Namespace, inputs: dict[str, Path], output: Path) -> None:
+    """Write the matches of one layer."""
     tracked = track_features(
-        _dictionary(arguments.sae, arguments.statistics),
-        _dictionary(arguments.earlier_sae, arguments.earlier_statistics),
+        _dictionary(inputs["sae"], inputs["statistics"]),
+        _dictionary(inputs["earlier_sae"], inputs["earlier_statistics"]),
         arguments.settings["minimum_cosine"],
     )
-    origin = read_provenance(arguments.statistics)
-    earlier = read_provenance(arguments.earlier_statistics)
+    origin = read_provenance(inputs["statistics"])
+    earlier = read_provenance(inputs["earlier_statistics"])
     provenance = provenance_of(
         arguments,
         "matches",
-        {
-            "sae": arguments.sae,
-            "statistics": arguments.statistics,
-            "earlier_sae": arguments.earlier_sae,
-            "earlier_statistics": arguments.earlier_statistics,
-        },
+        inputs,
         model=origin.model,
         checkpoint=origin.checkpoint,
         revision=origin.revision,
         layer=origin.layer,
         facts={"earlier_checkpoint": earlier.checkpoint, **tracked.facts},
     )
-    write_table(arguments.output, tracked.matches, provenance)
+    write_table(output, tracked.matches, provenance)
 
 
 def _dictionary(sae: Path, statistics: Path) -> Dictionary:

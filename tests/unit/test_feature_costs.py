@@ -54,9 +54,9 @@ def test_training_asks_for_weights_gradients_and_moments_of_every_rate(study: St
 def test_every_cost_asks_for_some_memory_and_time(study: Study) -> None:
     made = [
         feature_costs.corpus_cost(study, "local"),
-        feature_costs.quality_cost(study, "local", "topk"),
-        feature_costs.collection_cost(study, "local", "topk"),
-        feature_costs.matching_cost(study, "local", "topk"),
+        feature_costs.quality_cost(study, "local", "topk", 2),
+        feature_costs.collection_cost(study, "local", "topk", 2),
+        feature_costs.matching_cost(study, "local", "topk", 2),
         feature_costs.recovery_cost(study, "local", "topk"),
         feature_costs.injection_cost(study),
         feature_costs.embeddings_cost(study, "local"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from glossogenesis.code_digests import code_digest
 from glossogenesis.errors import StudyError
 from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import code_digest, file_digest
+from glossogenesis.provenance import file_digest
 
 COMMAND = ["write_prompts.py", "--study", "demo", "--settings", '{"seed": 1}']
 

@@ -19,6 +19,7 @@ from dag_grid import (
     make_grid,
 )
 
+from glossogenesis.planned_jobs import NUMBER
 from working_tree import REPOSITORY, WorkingTree
 
 pytestmark = pytest.mark.slow
@@ -29,10 +30,10 @@ SAME_IN_RECORDS = ("rule", "code", "input", "log", "params", "shellcmd", "record
 """What a record of an output says of the job that made it, whatever the file holds."""
 
 MOST_OUTPUTS = 3
-"""Files that the job of one setup may make; see docs/scale.md."""
+"""Files that a job may make for each of its layers; see docs/scale.md."""
 
-OF_A_SETUP = ("collect_features", "match_features", "train_sae")
-"""Rules with a job for every setup: model, checkpoint, layer and autoencoder."""
+OF_LAYERS = ("collect_features", "match_features", "measure_quality", "train_sae")
+"""Rules whose jobs make files for every setup: model, checkpoint, layer and autoencoder."""
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_stand_ins_are_recorded_as_jobs_that_ran(
         ignore=shutil.ignore_patterns(".snakemake", "results", "logs", "measured"),
     )
     program = REPOSITORY / "benchmarks" / "dag_stand_ins.py"
-    arguments = ["--touch", "--forceall", "--no-hooks", "--quiet", "all", "--cores", "1"]
+    arguments = ["--touch", "--forceall", "--no-hooks", "--quiet", "all", "--cores", "2"]
     tree = WorkingTree(stand_ins, finished_features.study)
     subprocess.run(
         [sys.executable, program, *arguments, "--configfile", tree.study], cwd=stand_ins, check=True
@@ -124,8 +125,9 @@ def test_a_job_leaves_no_more_files_than_budgeted(finished_features: WorkingTree
         (log,) = record["log"]
         outputs_of.setdefault(log, []).append(file)
     for log, outputs in outputs_of.items():
-        if records[outputs[0]]["rule"] in OF_A_SETUP:
-            assert len(outputs) <= MOST_OUTPUTS, log
+        if NUMBER.sub("", records[outputs[0]]["rule"]) in OF_LAYERS:
+            layers = {Path(output).parent for output in outputs}
+            assert len(outputs) <= MOST_OUTPUTS * len(layers), log
     # One log, one benchmark file and one record an output, and nothing else beside them.
     assert {str(path.relative_to(root)) for path in files_in(root / "logs")} == set(outputs_of)
     assert len(files_in(root / "benchmarks" / "measured")) == len(outputs_of)

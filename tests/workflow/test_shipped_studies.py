@@ -45,9 +45,9 @@ def test_streams_every_layer_of_every_checkpoint(clone: WorkingTree) -> None:
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
     layers = {"150m": 12, "440m": 16, "980m": 20, "1.8b": 24, "3.7b": 28}
     setups = sum(layers.values()) + 5 * layers["1.8b"]
-    assert jobs["collect_features"] == str(setups)
-    blocks = sum(int(count) for rule, count in jobs.items() if rule.startswith("train_saes"))
-    assert blocks == setups / 4
+    for stage in ("train_saes", "collect_features"):
+        blocks = sum(int(count) for rule, count in jobs.items() if rule.startswith(stage))
+        assert blocks == setups / 4
     assert jobs["prepare_corpus"] == "1"
 
 

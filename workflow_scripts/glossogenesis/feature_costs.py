@@ -139,8 +139,8 @@ def streaming_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     )
 
 
-def quality_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what one pass of an autoencoder over the held-out activations takes."""
+def quality_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
+    """Return what a pass of an autoencoder over the held-out activations takes, at each layer."""
     settings = _training_of(study, sae)
     _, width = depth_and_width(study, model)
     latents = settings.latents_of(int(width))
@@ -149,39 +149,41 @@ def quality_cost(study: Study, model: str, sae: str) -> Cost:
     # Encoding, and the similarity of every decoder vector with every other.
     operations = 2 * latents * width * (tokens + latents)
     gpus = study.settings.models[model].gpus
-    return Cost(operations, LIGHT_PROGRAM_MB + 500 + int(memory / 1e6), 10**5, gpus)
+    memory_mb = LIGHT_PROGRAM_MB + 500 + int(memory / 1e6)
+    return Cost(layers * operations, memory_mb, layers * 10**5, gpus)
 
 
-def all_qualities_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what measuring the autoencoders of all layers takes, one after the other."""
-    once = quality_cost(study, model, sae)
-    layers = len(study.layers_of(model))
-    return Cost(layers * once.operations, once.memory_mb, layers * once.disk_bytes, once.gpus)
-
-
-def collection_cost(study: Study, model: str, sae: str) -> Cost:
+def collection_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     """Return what feature statistics take: a pass, and its latents at 4 bytes each meanwhile."""
-    once = quality_cost(study, model, sae)
+    passes = quality_cost(study, model, sae, layers)
     settings = _training_of(study, sae)
     _, width = depth_and_width(study, model)
     latents = settings.latents_of(int(width))
     fired = settings.k or SHARE_OF_FIRED * latents
     kept = study.features.language.examples
     return Cost(
-        once.operations,
-        once.memory_mb + 1000 + int(40 * latents * kept / 1e6),
-        int(4 * corpus_tokens(study, "held_out") * fired + 60 * latents * kept),
-        once.gpus,
+        passes.operations,
+        passes.memory_mb + 1000 + int(40 * latents * kept / 1e6),
+        layers * int(4 * corpus_tokens(study, "held_out") * fired + 60 * latents * kept),
+        passes.gpus,
     )
 
 
-def matching_cost(study: Study, model: str, sae: str) -> Cost:
+def matching_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     """Return what matching two dictionaries takes: similarities in float32 and float64."""
     _, width = depth_and_width(study, model)
     latents = _training_of(study, sae).latents_of(int(width))
     # Measured: the assignment of 8,192 latents takes 5 to 20 seconds, and grows faster than n^2.
-    operations = 2 * latents**2 * (width + latents)
-    return Cost(operations, LIGHT_PROGRAM_MB + 500 + 20 * latents**2 // 10**6, 10**6, 0)
+    operations = layers * 2 * latents**2 * (width + latents)
+    memory_mb = LIGHT_PROGRAM_MB + 500 + 20 * latents**2 // 10**6
+    return Cost(operations, memory_mb, layers * 10**6, 0)
+
+
+def seeds_cost(study: Study, model: str, sae: str) -> Cost:
+    """Return what comparing the dictionaries of all seeds with the first one's takes."""
+    name, _ = study.features.trained[sae]
+    others = study.features.saes[name].seeds[1:]
+    return matching_cost(study, model, sae, max(1, len(others)))
 
 
 def recovery_cost(study: Study, model: str, sae: str) -> Cost:

@@ -20,19 +20,18 @@ NUMBER = re.compile(r"_[0-9]+$")
 
 LAYER = re.compile(r"^layer_[0-9]+$")
 
-OF_MANY_LAYERS = (
-    "extract_activations",
-    "extract_post_activations",
-    "measure_quality",
-    "train_saes",
-)
-"""Rules whose jobs write several layers, which are folders of their own."""
+FILES_OF_A_LAYER = {
+    "extract_activations": 1,
+    "extract_post_activations": 1,
+    "train_saes": 3,
+    "measure_quality": 1,
+    "collect_features": 3,
+    "match_features": 1,
+}
+"""Rules whose jobs write several layers, each a folder, and the number of files in each."""
 
 OF_ALL_LAYERS = ("recovery", "knockout", "spelling_variants")
 """Folders of tables that hold all layers of one autoencoder, whose name is the file's."""
-
-FILES_OF_AN_SAE = 3
-"""Outputs of training for each layer."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def read_jobs(summary: str, results: Path) -> list[Job]:
         file = Path(os.path.relpath(row["output_file"], results))
         rule = NUMBER.sub("", row["rule"])
         parts = file.parent.parts
-        if rule in OF_MANY_LAYERS:
+        if rule in FILES_OF_A_LAYER:
             parts = tuple(part for part in parts if not LAYER.match(part))
         folder = Path(*parts)
         sae = _sae_of(file)
@@ -90,15 +89,15 @@ def _sae_of(file: Path) -> str:
 
 def cost_of(study: Study, job: Job) -> Cost:
     """Return what a job takes; rules without a model are light."""
-    if job.rule == "train_saes":
-        layers = job.outputs // FILES_OF_AN_SAE
-        return feature_costs.streaming_cost(study, job.name, job.sae, layers)
     if job.rule in COST_OF_STUDY:
         return COST_OF_STUDY[job.rule](study)
     if job.rule in COST_OF_MODEL:
         return COST_OF_MODEL[job.rule](study, job.name)
     if job.rule in COST_OF_SAE:
         return COST_OF_SAE[job.rule](study, job.name, job.sae)
+    if job.rule in COST_OF_LAYERS:
+        layers = job.outputs // FILES_OF_A_LAYER[job.rule]
+        return COST_OF_LAYERS[job.rule](study, job.name, job.sae, layers)
     return costs.light_cost(study)
 
 
@@ -125,13 +124,16 @@ COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
 }
 COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
     "train_sae": feature_costs.training_cost,
-    "measure_quality": feature_costs.all_qualities_cost,
     "measure_recovery": feature_costs.recovery_cost,
-    "compare_seeds": feature_costs.matching_cost,
-    "collect_features": feature_costs.collection_cost,
-    "match_features": feature_costs.matching_cost,
+    "compare_seeds": feature_costs.seeds_cost,
     "train_post_sae": robustness_costs.post_training_cost,
     "collect_label_features": robustness_costs.label_features_cost,
     "knock_out_features": robustness_costs.knockout_cost,
     "measure_variants": robustness_costs.variants_cost,
+}
+COST_OF_LAYERS: Mapping[str, Callable[[Study, str, str, int], Cost]] = {
+    "train_saes": feature_costs.streaming_cost,
+    "measure_quality": feature_costs.quality_cost,
+    "collect_features": feature_costs.collection_cost,
+    "match_features": feature_costs.matching_cost,
 }

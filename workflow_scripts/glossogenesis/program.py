@@ -10,8 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from glossogenesis.code_digests import code_digest
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance, code_digest, file_digest
+from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.run_lock import claimed
 from glossogenesis.storage.full_disk import full_disk_in_one_line
 

@@ -1,4 +1,4 @@
-"""The two programs of features, from files to files."""
+"""The programs of features, from files to files."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     return {
         "activations": cache.manifest,
         "corpus": corpus.folder / "manifest.json",
-        "sae": tmp_path / "sae" / "sae_weights.safetensors",
+        "saes": tmp_path / "sae" / "sae_weights.safetensors",
         "embeddings": embeddings,
     }
 
@@ -77,7 +77,7 @@ def outputs(folder: Path) -> dict[str, Path]:
     return {
         "output": folder / "statistics.parquet",
         "examples": folder / "examples.parquet",
-        "sensitivity_table": folder / "sensitivity.parquet",
+        "sensitivity_tables": folder / "sensitivity.parquet",
     }
 
 
@@ -113,7 +113,7 @@ def test_collect_features(
         assert (origin.model, origin.checkpoint, origin.layer) == ("m", "c", 0)
         assert origin.facts["tokens"] == sum(origin.facts["tokens_by_language"].values())
     statistics = tables.read_table(written["output"])
-    sensitivity = tables.read_table(written["sensitivity_table"])
+    sensitivity = tables.read_table(written["sensitivity_tables"])
     assert sensitivity.height == 3
     counted = dict(statistics.group_by("language").len().rows())
     by_label = sensitivity["features_by_label"][0]
