@@ -60,13 +60,14 @@ def grid_of_panels(
 
 
 def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
-    """A legend under the panels, in as many columns as fit."""
+    """A legend under the panels, in as many columns as fit and in even rows."""
     longest = max((len(str(handle.get_label())) for handle in handles), default=0)
     columns = _legend_columns(figure.get_figwidth(), longest)
+    rows = max(1, math.ceil(len(handles) / columns))
     figure.legend(
         handles=list(handles),
         loc="outside lower center",
-        ncols=min(columns, len(handles)),
+        ncols=math.ceil(len(handles) / rows),
         handlelength=2.6,
     )
 

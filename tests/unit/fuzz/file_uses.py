@@ -1,0 +1,157 @@
+"""What the workflow does with a file of a user's."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
+
+from rich.console import Console
+
+from glossogenesis import planning, planning_page, preflight
+from glossogenesis.config.posts import PostFiles
+from glossogenesis.config.study import Study, load_study
+from glossogenesis.corpora.demo.posts import read_world
+from glossogenesis.corpora.lexicon import read_lexicon
+from glossogenesis.corpora.post_files import read_post_file
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.inspection.page import inspect_path, lay_out
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.loading import load_model, load_tokenizer
+from glossogenesis.planned_jobs import Job
+from glossogenesis.purging import bytes_of_shards, caches_of
+from glossogenesis.sae.files import check_origin, read_own_facts, read_sae
+from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+
+LANGUAGES = ("en", "es", "fi", "ru")
+
+
+def plan(file: Path) -> None:
+    """Take a study as far as the page of its plan, and to its first job; but for Snakemake."""
+    study = load_study(file)
+    preflight.check(study)
+    results = planning.results_folder(study)
+    preflight.absent(study, results)
+    planned = planning.plan_jobs(study, list(jobs_of(study)))
+    Console(file=StringIO()).print(
+        planning_page.lay_out(study.name, planned, planning.assumptions(study), [])
+    )
+    for cache in caches_of(study, results):
+        bytes_of_shards(cache.manifest)
+    preflight.check_files(study, results)
+
+
+def jobs_of(study: Study) -> list[Job]:
+    """One pending job of every rule that has a cost, for each of its models and autoencoders."""
+    found = [("pretrain_model", name, "") for name in study.settings.pretrain]
+    found += [("fetch_checkpoint", model, "") for model in study.models]
+    if study.has_concepts:
+        for model in study.models_of("concepts"):
+            found += [("extract_states", model, ""), ("patch_translations", model, "")]
+    if study.has_features:
+        found += [("prepare_corpus", study.features.corpus, ""), ("inject_features", "", "")][
+            : 1 + (study.features.injection is not None)
+        ]
+        of_sae = ("train_sae", "train_saes", "measure_quality", "measure_recovery", "compare_seeds")
+        for model in study.models_of("features"):
+            found += [("extract_activations", model, ""), ("extract_embeddings", model, "")]
+            for rule in (*of_sae, "collect_features", "match_features"):
+                found += [(rule, model, sae) for sae in study.features.trained]
+    if study.has_robustness:
+        found += [("prepare_posts", "", ""), ("train_baseline", "", "")]
+        of_model = (
+            "tokenise_posts",
+            "finetune_classifier",
+            "classify_posts",
+            "select_pairs",
+            "patch_components",
+            "ablate_circuit",
+            "extract_post_activations",
+        )
+        of_sae = ("train_post_sae", "collect_label_features", "knock_out_features")
+        for model in study.robustness.models:
+            found += [(rule, model, "") for rule in of_model]
+            found += [(rule, model, sae) for rule in of_sae for sae in study.robustness.saes]
+    return [
+        Job(rule, name, f"{rule}/{name}/{sae}", is_pending=True, outputs=6, sae=sae)
+        for rule, name, sae in found
+    ]
+
+
+def plan_beside(file: Path) -> None:
+    """Plan the study that a file belongs to."""
+    plan(file.with_name("study.yaml"))
+
+
+def show(path: Path) -> None:
+    """Print what `glossogenesis inspect` prints of a file, and of the folder around it."""
+    for shown in (path.parent, path):
+        terminal = TextIOWrapper(BytesIO(), encoding="utf-8")
+        Console(file=terminal, width=120).print(lay_out(inspect_path(shown), 120))
+
+
+def read_and_show(*readers: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Read a file by each reader, then show it; what is refused by one may be shown."""
+
+    def use(path: Path) -> None:
+        refused = []
+        for reader in (*readers, show):
+            try:
+                reader(path)
+            except StudyError as error:
+                refused.append(error)
+        if refused:
+            raise refused[0]
+
+    return use
+
+
+def purge(path: Path) -> None:
+    """Purge a cache, after it is looked at; then put its shards back."""
+    cache = ActivationCache.open(path)
+    for split in cache.splits:
+        for rows in cache.shards(split):
+            assert rows.activations.shape[1] == cache.d_model
+    bytes_of_shards(path)
+    kept = path.parent.with_name("kept")
+    if not kept.exists():
+        shutil.copytree(path.parent, kept)
+    purge_shards(path)
+    shutil.copytree(kept, path.parent, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.json"))
+
+
+def tokenise(path: Path) -> None:
+    load_tokenizer(CheckpointLocation(str(path.parent)))
+
+
+def load(path: Path) -> None:
+    load_model(CheckpointLocation(str(path.parent)), device="cpu")
+
+
+def read_corpus(path: Path) -> None:
+    corpus = TokenisedCorpus.read(path)
+    for split in corpus.splits:
+        for block in corpus.blocks(split, 2):
+            assert block.token_ids.shape[1] == corpus.context
+    corpus.vocabulary()
+
+
+def read_world_of(path: Path) -> None:
+    read_world(path.with_name("communities.tsv"), path.with_name("spellings.tsv"))
+
+
+def read_autoencoder(path: Path) -> None:
+    read_sae(path.parent)
+    read_own_facts(path.parent)
+    check_origin(path.parent, "tiny", "last", 0)
+
+
+def lexicon(format: str) -> Callable[[Path], object]:
+    languages = LANGUAGES if format == "tsv" else LANGUAGES[:2]
+    return lambda path: read_lexicon(path, format=format, languages=languages, pos=["noun", "N"])
+
+
+def posts(path: Path) -> None:
+    read_post_file(path, PostFiles(kind="files", files=(path.name,)))
