@@ -92,7 +92,8 @@ def test_added_row_plans_that_checkpoint_its_match_and_the_aggregates(
     planned = features_tree.planned()
     own = {"fetch_checkpoint": 1, "extract_activations": 1, "train_sae": 4, "measure_quality": 2}
     assert own.items() <= planned.items()
-    assert planned["match_features"] == 1
+    assert planned["collect_features"] == 4
+    assert planned["match_features"] == 3
     assert AGGREGATES.items() <= planned.items()
 
 
