@@ -36,11 +36,6 @@ from planted_features import (
 )
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
-
-
 def top_k(values: list[float]) -> list[int]:
     order = sorted(range(N_LATENTS), key=lambda latent: -values[latent])
     return [latent for latent in order[:K] if values[latent] > 0]

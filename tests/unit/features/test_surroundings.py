@@ -25,11 +25,6 @@ from planted_features import (
 )
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(tmp_path_factory.mktemp("world"))
-
-
 def test_surroundings_stay_in_the_document(tmp_path: Path) -> None:
     cat, dog, red, neko = 1, 2, 3, 5
     corpus = write_corpus(

@@ -7,13 +7,9 @@ holds a batch of documents or a shard, whatever the budgets are.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from safetensors import SafetensorError
 
 from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.config.languages import Script
@@ -28,6 +24,7 @@ from glossogenesis.corpora.vocabulary import vocabulary_bytes
 from glossogenesis.errors import StudyError
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
+from glossogenesis.storage.full_disk import full_disk_in_one_line
 
 DOCUMENTS_AT_ONCE = 1000
 CHARACTERS_AT_ONCE = 200_000
@@ -35,6 +32,9 @@ CHARACTERS_AT_ONCE = 200_000
 
 TOKENS_AT_ONCE = 500_000
 """Bound of a block of contexts on their way into a shard."""
+
+OPTIONS = "Free some space, or lower the corpus' `train_tokens` or `held_out_tokens`"
+"""What to do where a disk is too small for a corpus."""
 
 Fillers = dict[Split, ContextFiller]
 
@@ -63,7 +63,7 @@ def prepare_corpus(
     bad, or a language has too few tokens for one of its budgets.
     """
     settings = plan.settings
-    with _full_disk_in_one_line(folder):
+    with full_disk_in_one_line(folder, OPTIONS):
         filled = _fill_languages(plan, text, tokenizer, folder)
         blocks: dict[str, Iterator[TensorBlock]] = {
             split: merged(
@@ -167,22 +167,3 @@ def _too_few(
         f"`{key}`, which asks for {filler.budget:,}; {text.how_to_get_more(language)}, lower "
         f"`{key}`, or {other} `held_out_share` ({share})"
     )
-
-
-@contextmanager
-def _full_disk_in_one_line(folder: Path) -> Iterator[None]:
-    """Turn what a full disk or an exhausted quota raises into StudyError."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        # safetensors gives the system's number in its message alone.
-        full = any(
-            getattr(error, "errno", None) == number or f"(os error {number})" in str(error)
-            for number in (errno.ENOSPC, errno.EDQUOT)
-        )
-        if not full:
-            raise
-        raise StudyError(
-            f"{folder}: the disk is full; free some space, or lower the corpus' `train_tokens` or "
-            "`held_out_tokens`, and run again"
-        ) from None

@@ -245,7 +245,7 @@ class TrainingRun:
             raise StudyError(
                 f"{self.plan.described_as}: activations are NaN or infinite; check the "
                 "checkpoint's weights and the model's `dtype`, or leave such tokens out with "
-                "`features.activations.not_finite: drop`"
+                "`activations.not_finite: drop`"
             )
 
     def _check_loss(self, loss: float, rate: float) -> None:

@@ -20,9 +20,9 @@ from glossogenesis.storage.records import plain_name, record_of
 from glossogenesis.storage.safetensors_file import safetensors_parts
 
 OPTIONS = (
-    "Free some space, or write less: fewer `layers` or `train_tokens`, `features.activations."
-    "dtype: bfloat16`, or `features.activations.mode: stream`, which writes held-out activations "
-    "alone; `glossogenesis purge` deletes activations that are no longer needed"
+    "Free some space, or write less: fewer `layers` or `train_tokens`, `activations.dtype: "
+    "bfloat16`, or in a features study `activations.mode: stream`, which writes held-out "
+    "activations alone; `glossogenesis purge` deletes activations that are no longer needed"
 )
 """What to do where a disk is too small for activations."""
 
