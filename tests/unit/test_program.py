@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -74,3 +75,41 @@ def test_provenance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert origin.settings == {"seed": 1}
     assert origin.inputs == {"lexicon": file_digest(tmp_path / "lexicon.tsv")}
     assert origin.code == code_digest("write_prompts")
+
+
+BLOCK = ["train_saes.py", "--output", "sae/m/c", "--resume-dir"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "waits"),
+    [
+        # Other layers and other kinds of autoencoders are trained beside it, into the same folder.
+        ([*BLOCK, "resume/layer_0/topk"], [*BLOCK, "resume/layer_4/topk"], False),
+        ([*BLOCK, "resume/layer_0/topk"], [*BLOCK, "resume/layer_0/relu"], False),
+        ([*BLOCK, "resume/layer_0/topk"], [*BLOCK, "resume/layer_0/topk"], True),
+        (["a.py", "--output", "tables"], ["b.py", "--output", "tables"], False),
+        (["a.py", "--output", "figures/cues.svg"], ["a.py", "--output", "figures/cues.svg"], True),
+    ],
+)
+def test_a_program_waits_for_one_that_makes_the_same_and_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    first: list[str],
+    second: list[str],
+    waits: bool,
+) -> None:
+    code = "from glossogenesis.program import run_program\nrun_program(lambda: None)\n"
+    (tmp_path / second[0]).write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", first)
+    started: list[subprocess.Popen[str]] = []
+
+    def main() -> None:
+        command = [sys.executable, *second]
+        other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(other)
+        assert other.stdout is not None
+        assert other.stdout.readline().startswith("Waiting for the job") == waits
+
+    run_program(main)
+    assert started[0].wait(60) == 0

@@ -17,7 +17,8 @@ def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> N
     (folder / "manifest.json").touch()
     (folder / "train_00000.safetensors").write_bytes(b"12345")
     (cache,) = caches_of(study, results)
-    assert len(cache.unfinished) == 3 * 2 + 2
+    # A job that measures or describes this layer reads the other layers too.
+    assert len(cache.unfinished) == (3 * 2 + 2) * len(study.layers_of("local"))
     for path in cache.unfinished:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

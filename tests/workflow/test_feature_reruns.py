@@ -57,9 +57,13 @@ def test_purged_study_stays_finished(features_tree: WorkingTree):
 
 def test_purge_keeps_what_unfinished_jobs_need(features_tree: WorkingTree):
     (features_tree.root / "results/sae/tiny/last/layer_0/topk/quality.json").unlink()
-    assert "kept the shards of 1 layers" in purge(features_tree)
-    assert list(manifest_of(features_tree, 0).parent.glob("*.safetensors"))
-    assert not list(manifest_of(features_tree, 1).parent.glob("*.safetensors"))
+    assert "kept the shards of 2 layers" in purge(features_tree)
+    # One job measures both layers, and does so again when it is started.
+    for layer in (0, 1):
+        assert list(manifest_of(features_tree, layer).parent.glob("*.safetensors"))
+    features_tree.snakemake("--cores", "2")
+    assert "kept" not in purge(features_tree)
+    assert not list(manifest_of(features_tree, 0).parent.glob("*.safetensors"))
 
 
 def test_remade_cache_is_the_same_and_recomputes_nothing(features_tree: WorkingTree):

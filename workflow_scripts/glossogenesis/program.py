@@ -51,9 +51,15 @@ def run_program(main: Callable[[], None]) -> None:
 
 
 def _output_claimed(command: Sequence[str]) -> AbstractContextManager[None]:
-    if "--output" not in command[:-1]:
-        return nullcontext()
-    return claimed(Path(command[command.index("--output") + 1]))
+    """Claim what one job alone makes: its unfinished state, or else what its program writes.
+
+    Jobs that run at once may write into one folder, each other files: blocks of layers, tables.
+    """
+    for option in ("--resume-dir", "--output"):
+        if option in command[:-1]:
+            path = Path(command[command.index(option) + 1])
+            return claimed(path.with_name(f"{path.name}.{Path(command[0]).stem}"))
+    return nullcontext()
 
 
 def provenance_of(

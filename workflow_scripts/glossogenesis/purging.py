@@ -12,11 +12,11 @@ from glossogenesis.config.study import Study
 
 @dataclass(frozen=True)
 class UsedCache:
-    """The activation cache of one layer, and what is still to be made from it."""
+    """The activation cache of one layer, and what is still to be made by jobs that read it."""
 
     manifest: Path
     unfinished: tuple[Path, ...]
-    """Artifacts of the study that read the cache and are not there yet."""
+    """Artifacts of those jobs that are not there yet."""
 
 
 def caches_of(study: Study, results: Path) -> Iterator[UsedCache]:
@@ -30,11 +30,13 @@ def caches_of(study: Study, results: Path) -> Iterator[UsedCache]:
 def _caches_of_checkpoints(study: Study, results: Path) -> Iterator[UsedCache]:
     for row in study.rows_of("features"):
         folder = results / "activations" / row.model / row.checkpoint / study.features.corpus
-        for layer in study.layers_of(row.model):
+        layers = study.layers_of(row.model)
+        # A job reads several layers, and reads all of them again where it has to be repeated.
+        made = [path for layer in layers for path in artifacts_from(study, results, row, layer)]
+        missing = tuple(path for path in made if not path.exists())
+        for layer in layers:
             manifest = folder / f"layer_{layer}" / "manifest.json"
             if manifest.exists():
-                made = artifacts_from(study, results, row, layer)
-                missing = tuple(path for path in made if not path.exists())
                 yield UsedCache(manifest, missing)
 
 
