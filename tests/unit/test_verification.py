@@ -114,6 +114,29 @@ def test_purged_activations_are_whole_and_half_of_them_are_not(results: Path) ->
     assert verify(results).damages == ()
 
 
+def test_removed_downloads_are_whole_and_damaged_ones_are_not(results: Path) -> None:
+    weights = results / "downloads" / "tiny" / "late" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights")
+    manifest = results / "checkpoints" / "tiny" / "late" / "manifest.json"
+    fetched = {
+        "source": "someone/model",
+        "commit": "a" * 40,
+        "folder": str(weights.parent),
+        "weights": {weights.name: facts_of(weights)},
+    }
+    write_json(manifest, fetched)
+    weights.write_bytes(b"damaged")
+    (damage,) = verify(results).damages
+    assert (damage.path, damage.target) == (weights, manifest)
+    weights.unlink()
+    assert verify(results).damages == ()
+    # Without a commit nothing says where they would come back from.
+    write_json(manifest, fetched | {"source": "own/folder", "commit": None})
+    (damage,) = verify(results).damages
+    assert (damage.path, damage.reason) == (weights, "missing")
+
+
 def test_files_that_nothing_vouches_for_are_counted(results: Path) -> None:
     (results / "tables" / "mine.csv").write_text("a\n1\n")
     (results / "tables" / "older.json").write_text(json.dumps({"a": 1}))

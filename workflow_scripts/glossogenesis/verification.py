@@ -169,9 +169,12 @@ def _files_of_checkpoint(path: Path, content: Content) -> Iterator[_Record]:
     """Files of a checkpoint; those that the workflow pretrained are in its own manifest too."""
     if str(content.get("source", "")).startswith("pretrain:"):
         return
+    # Downloads may have been removed: a job that needs them fetches them again by their commit.
+    is_download = content.get("commit") is not None
     for kind in ("weights", "files"):
         for name, facts in content.get(kind, {}).items():
-            yield _Record(Path(content["folder"]) / name, facts["sha256"], path)
+            file = Path(content["folder"]) / name
+            yield _Record(file, facts["sha256"], path, may_be_absent=is_download)
 
 
 _READERS: tuple[Callable[[Path, Content], Iterator[_Record]], ...] = (
