@@ -14,9 +14,11 @@ from glossogenesis.cli import app
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.style import new_figure, save_figure
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
+from glossogenesis.models.revisions import KeptRevision, keep_revision, revision_file
 from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.activations.cache import purge_shards
+from glossogenesis.storage.activations.writer import JOURNAL
 from glossogenesis.storage.atomic import write_json
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
@@ -135,6 +137,28 @@ def test_removed_downloads_are_whole_and_damaged_ones_are_not(results: Path) -> 
     write_json(manifest, fetched | {"source": "own/folder", "commit": None})
     (damage,) = verify(results).damages
     assert (damage.path, damage.reason) == (weights, "missing")
+
+
+def test_the_journal_of_unfinished_activations_is_a_state_and_no_artifact(results: Path) -> None:
+    checked = verify(results).checked
+    (results / "activations" / JOURNAL).write_text("{")
+    found = verify(results)
+    assert (found.checked, found.damages, found.unknown) == (checked, (), ())
+
+
+def test_a_damaged_record_of_revisions_is_made_again_by_fetching(results: Path) -> None:
+    # A checkpoint may have any name, that of the journal too.
+    for checkpoint in ("late", "unfinished"):
+        record = revision_file(results, "tiny", checkpoint)
+        keep_revision(record, KeptRevision("someone/model", None, "a" * 40))
+        assert verify(results).damages == ()
+        record.write_text(record.read_text().replace("aaaa", "aaab", 1))
+        (damage,) = verify(results).damages
+        manifest = results / "checkpoints" / "tiny" / checkpoint / "manifest.json"
+        assert (damage.path, damage.target) == (record, manifest)
+        assert "; deleting it takes the commit that the branch has now; to keep" in damage.reason
+        assert f"`commit` of {manifest} as `revision`" in damage.reason
+        record.unlink()
 
 
 def test_files_that_nothing_vouches_for_are_counted(results: Path) -> None:

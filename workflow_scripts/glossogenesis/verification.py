@@ -29,6 +29,13 @@ which are checked when they are read."""
 
 MANIFEST = "manifest.json"
 
+_JOURNAL = "unfinished.json"
+"""Of activations that are being written: a state as well. It is not imported from its writer, which
+would load torch."""
+
+_REVISIONS = "revisions"
+"""Of results: commits that branches stood for. No rule makes them; fetching a checkpoint does."""
+
 _BESIDE_MANIFEST = re.compile(r"(train|held_out)_\d+\.safetensors|vocabulary\.parquet")
 """Names of sealed files that no rule lists: their manifest stands for them."""
 
@@ -80,7 +87,7 @@ def verify(results: Path) -> Verification:
     for path in files:
         state = _state(path)
         if state is SealState.DAMAGED:
-            damages.append(Damage(path, state.value, _listed(path)))
+            damages.append(_damaged(path, results))
         (whole if state is SealState.WHOLE else unknown).add(path)
     vouched: set[Path] = set()
     for path in sorted(whole):
@@ -100,7 +107,8 @@ def _artifacts(results: Path) -> Iterator[Path]:
     for path in results.rglob("*"):
         parts = path.relative_to(results).parts
         if parts[0] not in LEFT_OUT and not any(part.startswith(".") for part in parts):
-            is_artifact = path.suffix in (*_ENDS, ".csv")
+            is_journal = path.name == _JOURNAL and parts[0] != _REVISIONS
+            is_artifact = path.suffix in (*_ENDS, ".csv") and not is_journal
             if is_artifact and path.is_file() and len(parts) > 1:
                 yield path
 
@@ -122,6 +130,18 @@ def _ends_as(path: Path, end: bytes) -> bool:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - len(end) - 1))
         return length > 0 and file.read().rstrip(b"\n").endswith(end)
+
+
+def _damaged(path: Path, results: Path) -> Damage:
+    """Return the damage of a file whose seal or end says that it is none of what was written."""
+    reason = SealState.DAMAGED.value
+    parts = path.relative_to(results).with_suffix("").parts
+    if parts[0] != _REVISIONS:
+        return Damage(path, reason, _listed(path))
+    manifest = results.joinpath("checkpoints", *parts[1:], MANIFEST)
+    what = "deleting it takes the commit that the branch has now"
+    keep = f"to keep the old one, write `commit` of {manifest} as `revision` into the sheet first"
+    return Damage(path, f"{reason}; {what}; {keep}", manifest)
 
 
 def _listed(path: Path) -> Path:
