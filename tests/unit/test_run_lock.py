@@ -64,6 +64,15 @@ def test_a_second_run_is_told_who_runs(tmp_path: Path):
         assert run_lock.running_in(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match=r"file: cannot be written \(File exists\); get leave to"):
+        run_lock.claim_results(tmp_path / "file")
+    (tmp_path / "results" / run_lock.LOCK_FILE).mkdir(parents=True)
+    with pytest.raises(StudyError, match=r"results: cannot be written \(Is a directory\); .*`path"):
+        run_lock.claim_results(tmp_path / "results")
+
+
 def test_a_killed_run_leaves_the_folder_free(tmp_path: Path):
     with holder(HOLD_RESULTS, tmp_path) as process:
         os.kill(process.pid, signal.SIGKILL)

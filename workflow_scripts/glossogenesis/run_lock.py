@@ -31,8 +31,18 @@ _WITHOUT_LOCKS = (errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL)
 def claim_results(results: Path) -> IO[str]:
     """Take a folder of results for this process, until it ends or closes what is returned.
 
-    StudyError where another live process has it.
+    StudyError where another live process has it, or nothing can be written there.
     """
+    try:
+        return _claimed_results(results)
+    except OSError as error:
+        raise StudyError(
+            f"{results}: cannot be written ({error.strerror}); get leave to write there, or set "
+            "`pathvars.results`"
+        ) from None
+
+
+def _claimed_results(results: Path) -> IO[str]:
     results.mkdir(parents=True, exist_ok=True)
     file = (results / LOCK_FILE).open("a+", encoding="utf-8")
     tries = 0
