@@ -64,7 +64,8 @@ rule fetch_checkpoint:
         "<logs>/fetch_checkpoint/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
-    priority: 10
+    # Where downloads are removed, the next is fetched when nothing can be done with those that are there.
+    priority: 10 if study.settings.hub.keep_downloads else -1
     conda:
         "../envs/models.yaml"
     resources:
@@ -77,9 +78,6 @@ rule fetch_checkpoint:
         script=program("fetch_checkpoint"),
         code=code_of("fetch_checkpoint"),
         settings=settings_of(stage_settings.checkpoint_settings, "model", "checkpoint"),
-        pretraining=lambda wildcards, input: [
-            f"--pretraining {path}" for path in input.pretraining
-        ],
     message:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:
@@ -98,6 +96,7 @@ rule remove_download:
         "<logs>/remove_download/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/remove_download/{model}/{checkpoint}.tsv"
+    priority: 20
     conda:
         "../envs/models.yaml"
     resources:

@@ -1,9 +1,13 @@
 """A study of checkpoints on the Hub: fetched, used, removed, and never fetched without need."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ from hub_server import HubServer, hub_server
 from tiny_models import tiny_model
 from tiny_study import tiny_lexicon
 from tiny_tokenizers import byte_level
-from working_tree import WorkingTree, copy_of_repository
+from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +139,29 @@ def test_downloads_are_removed_and_recorded(fetched: HubStudy) -> None:
     assert record["commit"] == repository.refs["step2"]
     weights = repository.commits[record["commit"]]["model/model.safetensors"]
     assert record["removed"] == {"model.safetensors": len(weights)}
+
+
+def test_weights_are_removed_before_others_are_fetched(tmp_path: Path) -> None:
+    rows = [
+        f"tiny\t{name}\t{step}\t\t1\t{NAME}\tstep{step}\t\n" for step, name in enumerate("abcd")
+    ]
+    tree = study_in(tmp_path / "tree", *rows)
+    # Every job is a stand-in: only the order in which they are started counts.
+    program = str(REPOSITORY / "benchmarks" / "dag_stand_ins.py")
+    command = [sys.executable, program, "--touch", "--forceall", "--no-hooks", "--cores", "1"]
+    done = subprocess.run(
+        [*command, "--configfile", tree.study],
+        cwd=tree.root,
+        env={**os.environ, "PYTHONPATH": str(tree.root / "workflow_scripts")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    steps = re.findall(r"(Fetching|Removing the downloaded weights of) tiny \w", done.stderr)
+    held = list(accumulate(1 if step == "Fetching" else -1 for step in steps))
+    # One that is used, and the first, whose tokenizer the prompts wait for.
+    assert max(held) <= 2
+    assert held[-1] == 0
 
 
 def test_a_finished_study_has_nothing_to_do_however_the_hub_is_used(fetched: HubStudy) -> None:
