@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.atomic import is_still_at
 
 LOCK_FILE = "driver.lock"
 """In a folder of results; names the process that holds it, and stays there."""
@@ -116,7 +117,7 @@ def _open_locked(path: Path) -> IO[str]:
             print(f"Waiting for the job that is making {path.parent}", flush=True)
             _locked(file, wait=True)
         # Whoever held it before has removed the file: a lock on a nameless file keeps nobody out.
-        if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+        if is_still_at(file.fileno(), path):
             return file
         file.close()
 

@@ -13,7 +13,7 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.storage import hub_files
 from glossogenesis.storage.hub_errors import WAITS
-from glossogenesis.storage.hub_files import HubSnapshot, fetch_to, fetch_to_cache
+from glossogenesis.storage.hub_files import HubFile, HubSnapshot, fetch_to, fetch_to_cache
 from hub_server import HubServer, connected_hub
 
 NAME = "someone/model"
@@ -217,6 +217,58 @@ def test_jobs_that_want_the_same_file_fetch_it_once(hub: HubServer, tmp_path: Pa
     assert (tmp_path / WEIGHTS).read_bytes() == BYTES
     assert hub.fetched()[WEIGHTS] == 1
     assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+
+
+def test_what_a_faster_job_has_mended_meanwhile_is_kept(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both jobs see the damaged file; the slower one goes on when the faster one has finished."""
+    target = tmp_path / WEIGHTS
+    target.write_bytes(b"damaged")
+    look = HubFile.is_at
+
+    def look_slowly(file: HubFile, path: Path) -> bool:
+        found = look(file, path)
+        if path == target and not found:
+            target.write_bytes(BYTES)
+        return found
+
+    monkeypatch.setattr(HubFile, "is_at", look_slowly)
+    fetch(target)
+    assert target.read_bytes() == BYTES
+    assert hub.fetched()[WEIGHTS] == 0
+    assert [path.name for path in tmp_path.iterdir()] == [WEIGHTS]
+
+
+def test_a_link_that_another_job_made_stays_in_place(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job that has just linked a file opens it while a slower one links it too."""
+    snapshot = HubSnapshot.find(NAME)
+    weights = snapshot.files[-1]
+    path = fetch_to_cache(snapshot, weights)
+    look = HubFile.is_at
+    monkeypatch.setattr(HubFile, "is_at", lambda file, at: at != path and look(file, at))
+    removed: list[Path] = []
+    monkeypatch.setattr(Path, "unlink", lambda at, **_: removed.append(at))
+    assert fetch_to_cache(snapshot, weights).read_bytes() == BYTES
+    assert removed == []
+    assert [file.name for file in path.parent.iterdir()] == [WEIGHTS]
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_not_there(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / WEIGHTS
+    target.write_bytes(BYTES)
+
+    def vanish(path: Path) -> str:
+        path.unlink()
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(hub_files, "file_digest", vanish)
+    weights = HubSnapshot.find(NAME).files[-1]
+    assert not weights.is_at(target)
 
 
 def test_the_cache_is_laid_out_as_the_client_of_the_hub_does(

@@ -96,6 +96,15 @@ def read_json(path: Path | str) -> Any:
     return content
 
 
+def is_still_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file is the one at a path, and was neither removed nor replaced."""
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(now, os.fstat(descriptor))
+
+
 def _with_seal(content: dict[str, Any], place: Sequence[str]) -> dict[str, Any]:
     """Return an object with a place for the seal in the object that `place` leads to."""
     if not place:

@@ -16,10 +16,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 from urllib.parse import quote
+from uuid import uuid4
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import file_digest
-from glossogenesis.storage.atomic import write_text
+from glossogenesis.storage.atomic import is_still_at, write_text
 from glossogenesis.storage.hub_errors import HubPlace, patiently
 
 TRIALS_OF_BYTES = 3
@@ -47,9 +48,13 @@ class HubFile:
 
     def is_at(self, path: Path) -> bool:
         """Tell whether `path` holds exactly this file."""
-        if not path.is_file() or path.stat().st_size != self.bytes:
+        try:
+            if not path.is_file() or path.stat().st_size != self.bytes:
+                return False
+            return (file_digest(path) if self.sha256 else _blob_id(path)) == self.digest
+        except FileNotFoundError:
+            # Another job has removed it meanwhile.
             return False
-        return (file_digest(path) if self.sha256 else _blob_id(path)) == self.digest
 
 
 @dataclass(frozen=True)
@@ -116,15 +121,17 @@ def fetch_to(snapshot: HubSnapshot, file: HubFile, target: Path) -> None:
     """
     if file.is_at(target):
         return
-    # A damaged file, or a link to one that was removed.
-    target.unlink(missing_ok=True)
     place = snapshot.place(file.path)
     part = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _claimed(part, target) as handle:
-            if handle is None:
+        with _claimed(part) as handle:
+            # Another job may have put it there meanwhile.
+            if file.is_at(target):
+                part.unlink(missing_ok=True)
                 return
+            # A damaged file, or a link to one that was removed.
+            target.unlink(missing_ok=True)
             for _ in range(TRIALS_OF_BYTES):
                 patiently(partial(_continue, snapshot, file, handle), place)
                 if file.is_at(part):
@@ -153,11 +160,11 @@ def fetch_to_cache(snapshot: HubSnapshot, file: HubFile) -> Path:
     if not file.is_at(path):
         blob = folder / "blobs" / file.digest
         fetch_to(snapshot, file, blob)
-        path.unlink(missing_ok=True)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Another job may just have linked it.
-        with suppress(FileExistsError):
-            path.symlink_to(os.path.relpath(blob, path.parent))
+        # Another job may just have linked it, and must find it there at any moment.
+        link = path.with_name(f".{path.name}.{uuid4().hex}.link")
+        link.symlink_to(os.path.relpath(blob, path.parent))
+        link.replace(path)
     return path
 
 
@@ -213,20 +220,15 @@ def _continue(snapshot: HubSnapshot, file: HubFile, handle: BinaryIO) -> None:
 
 
 @contextmanager
-def _claimed(part: Path, target: Path) -> Iterator[BinaryIO | None]:
-    """Yield an unfinished download, this process's alone; None where `target` is there by then."""
+def _claimed(part: Path) -> Iterator[BinaryIO]:
+    """Yield an unfinished download, this process's alone."""
     while True:
         with part.open("ab") as opened:
             # A file system without locks costs at most bytes that are verified and fetched anew.
             with suppress(OSError):
                 fcntl.flock(opened, fcntl.LOCK_EX)
-            if target.is_file():
-                if part.exists() and part.stat().st_size == 0:
-                    part.unlink()
-                yield None
-                return
-            # Whoever held it before may have renamed it.
-            if part.exists() and part.stat().st_ino == os.fstat(opened.fileno()).st_ino:
+            # Whoever held it before may have renamed or removed it.
+            if is_still_at(opened.fileno(), part):
                 yield opened
                 return
 
