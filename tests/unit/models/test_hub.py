@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,6 +172,18 @@ def test_offline_takes_what_is_in_the_cache(
     hub.repository(NAME).commit({**files_of(saved), "config.json": b"{} "})
     local_files(HERE)
     assert local_files(HERE, access=record) == online
+
+
+def test_a_commit_that_was_found_offline_is_kept_for_later_fetches(
+    hub: HubServer, saved: Path, access: HubAccess, capsys: pytest.CaptureFixture
+) -> None:
+    local_files(HERE)
+    first = describe(replace(access, offline=True))
+    later = hub.repository(NAME).commit({**files_of(saved), "config.json": b"{} "})
+    again = describe(access)
+    assert (again.commit, again.weights) == (first.commit, first.weights)
+    said = capsys.readouterr().err
+    assert f"someone/model@main has moved from {str(first.commit)[:12]} to {later[:12]}" in said
 
 
 def test_offline_says_what_the_cache_lacks(hub: HubServer) -> None:

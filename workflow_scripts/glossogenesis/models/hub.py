@@ -159,6 +159,8 @@ def _files_at_hand(
         if root is None or folder is None or not folder.is_dir():
             continue
         if not weights or any(folder.glob(WEIGHT_PATTERN)):
+            if kept is None:
+                keep_revision(access.record, KeptRevision(source, revision, commit))
             return root, commit
     what = "weights" if weights else "files"
     raise StudyError(f"{location}: offline, and {cache} has no {what} of commit {commit}; {mend}")
