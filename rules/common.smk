@@ -137,7 +137,8 @@ def disk_of(cost_of, *wildcard_names):
     @told_signature
     def disk(wildcards):
         names = (wildcards[name] for name in wildcard_names)
-        return 100 + cost(cost_of, *names).disk_bytes // 10**6
+        needed = cost(cost_of, *names)
+        return 100 + (needed.disk_bytes + needed.scratch_bytes) // 10**6
 
     return disk
 

@@ -64,3 +64,23 @@ def test_every_cost_asks_for_some_memory_and_time(study: Study) -> None:
     for cost in made:
         assert cost.requested_memory_mb() >= feature_costs.LIGHT_PROGRAM_MB
         assert cost.runtime_minutes() >= costs.MINUTES_TO_START
+
+
+def test_a_block_of_layers_is_done_one_after_the_other(study: Study) -> None:
+    for cost_of in (
+        feature_costs.quality_cost,
+        feature_costs.collection_cost,
+        feature_costs.matching_cost,
+    ):
+        one, three = (cost_of(study, "local", "topk", layers) for layers in (1, 3))
+        assert three.operations == 3 * one.operations
+        assert three.disk_bytes == 3 * one.disk_bytes
+        # What one layer needs for a while is there for the next.
+        assert three.memory_mb == one.memory_mb
+        assert three.scratch_bytes == one.scratch_bytes
+
+
+def test_seeds_are_compared_with_the_first(study: Study) -> None:
+    one = feature_costs.matching_cost(study, "local", "topk", 1)
+    others = len(study.features.saes["topk"].seeds) - 1
+    assert feature_costs.seeds_cost(study, "local", "topk").operations == others * one.operations

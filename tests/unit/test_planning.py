@@ -165,14 +165,25 @@ def test_warns_where_a_disk_is_too_small(
     (line,) = disk_warnings(plan, *folders)
     assert "results and downloads will take 14.0 GB" in line
     assert "1.0 GB free" in line
+    assert disk_warnings(plan, folders[0], None) == []
 
 
-def test_download_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch):
+def test_download_folder_follows_the_environment(study: Study, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HF_HOME", "/big/hf")
     monkeypatch.delenv("HF_HUB_CACHE", raising=False)
-    assert planning.download_folder() == Path("/big/hf/hub")
+    assert planning.download_folder(study) == Path("/big/hf/hub")
     monkeypatch.setenv("HF_HUB_CACHE", "/other")
-    assert planning.download_folder() == Path("/other")
+    assert planning.download_folder(study) == Path("/other")
+
+
+def test_downloads_that_are_removed_go_to_the_results(study: Study):
+    file = study.file
+    text = file.read_text(encoding="utf-8")
+    file.write_text(f"{text}hub: {{keep_downloads: false}}\n", encoding="utf-8")
+    removing = load_study(file)
+    assert planning.download_folder(removing) == Path("results/downloads")
+    assert any("removed as soon as" in line for line in planning.assumptions(removing))
+    assert not any("removed as soon as" in line for line in planning.assumptions(study))
 
 
 def test_failing_dry_run_is_one_line(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -75,7 +75,9 @@ def plan(
         preflight.check(study)
         results = planning.results_folder(study)
         planned = planning.plan_jobs(study, planning.jobs_of(study))
-        warnings = planning.disk_warnings(planned, results, planning.download_folder())
+        is_kept = study.settings.hub.keep_downloads
+        downloads = planning.download_folder(study) if is_kept else None
+        warnings = planning.disk_warnings(planned, results, downloads)
         if missing := preflight.absent(study, results):
             warnings.insert(0, missing)
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))

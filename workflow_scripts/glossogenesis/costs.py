@@ -53,9 +53,12 @@ class Cost:
     operations: float
     memory_mb: int
     disk_bytes: int
+    """Artifacts, which stay."""
     gpus: int
     read_bytes: int = 0
     """Weights that are downloaded or loaded."""
+    scratch_bytes: int = 0
+    """On the disk while the job runs."""
 
     @property
     def hours(self) -> float:

@@ -154,7 +154,7 @@ def quality_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
 
 
 def collection_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
-    """Return what feature statistics take: a pass, and its latents at 4 bytes each meanwhile."""
+    """Return what feature statistics take: a pass, and a layer's latents on disk meanwhile."""
     passes = quality_cost(study, model, sae, layers)
     settings = _training_of(study, sae)
     _, width = depth_and_width(study, model)
@@ -164,8 +164,9 @@ def collection_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     return Cost(
         passes.operations,
         passes.memory_mb + 1000 + int(40 * latents * kept / 1e6),
-        layers * int(4 * corpus_tokens(study, "held_out") * fired + 60 * latents * kept),
+        layers * 60 * latents * kept,
         passes.gpus,
+        scratch_bytes=int(4 * corpus_tokens(study, "held_out") * fired),
     )
 
 

@@ -119,18 +119,25 @@ def results_folder(study: Study) -> Path:
     return Path(study.settings.pathvars.get("results", "results")).expanduser()
 
 
-def download_folder() -> Path:
-    """Return the folder that huggingface_hub downloads to, as its environment variables say."""
+def download_folder(study: Study) -> Path:
+    """Return the folder that checkpoints are downloaded to.
+
+    It is huggingface_hub's own, as its environment variables say, unless downloads are removed.
+    """
+    if not study.settings.hub.keep_downloads:
+        return results_folder(study) / "downloads"
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser()
 
 
-def disk_warnings(plan: Plan, results: Path, downloads: Path) -> list[str]:
-    """Return a line for each disk that is too small for what the study will put there."""
-    needs = [
-        ("results", results, plan.results_bytes),
-        ("downloads", downloads, plan.download_bytes),
-    ]
+def disk_warnings(plan: Plan, results: Path, downloads: Path | None) -> list[str]:
+    """Return a line for each disk that is too small for what the study will put there.
+
+    `downloads` is None where they do not stay.
+    """
+    needs = [("results", results, plan.results_bytes)]
+    if downloads is not None:
+        needs.append(("downloads", downloads, plan.download_bytes))
     on_disk: dict[int, list[tuple[str, Path, int]]] = {}
     for what, folder, needed in needs:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -216,7 +223,9 @@ def assumptions(study: Study) -> list[str]:
             "read from the model when it runs"
         )
     if any(row.pretrained_by is None and not is_local(row.source) for row in study.sheet):
-        lines.append(f"downloads go to {download_folder()}")
+        is_kept = study.settings.hub.keep_downloads
+        stay = "" if is_kept else ", where weights are removed as soon as they are used"
+        lines.append(f"downloads go to {download_folder(study)}{stay}")
     return lines
 
 
