@@ -49,7 +49,8 @@ onstart:
 
 def report_moved_branches():
     """Say which branches no longer stand for the commits that the study keeps."""
-    for line in revisions.moved(results):
+    rows = [(row.model, row.checkpoint) for row in study.sheet]
+    for line in revisions.moved(results, rows):
         logger.warning(line)
 
 

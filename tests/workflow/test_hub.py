@@ -46,6 +46,7 @@ HEADER = "model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder\n"
 ROW = f"tiny\tlate\t2\t\t1\t{NAME}\tstep2\tmodel\n"
 ADDED = f"tiny\tadded\t3\t\t1\t{NAME}\t\t\n"
 
+LATE = ("tiny", "late")
 REMOVED = "results/checkpoints/tiny/late/removed.json"
 
 ALL_PARTS = """\
@@ -207,7 +208,18 @@ def test_a_branch_that_moved_is_reported_and_not_taken(fetched: HubStudy) -> Non
     log = (fetched.tree.root / "logs/fetch_checkpoint/tiny/late.log").read_text("utf-8")
     line = f"{NAME}@step2 has moved from {first[:12]} to {later[:12]}"
     assert line in log
-    assert [line in said for said in moved(fetched.tree.root / "results")] == [True]
+    assert [line in said for said in moved(fetched.tree.root / "results", [LATE])] == [True]
+
+
+def test_a_damaged_record_of_revisions_is_said_at_the_end_of_a_run(fetched: HubStudy) -> None:
+    record = fetched.tree.root / "results" / "revisions" / "tiny" / "late.json"
+    before = record.read_bytes()
+    record.write_bytes(b"{")
+    prompts = "results/prompts/tiny/translation.parquet"
+    printed = fetched.tree.snakemake("--forcerun", "write_prompts", "--cores", "1", prompts)
+    record.write_bytes(before)
+    assert "results/revisions/tiny/late.json: not valid JSON" in printed
+    assert "Traceback" not in printed
 
 
 def test_downloads_are_removed_after_everything_that_reads_weights(tmp_path: Path) -> None:

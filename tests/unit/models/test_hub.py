@@ -16,12 +16,13 @@ from glossogenesis.models.hub import HubAccess
 from glossogenesis.models.hub_removal import remove_weights
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.models.revisions import moved, revision_file
+from glossogenesis.models.revisions import KeptRevision, keep_revision, moved, revision_file
 from hub_server import HubServer, connected_hub
 from tiny_checkpoint import save_tiny_checkpoint
 
 NAME = "someone/model"
 HERE = CheckpointLocation(NAME)
+LATE = ("m", "late")
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +108,29 @@ def test_a_branch_that_moved_is_said_and_not_taken(
     hub: HubServer, saved: Path, access: HubAccess, capsys: pytest.CaptureFixture
 ) -> None:
     first = describe(access)
-    assert moved(access.record.parents[2]) == []
+    assert moved(access.record.parents[2], [LATE]) == []
     later = hub.repository(NAME).commit({**files_of(saved), "model.safetensors": b"new"})
     again = describe(access)
     assert again == first
     assert again.commit != later
     said = capsys.readouterr().err
     assert f"someone/model@main has moved from {first.commit[:12]} to {later[:12]}" in said
-    (line,) = moved(access.record.parents[2])
+    (line,) = moved(access.record.parents[2], [LATE])
     assert line.startswith("m late: someone/model@main has moved")
     assert first.commit in line
+
+
+def test_branches_are_looked_at_for_rows_of_the_sheet_and_past_damaged_records(
+    tmp_path: Path,
+) -> None:
+    has_moved = KeptRevision(NAME, None, "a" * 40, moved_to="b" * 40)
+    for checkpoint in ("early", "late", "dropped"):
+        keep_revision(revision_file(tmp_path, "m", checkpoint), has_moved)
+    damaged = revision_file(tmp_path, "m", "early")
+    damaged.write_text("{", encoding="utf-8")
+    first, second = moved(tmp_path, [("m", "early"), LATE, ("m", "new")])
+    assert first.startswith(f"{damaged}: not valid JSON")
+    assert second.startswith("m late: someone/model@main has moved")
 
 
 def test_a_commit_written_as_revision_is_taken_and_settles_the_matter(
@@ -128,7 +142,7 @@ def test_a_commit_written_as_revision_is_taken_and_settles_the_matter(
     manifest = describe(access, CheckpointLocation(NAME, revision=later))
     assert manifest.commit == later != first
     assert access.record is not None
-    assert moved(access.record.parents[2]) == []
+    assert moved(access.record.parents[2], [LATE]) == []
 
 
 def test_a_damaged_record_of_revisions_is_not_passed_over(
@@ -136,7 +150,9 @@ def test_a_damaged_record_of_revisions_is_not_passed_over(
 ) -> None:
     assert access.record is not None
     access.record.parent.mkdir(parents=True)
-    for text in ('{"revisions": [{"source": "x"}]}', "[]", "{"):
+    one = '{"revisions": [{"source": "x"}]}'
+    other = '{"revisions": [{"source": "x", "revision": null, "commit": 1}]}'
+    for text in (one, other, "[]", "{"):
         access.record.write_text(text, encoding="utf-8")
         with pytest.raises(StudyError, match=r"late\.json"):
             describe(access)
@@ -151,7 +167,7 @@ def test_a_moved_branch_that_moves_back_is_no_longer_said(
     describe(access)
     repository.refs["main"] = first
     describe(access)
-    assert moved(access.record.parents[2]) == []
+    assert moved(access.record.parents[2], [LATE]) == []
 
 
 def test_offline_takes_what_is_in_the_cache(

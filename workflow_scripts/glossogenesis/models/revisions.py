@@ -6,12 +6,13 @@ checkpoint stays the same when a branch of its repository moves.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.records import record_of
 
 SHOWN_DIGITS = 12
 """Of a commit, in messages."""
@@ -70,11 +71,20 @@ def forget_others(file: Path | None, asked: Collection[tuple[str, str | None]]) 
         write_json(file, {"revisions": [asdict(one) for one in wanted]})
 
 
-def moved(results: Path) -> list[str]:
-    """Return a line on every branch that had moved when its checkpoint was last fetched."""
+def moved(results: Path, checkpoints: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a line on every branch that had moved when its checkpoint was last fetched.
+
+    `checkpoints` are models and checkpoints of the study. A record that cannot be read is a line as
+    well: this is said at the end of a run, and must not make it fail.
+    """
     lines = []
-    for file in sorted((results / "revisions").glob("*/*.json")):
-        lines += [f"{file.parent.name} {file.stem}: {k}" for k in _read(file) if k.moved_to]
+    for model, checkpoint in checkpoints:
+        try:
+            kept = _read(revision_file(results, model, checkpoint))
+        except StudyError as error:
+            lines.append(str(error))
+            continue
+        lines += [f"{model} {checkpoint}: {one}" for one in kept if one.moved_to]
     return lines
 
 
@@ -82,7 +92,7 @@ def _read(file: Path | None) -> list[KeptRevision]:
     if file is None or not file.is_file():
         return []
     try:
-        return [KeptRevision(**one) for one in read_json(file)["revisions"]]
+        return [record_of(KeptRevision, one) for one in read_json(file)["revisions"]]
     except (TypeError, KeyError):
         raise StudyError(
             f"{file}: no record of revisions; restore it, or delete it to take what the branches "
