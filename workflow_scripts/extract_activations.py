@@ -3,8 +3,6 @@
 Shards come first and the manifests last; what an interrupted run has finished is not redone.
 """
 
-from typing import Any
-
 import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -54,7 +52,9 @@ def main() -> None:
         dtype=settings["dtype"],
         device=anatomy.device.type,
     )
-    provenances = of_each_layer(provenance, settings["layers"], settings_of_a_layer(settings))
+    # Which other layers are extracted is left out, so that adding one changes no other's cache.
+    of_a_layer = {key: value for key, value in settings.items() if key != "layers"}
+    provenances = of_each_layer(provenance, settings["layers"], of_a_layer)
     rules = CacheRules(
         SPLITS_OF_MODES[activations["mode"]],
         window=activations["window"],
@@ -67,18 +67,6 @@ def main() -> None:
         arguments.output, cached, rules, provenances, batch_size=arguments.batch_size
     )
     print(caches_in_words(caches))
-
-
-def settings_of_a_layer(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what shapes the cache of one layer.
-
-    A study that adds a layer, or divides layers among jobs, leaves the caches of the others alone.
-    """
-    activations = {
-        key: value for key, value in settings["activations"].items() if key != "layers_per_job"
-    }
-    kept = {key: value for key, value in settings.items() if key != "layers"}
-    return kept | {"activations": activations}
 
 
 if __name__ == "__main__":

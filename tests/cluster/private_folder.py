@@ -9,8 +9,8 @@ from pathlib import Path
 class PrivateFolder:
     """A mount namespace of Linux; it lasts as long as a process is in it.
 
-    Nothing is written to the machine's folder, and whatever becomes of the tests, nothing has to be
-    put back.
+    Nothing is written into the machine's folder, which is made where it is not there, and whatever
+    becomes of the tests, nothing has to be put back.
     """
 
     _holder: subprocess.Popen[bytes]

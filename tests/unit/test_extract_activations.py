@@ -110,13 +110,6 @@ def test_another_layer_leaves_the_caches_of_the_others_as_they_are(
     assert len(after) == 3 * len(before)
 
 
-def test_how_layers_are_divided_among_jobs_changes_nothing(extract: Any, tmp_path: Path) -> None:
-    extract(layers_per_job=None)
-    before = contents_of(tmp_path)
-    extract(layers_per_job=2)
-    assert contents_of(tmp_path) == before
-
-
 def test_streaming_writes_held_out_activations_alone(extract: Any, tmp_path: Path) -> None:
     extract()
     held_out = {name for name in contents_of(tmp_path) if "held_out" in name}

@@ -47,7 +47,7 @@ def select_items(
 
     Concepts are used as evenly as possible on either side. Demonstrations of a source concept
     depend on that concept alone, so that its states are computed once per language pair; source
-    and target prompts of an item share no demonstration (Körner et al. 2026, and DESIGN §6).
+    and target prompts of an item share no demonstration (Körner et al. 2026).
     StudyError where the lexicon has too few usable concepts.
     """
     names = [concept.name for concept in concepts]
