@@ -6,6 +6,7 @@ REQUIRED INPUTS:
     first checkpoint of the model whose tokenizer is used
 OUTPUTS:
     <results>/corpora/{corpus}/{tokenizer}/manifest.json     sizes and checksums of the shards beside it
+    beside these, no output of a rule: <results>/revisions/{corpus}.json (the resolved commit of a dataset)
 
 STEPS:
     prepare_corpus     splits documents, tokenises them, and cuts them into contexts

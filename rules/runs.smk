@@ -15,7 +15,7 @@ STEPS:
 
 from glossogenesis import run_lock
 from glossogenesis.config.frozen import FROZEN_FROM, freeze
-from glossogenesis.models import revisions
+from glossogenesis.storage import revisions
 
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 
@@ -50,7 +50,8 @@ onstart:
 def report_moved_branches():
     """Say which branches no longer stand for the commits that the study keeps."""
     rows = [(row.model, row.checkpoint) for row in study.sheet]
-    for line in revisions.moved(results, rows):
+    corpora = [(corpus,) for corpus in study.settings.corpora]
+    for line in revisions.moved(results, [*rows, *corpora]):
         logger.warning(line)
 
 

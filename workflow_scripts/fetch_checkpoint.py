@@ -14,9 +14,9 @@ from glossogenesis.config.sheet import PRETRAIN_PREFIX
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.hub import HubAccess
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.models.revisions import revision_file
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.storage.revisions import revision_file
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Tokenise a corpus: contexts of token ids with their documents and languages, in two splits.
 
 Beside the manifest stand the shards of both splits and the vocabulary. What the languages lack, a
-budget or a file, is said before anything is written.
+budget or a file, is said before anything is written. The commit that a branch of a dataset on the
+Hub stood for at first is kept in `revisions/` of the results, and taken again.
 """
 
 import os
@@ -23,6 +24,8 @@ from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.run_lock import claimed
+from glossogenesis.storage.revisions import revision_file
 
 
 def main() -> None:
@@ -40,7 +43,7 @@ def main() -> None:
     settings = arguments.settings
     corpus = CorpusSettings.model_validate(settings["corpus"])
     offline = HubSettings.of_mode(arguments.hub).offline
-    text = text_of_corpus(corpus, settings, arguments.lexicon, offline=offline)
+    text = text_of_corpus(corpus, settings, arguments.lexicon, arguments.output, offline=offline)
     manifest = CheckpointManifest.read(arguments.checkpoint, weights=False)
     tokenizer = CorpusTokenizer.of(
         load_tokenizer(manifest.tokenizer_location),
@@ -66,16 +69,28 @@ def main() -> None:
 
 
 def text_of_corpus(
-    corpus: CorpusSettings, settings: dict[str, Any], lexicon: Path | None, *, offline: bool = False
+    corpus: CorpusSettings,
+    settings: dict[str, Any],
+    lexicon: Path | None,
+    output: Path,
+    *,
+    offline: bool,
 ) -> CorpusText:
-    """Return the text that a corpus' settings ask for; `offline`: nothing is downloaded."""
+    """Return the text that a corpus' settings ask for.
+
+    `output` is the manifest, in the results that keep the commit of a dataset on the Hub;
+    `offline`: nothing is downloaded.
+    """
     if isinstance(corpus.text, CorpusFiles):
         return LocalText(corpus.text)
     if isinstance(corpus.text, CorpusDemo):
         assert lexicon is not None, "demo text needs --lexicon"
         concepts = read_lexicon(lexicon, **settings["lexicon"]).concepts
         return GeneratedText(corpus.text, concepts, settings["endonyms"], corpus.seed)
-    return HubText.find(corpus.text, offline=offline)
+    record = revision_file(output.parents[3], settings["name"])
+    # The same corpus may be prepared for another tokenizer now, and is to be of the same commit.
+    with claimed(record):
+        return HubText.find(corpus.text, offline=offline, record=record)
 
 
 if __name__ == "__main__":

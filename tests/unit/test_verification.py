@@ -14,12 +14,12 @@ from glossogenesis.cli import app
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.style import new_figure, save_figure
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
-from glossogenesis.models.revisions import KeptRevision, keep_revision, revision_file
 from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.activations.cache import purge_shards
 from glossogenesis.storage.activations.writer import JOURNAL
 from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.revisions import KeptRevision, keep_revision, revision_file
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
 from glossogenesis.verification import verify
@@ -157,8 +157,23 @@ def test_a_damaged_record_of_revisions_is_made_again_by_fetching(results: Path) 
         manifest = results / "checkpoints" / "tiny" / checkpoint / "manifest.json"
         assert (damage.path, damage.target) == (record, manifest)
         assert "; deleting it takes the commit that the branch has now; to keep" in damage.reason
-        assert f"`commit` of {manifest} as `revision`" in damage.reason
+        assert f"the commit in {manifest} as `revision`" in damage.reason
         record.unlink()
+
+
+def test_a_damaged_record_of_a_dataset_is_made_again_by_preparing_its_corpus(
+    results: Path,
+) -> None:
+    manifests = [results / "corpora" / "text" / name / "manifest.json" for name in ("a", "b")]
+    for manifest in manifests:
+        write_json(manifest, {})
+    record = revision_file(results, "text")
+    keep_revision(record, KeptRevision("some/text", None, "a" * 40))
+    assert verify(results).damages == ()
+    record.write_text("{")
+    damages = verify(results).damages
+    assert [damage.path for damage in damages] == [record, record]
+    assert [damage.target for damage in damages] == manifests
 
 
 def test_files_that_nothing_vouches_for_are_counted(results: Path) -> None:

@@ -34,7 +34,8 @@ _JOURNAL = "unfinished.json"
 would load torch."""
 
 _REVISIONS = "revisions"
-"""Of results: commits that branches stood for. No rule makes them; fetching a checkpoint does."""
+"""Of results: commits that branches stood for. No rule makes them: fetching a checkpoint does, and
+preparing a corpus."""
 
 _BESIDE_MANIFEST = re.compile(r"(train|held_out)_\d+\.safetensors|vocabulary\.parquet")
 """Names of sealed files that no rule lists: their manifest stands for them."""
@@ -87,7 +88,7 @@ def verify(results: Path) -> Verification:
     for path in files:
         state = _state(path)
         if state is SealState.DAMAGED:
-            damages.append(_damaged(path, results))
+            damages.extend(_damaged(path, results))
         (whole if state is SealState.WHOLE else unknown).add(path)
     vouched: set[Path] = set()
     for path in sorted(whole):
@@ -132,16 +133,30 @@ def _ends_as(path: Path, end: bytes) -> bool:
         return length > 0 and file.read().rstrip(b"\n").endswith(end)
 
 
-def _damaged(path: Path, results: Path) -> Damage:
-    """Return the damage of a file whose seal or end says that it is none of what was written."""
+def _damaged(path: Path, results: Path) -> Iterator[Damage]:
+    """Yield the damage of a file whose seal or end says that it is not what was written.
+
+    A record of revisions is damage for each manifest that was made with it.
+    """
     reason = SealState.DAMAGED.value
-    parts = path.relative_to(results).with_suffix("").parts
-    if parts[0] != _REVISIONS:
-        return Damage(path, reason, _listed(path))
-    manifest = results.joinpath("checkpoints", *parts[1:], MANIFEST)
+    if path.relative_to(results).parts[0] != _REVISIONS:
+        yield Damage(path, reason, _listed(path))
+        return
     what = "deleting it takes the commit that the branch has now"
-    keep = f"to keep the old one, write `commit` of {manifest} as `revision` into the sheet first"
-    return Damage(path, f"{reason}; {what}; {keep}", manifest)
+    for manifest in _made_with_revisions(path.relative_to(results / _REVISIONS), results):
+        keep = f"to keep the old one, write the commit in {manifest} as `revision` first"
+        yield Damage(path, f"{reason}; {what}; {keep}", manifest)
+
+
+def _made_with_revisions(record: Path, results: Path) -> list[Path]:
+    """Return manifests that a record of revisions belongs to; it is that of a corpus or checkpoint.
+
+    A corpus has one for each tokenizer.
+    """
+    *models, name = record.with_suffix("").parts
+    if models:
+        return [results.joinpath("checkpoints", *models, name, MANIFEST)]
+    return sorted((results / "corpora" / name).glob(f"*/{MANIFEST}"))
 
 
 def _listed(path: Path) -> Path:

@@ -10,11 +10,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.config.corpora import CorpusHub
+from glossogenesis.config.corpora import CorpusHub, CorpusSettings
 from glossogenesis.corpora.corpus_text import HubText
 from glossogenesis.corpora.hub_dataset import HubDataset
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.revisions import kept_revision, moved, revision_file
 from hub_server import HubServer, connected_hub
+from prepare_corpus import text_of_corpus
 
 SETTINGS = CorpusHub(
     kind="hub",
@@ -22,6 +24,12 @@ SETTINGS = CorpusHub(
     revision="main",
     files={"en": "en/*.parquet", "ja": "ja/*"},
 )
+
+
+def kept_commit(results: Path) -> str:
+    kept = kept_revision(revision_file(results, "text"), "some/dataset", "main")
+    assert kept is not None
+    return kept.commit
 
 
 def parquet(name: str) -> bytes:
@@ -79,6 +87,56 @@ def test_what_the_hub_refuses_names_the_dataset(hub: HubServer) -> None:
         HubDataset.find("not an id", None)
     with pytest.raises(StudyError, match=r"no Hub id.*; mend `text.dataset`"):
         HubDataset.find("not an id", None, offline=True)
+
+
+def test_the_commit_of_a_corpus_is_kept_when_the_branch_moves(
+    hub: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    record = revision_file(tmp_path / "results", "text")
+    first = HubText.find(SETTINGS, record=record)
+    documents = list(first.documents("en"))
+    later = hub.repository("datasets/some/dataset").commit({"en/9.parquet": parquet("later")})
+    only_english = SETTINGS.model_copy(update={"files": {"en": "en/*"}})
+    again = HubText.find(only_english, record=record)
+    assert again.revision == first.revision
+    assert list(again.documents("en")) == documents
+    line = f"some/dataset@main has moved from {str(first.revision)[:12]} to {later[:12]}"
+    assert line in capsys.readouterr().err
+    (said,) = moved(tmp_path / "results", [("text",)])
+    assert said.startswith(f"text: {line}")
+    # Offline too, whatever the cache knows of the branch by then.
+    assert HubText.find(only_english).revision == later
+    offline = HubText.find(only_english, offline=True, record=record)
+    assert list(offline.documents("en")) == documents
+    # A commit that is written settles the matter.
+    written = only_english.model_copy(update={"revision": later})
+    assert list(HubText.find(written, record=record).documents("en")) == [
+        f"later {row}" for row in range(3)
+    ]
+    assert moved(tmp_path / "results", [("text",)]) == []
+
+
+def test_the_program_keeps_the_commit_beside_those_of_checkpoints(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    corpus = CorpusSettings(text=SETTINGS, train_tokens=100, held_out_tokens=100)
+    results = tmp_path / "results"
+    for tokenizer in ("one", "another"):
+        output = results / "corpora" / "text" / tokenizer / "manifest.json"
+        text = text_of_corpus(corpus, {"name": "text"}, None, output, offline=False)
+        hub.repository("datasets/some/dataset").commit({"en/9.parquet": b""})
+    assert text.revision == kept_commit(results)
+    assert [path.name for path in (results / "revisions").iterdir()] == ["text.json"]
+
+
+def test_the_commit_of_a_corpus_that_was_found_offline_is_kept(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    record = revision_file(tmp_path / "results", "text")
+    first = HubText.find(SETTINGS).revision
+    assert HubText.find(SETTINGS, offline=True, record=record).revision == first
+    hub.repository("datasets/some/dataset").commit({"en/9.parquet": b""})
+    assert HubText.find(SETTINGS, record=record).revision == first
 
 
 def test_offline_takes_the_same_files_and_says_which_it_lacks(

@@ -16,7 +16,7 @@ from glossogenesis.models.hub import HubAccess
 from glossogenesis.models.hub_removal import remove_weights
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.models.revisions import KeptRevision, keep_revision, moved, revision_file
+from glossogenesis.storage.revisions import KeptRevision, keep_revision, moved, revision_file
 from hub_server import HubServer, connected_hub
 from tiny_checkpoint import save_tiny_checkpoint
 
@@ -126,11 +126,13 @@ def test_branches_are_looked_at_for_rows_of_the_sheet_and_past_damaged_records(
     has_moved = KeptRevision(NAME, None, "a" * 40, moved_to="b" * 40)
     for checkpoint in ("early", "late", "dropped"):
         keep_revision(revision_file(tmp_path, "m", checkpoint), has_moved)
+    keep_revision(revision_file(tmp_path, "text"), has_moved)
     damaged = revision_file(tmp_path, "m", "early")
     damaged.write_text("{", encoding="utf-8")
-    first, second = moved(tmp_path, [("m", "early"), LATE, ("m", "new")])
+    first, second, third = moved(tmp_path, [("m", "early"), LATE, ("m", "new"), ("text",)])
     assert first.startswith(f"{damaged}: not valid JSON")
     assert second.startswith("m late: someone/model@main has moved")
+    assert third.startswith("text: someone/model@main has moved")
 
 
 def test_a_commit_written_as_revision_is_taken_and_settles_the_matter(

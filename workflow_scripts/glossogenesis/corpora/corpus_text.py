@@ -79,12 +79,15 @@ class HubText:
     _read: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
-    def find(cls, settings: CorpusHub, *, offline: bool = False) -> HubText:
+    def find(
+        cls, settings: CorpusHub, *, offline: bool = False, record: Path | None = None
+    ) -> HubText:
         """Resolve the dataset; StudyError where it, or the files of a language, do not exist.
 
-        With `offline`, only what the Hub's cache holds is taken.
+        With `offline`, only what the Hub's cache holds is taken. The resolved commit is kept in
+        `record`, and taken again.
         """
-        hub = HubDataset.find(settings.dataset, settings.revision, offline=offline)
+        hub = HubDataset.find(settings.dataset, settings.revision, offline=offline, record=record)
         text = cls(settings, hub)
         for language, pattern in settings.files.items():
             text.hub.matching(pattern, language)

@@ -14,7 +14,13 @@ from glossogenesis.storage.hub_files import (
     cache_folder,
     cached_commit,
     fetch_to_cache,
-    note_commit,
+)
+from glossogenesis.storage.revisions import (
+    KeptRevision,
+    forget_others,
+    keep_revision,
+    kept_revision,
+    resolved,
 )
 
 SHOWN_FILES = 3
@@ -37,31 +43,40 @@ class HubDataset:
     """What the Hub lists; None where only the Hub's cache is used."""
 
     @classmethod
-    def find(cls, dataset: str, revision: str | None, *, offline: bool = False) -> HubDataset:
+    def find(
+        cls,
+        dataset: str,
+        revision: str | None,
+        *,
+        offline: bool = False,
+        record: Path | None = None,
+    ) -> HubDataset:
         """Resolve a revision (a branch, tag or commit; `main` where None) and list its files.
 
         With `offline`, or HF_HUB_OFFLINE, both are what the Hub's cache has of an earlier download.
-        StudyError where there is no such dataset or revision, or the Hub cannot be reached.
+        A revision of which `record` keeps a commit stands for that commit again. StudyError where
+        there is no such dataset or revision, or the Hub cannot be reached.
         """
         from huggingface_hub import constants
 
         if offline or constants.is_offline_mode():
-            return cls._cached(dataset, revision)
-        snapshot = HubSnapshot.find(dataset, revision, "dataset")
-        if not is_commit(revision):
-            note_commit(dataset, revision, snapshot.commit, "dataset")
+            return cls._cached(dataset, revision, record)
+        snapshot = resolved(dataset, revision, "dataset", record, in_cache=True)
+        forget_others(record, [(dataset, revision)])
         _cache_list_of_files(snapshot)
         names = tuple(file.path for file in snapshot.files)
         return cls(dataset, snapshot.commit, names, snapshot)
 
     @classmethod
-    def _cached(cls, dataset: str, revision: str | None) -> HubDataset:
+    def _cached(cls, dataset: str, revision: str | None, record: Path | None) -> HubDataset:
         from huggingface_hub import get_cached_repo_tree
         from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
 
-        place = HubPlace(dataset, revision, "dataset")
+        kept = kept_revision(record, dataset, revision)
+        asked = kept.commit if kept else revision
+        place = HubPlace(dataset, asked, "dataset")
         try:
-            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=revision)
+            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=asked)
         except CachedRepoTreeNotFoundError:
             raise StudyError(
                 f"{place}: offline, and the Hub's cache {cache_folder(dataset, 'dataset')} has no "
@@ -69,8 +84,10 @@ class HubDataset:
             ) from None
         except HFValidationError:
             raise StudyError(f"{place}: no Hub id; mend {place.key}") from None
-        commit = revision if is_commit(revision) else cached_commit(dataset, revision, "dataset")
-        return cls(dataset, str(commit), tuple(sorted(file.path for file in tree)), None)
+        commit = str(asked if is_commit(asked) else cached_commit(dataset, asked, "dataset"))
+        if kept is None:
+            keep_revision(record, KeptRevision(dataset, revision, commit))
+        return cls(dataset, commit, tuple(sorted(file.path for file in tree)), None)
 
     def matching(self, pattern: str, language: str) -> tuple[str, ...]:
         """Return the Parquet files whose names match a pattern, in the order of names.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
-from glossogenesis.models.revisions import KeptRevision, keep_revision, kept_revision
 from glossogenesis.storage.hub_files import (
     HubFile,
     HubSnapshot,
@@ -18,7 +16,12 @@ from glossogenesis.storage.hub_files import (
     cached_commit,
     fetch_to,
     fetch_to_cache,
-    note_commit,
+)
+from glossogenesis.storage.revisions import (
+    KeptRevision,
+    keep_revision,
+    kept_revision,
+    resolved,
 )
 
 if TYPE_CHECKING:
@@ -70,7 +73,13 @@ def fetch_files(
     """
     if access.is_offline:
         return _files_at_hand(location, weights, access)
-    snapshot = _resolved(location, access)
+    snapshot = resolved(
+        location.source,
+        location.revision,
+        "model",
+        access.record,
+        in_cache=access.folder is None,
+    )
     wanted = _wanted(snapshot, location, weights)
     if access.folder is not None:
         for file in wanted:
@@ -79,27 +88,6 @@ def fetch_files(
     for file in wanted:
         fetch_to_cache(snapshot, file)
     return _snapshot_folder(location.source, snapshot.commit), snapshot.commit
-
-
-def _resolved(location: CheckpointLocation, access: HubAccess) -> HubSnapshot:
-    """Resolve the commit of a checkpoint, or take the one that is kept."""
-    source, revision = location.source, location.revision
-    kept = kept_revision(access.record, source, revision)
-    now = HubSnapshot.find(source, revision)
-    if kept is None or kept.commit == now.commit:
-        keep_revision(access.record, KeptRevision(source, revision, now.commit))
-        if access.folder is None and not is_commit(revision):
-            note_commit(source, revision, now.commit)
-        return now
-    kept = replace(kept, moved_to=now.commit)
-    keep_revision(access.record, kept)
-    print(f"Warning: {kept}", file=sys.stderr, flush=True)
-    then = HubSnapshot.find(source, kept.commit)
-    if then.commit != kept.commit:
-        raise StudyError(
-            f"{source}@{kept.commit}: the Hub answers with commit {then.commit}; check HF_ENDPOINT"
-        )
-    return then
 
 
 def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) -> list[HubFile]:

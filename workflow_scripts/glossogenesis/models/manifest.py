@@ -17,10 +17,10 @@ from glossogenesis.models.files import (
     tokenizer_digest,
 )
 from glossogenesis.models.hub import HubAccess, fetch_files
-from glossogenesis.models.revisions import forget_others
 from glossogenesis.provenance import file_digest
 from glossogenesis.storage.atomic import read_json, write_json
 from glossogenesis.storage.records import plain_name, record_of
+from glossogenesis.storage.revisions import forget_others
 
 CLASSIFIER_SOURCE = "classifier"
 """The `source` of a checkpoint that the workflow fine-tuned to classify posts."""
