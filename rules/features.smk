@@ -25,7 +25,6 @@ for number, (block, models) in enumerate(models_by_block().items()):
             activations=block_activations(block),
             corpus=study_corpus_manifest,
             saes=files_of(block, "sae_weights.safetensors"),
-            cfgs=files_of(block, "cfg.json"),
             embeddings="<results>/embeddings/{model}/tokens.safetensors",
             own_vectors=own_vectors,
         output:

@@ -25,7 +25,6 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         input:
             activations=block_activations(layers),
             saes=files_of(layers, "sae_weights.safetensors"),
-            cfgs=files_of(layers, "cfg.json"),
         output:
             outputs_of(layers, "sae", "quality.json"),
         log:
