@@ -22,10 +22,12 @@ def group_of(item: pytest.Item) -> str:
     for fixture, group in SHARED.items():
         if fixture in getattr(item, "fixturenames", ()):
             return group
-    folder = item.path.parent.name
-    return folder if folder in LONGEST_FIRST else str(item.path)
+    folder = item.path.parent
+    is_unit = "unit" in folder.parts
+    return str(item.path) if is_unit or folder.name not in LONGEST_FIRST else folder.name
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group tests for several processes; those that take longest begin first."""
     for item in items:
