@@ -43,9 +43,9 @@ lint: $(VENV)/installed
 	snakemake --lint
 	mypy
 
-# Tests that share a finished study run in one process, the longest first; see tests/conftest.py.
+# Folders whose tests share a finished study run in one process, the longest first: tests/conftest.py.
 unit: $(VENV)/installed
-	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
 
 faults: $(VENV)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/workflow python tests/faults/long_run.py

@@ -2,38 +2,41 @@
 
 import os
 from collections.abc import Generator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 PROMISE = "GLOSSOGENESIS_REQUIRE"
 
-SHARED = {
-    "finished_features": "features",
-    "finished_robustness": "robustness",
-    "finished_study": "concepts",
-}
-"""Fixtures that take minutes and serve tests of several files, with the name of their group."""
-
-LONGEST_FIRST = ("features", "faults", "cluster", "robustness", "concepts")
+LONGEST_FIRST = ("workflow", "faults", "cluster")
+"""Folders whose tests share studies that take minutes: each is for one process."""
 
 
-def group_of(item: pytest.Item) -> str:
-    """Name the tests that run in one process: those of a shared fixture, a folder or a file."""
-    for fixture, group in SHARED.items():
-        if fixture in getattr(item, "fixturenames", ()):
-            return group
-    folder = item.path.parent
-    is_unit = "unit" in folder.parts
-    return str(item.path) if is_unit or folder.name not in LONGEST_FIRST else folder.name
+class OneProcessAFolder(LoadScopeScheduling):
+    """Divides tests among processes: the slow folders as a whole, all others by file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist, which reads the groups in the same hook
+def scope_of(nodeid: str) -> str:
+    """Name what runs in one process: the slow folder, or else the file of a test."""
+    file = nodeid.partition("::")[0]
+    folder = Path(file).parent.name
+    return folder if folder in LONGEST_FIRST else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return OneProcessAFolder(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests for several processes; those that take longest begin first."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    ranks = {group: rank for rank, group in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: ranks.get(group_of(item), len(ranks)))
+    """Begin with the tests that take longest."""
+    ranks = {folder: rank for rank, folder in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(scope_of(item.nodeid), len(ranks)))
 
 
 @pytest.hookimpl(wrapper=True)

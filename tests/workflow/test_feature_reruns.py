@@ -56,12 +56,13 @@ def test_purged_study_stays_finished(features_tree: WorkingTree):
 
 
 def test_purge_keeps_what_unfinished_jobs_need(features_tree: WorkingTree):
-    (features_tree.root / "results/sae/tiny/last/layer_0/topk/quality.json").unlink()
+    missing = "results/sae/tiny/last/layer_0/topk/quality.json"
+    (features_tree.root / missing).unlink()
     assert "kept the shards of 2 layers" in purge(features_tree)
     # One job measures both layers, and does so again when it is started.
     for layer in (0, 1):
         assert list(manifest_of(features_tree, layer).parent.glob("*.safetensors"))
-    features_tree.snakemake("--cores", "2")
+    features_tree.snakemake("--cores", "2", missing)
     assert "kept" not in purge(features_tree)
     assert not list(manifest_of(features_tree, 0).parent.glob("*.safetensors"))
 
