@@ -50,6 +50,18 @@ def checkpoint_inputs(wildcards):
     return [f"<results>/pretraining/{name}/manifest.json"] if name else []
 
 
+def fetching_priority(wildcards):
+    """Return the priority of a fetch: below all where downloads are removed once they are used.
+
+    The next is fetched then when nothing can be done with those that are there, but for a model's
+    first checkpoint, whose tokenizer prompts and corpora wait for.
+    """
+    first = study.checkpoints_of(wildcards.model)[0].checkpoint
+    if study.settings.hub.keep_downloads or wildcards.checkpoint == first:
+        return 10
+    return -1
+
+
 def downloads_to_remove():
     """Return the records of removed downloads, none where downloads are kept."""
     if study.settings.hub.keep_downloads:

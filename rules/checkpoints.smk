@@ -64,8 +64,7 @@ rule fetch_checkpoint:
         "<logs>/fetch_checkpoint/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
-    # Where downloads are removed, the next is fetched when nothing can be done with those that are there.
-    priority: 10 if study.settings.hub.keep_downloads else -1
+    priority: fetching_priority
     conda:
         "../envs/models.yaml"
     resources:
