@@ -49,6 +49,7 @@ if study.has_features:
 
     if is_injected():
 
+        include: "rules/injection_inputs.smk"
         include: "rules/injection.smk"
 
 

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 _LARGEST = 2**63
 
@@ -28,11 +31,11 @@ def record_of(
     given = given or {}
     if not isinstance(content, dict):
         raise TypeError(f"{kind.__name__}: {content!r:.40} is no object")
-    types = _types_of(kind)  # type: ignore[arg-type]  # classes are hashable
-    wanted = {field.name for field in fields(kind) if field.name not in given}  # type: ignore[arg-type]  # a dataclass
+    types = _types_of(kind)
+    wanted = {field.name for field in fields(kind) if field.name not in given}
     needed = {
         field.name
-        for field in fields(kind)  # type: ignore[arg-type]  # a dataclass
+        for field in fields(kind)
         if field.default is MISSING and field.default_factory is MISSING
     }
     if unlike := (content.keys() - wanted) | (needed - content.keys() - given.keys()):
