@@ -74,24 +74,13 @@ def last_checkpoint_manifest(wildcards):
     return f"<results>/checkpoints/{wildcards.model}/{last}/manifest.json"
 
 
-def activations_folder(wildcards):
-    """Return the folder of a checkpoint's activation caches."""
-    corpus = study.features.corpus
-    return f"<results>/activations/{wildcards.model}/{wildcards.checkpoint}/{corpus}"
-
-
-@told_signature
-def layer_activations(wildcards):
-    """Return the manifest of a layer's activation cache."""
-    return f"{activations_folder(wildcards)}/layer_{wildcards.layer}/manifest.json"
-
-
-def block_activations(block):
-    """Return an input function: the manifests of a block of layers."""
-    return lambda wildcards: [
-        f"{activations_folder(wildcards)}/layer_{layer}/manifest.json"
-        for layer in block
-    ]
+def activations_of(layers):
+    """Return the manifests of the activation caches of some layers."""
+    return expand(
+        "<results>/activations/{{model}}/{{checkpoint}}/{corpus}/layer_{layer}/manifest.json",
+        corpus=study.features.corpus,
+        layer=layers,
+    )
 
 
 @cache
@@ -106,49 +95,51 @@ def earlier_checkpoint(wildcards):
     return earlier_checkpoints(wildcards.model)[wildcards.checkpoint]
 
 
-def sae_file(wildcards, checkpoint, layer, name, stage="sae"):
+def sae_file(wildcards, checkpoint, layer, stage, name):
     """Return a file of one autoencoder of the model and kind that the wildcards name."""
     return f"<results>/{stage}/{wildcards.model}/{checkpoint}/layer_{layer}/{wildcards.sae}/{name}"
 
 
-def same_checkpoint(wildcards):
-    """Return the checkpoint that the wildcards name."""
-    return wildcards.checkpoint
-
-
-def files_of(layers, name, stage="sae", checkpoint_of=same_checkpoint):
-    """Return an input function: a file of the autoencoders of one kind, of some layers."""
-
-    @told_signature
-    def files(wildcards):
-        chosen = checkpoint_of(wildcards)
-        return [sae_file(wildcards, chosen, layer, name, stage) for layer in layers]
-
-    return files
-
-
-def earlier_files_of(layers, name, stage="sae"):
-    """Return an input function: the same files of the checkpoint before this one."""
-    return files_of(layers, name, stage, earlier_checkpoint)
-
-
-def outputs_of(layers, stage, name):
-    """Return an output for each of some layers: a file of the autoencoders of one kind."""
+def files_of(layers, stage, name):
+    """Return a file for each of some layers: that of the autoencoder of one kind."""
     return expand(
         f"<results>/{stage}/{{{{model}}}}/{{{{checkpoint}}}}/layer_{{layer}}/{{{{sae}}}}/{name}",
         layer=layers,
     )
 
 
+def earlier_files_of(layers, stage, name):
+    """Return an input function: the same files of the checkpoint before this one."""
+
+    @told_signature
+    def files(wildcards):
+        earlier = earlier_checkpoint(wildcards)
+        return [sae_file(wildcards, earlier, layer, stage, name) for layer in layers]
+
+    return files
+
+
 def weights_of_all_layers(wildcards):
     """Return the autoencoders of one kind, of all layers."""
     layers = study.layers_of(wildcards.model)
-    return files_of(layers, "sae_weights.safetensors")(wildcards)
+    return files_of(layers, "sae", "sae_weights.safetensors")
+
+
+def outputs_of(name, number):
+    """Return the outputs of one of the numbered rules, which Snakemake need not look for then."""
+    return getattr(rules, numbered(name, number)).output
+
+
+def trained_weights(number, block):
+    """Return the weights of a block of layers, of which `number` is the rule where one trains it."""
+    if study.features.activations.mode == "cache":
+        return files_of(block, "sae", "sae_weights.safetensors")
+    return outputs_of("train_saes", number).weights
 
 
 def earlier_saes(block):
     """Return an input function: what warm starts of a block begin with, or nothing."""
-    earlier_weights = earlier_files_of(block, "sae_weights.safetensors")
+    earlier_weights = earlier_files_of(block, "sae", "sae_weights.safetensors")
 
     def saes(wildcards):
         name, _ = study.features.trained[wildcards.sae]

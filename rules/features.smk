@@ -22,15 +22,15 @@ for number, (block, models) in enumerate(models_by_block().items()):
         name:
             numbered("collect_features", number)
         input:
-            activations=block_activations(block),
+            activations=activations_of(block),
             corpus=study_corpus_manifest,
-            saes=files_of(block, "sae_weights.safetensors"),
+            saes=trained_weights(number, block),
             embeddings="<results>/embeddings/{model}/tokens.safetensors",
             own_vectors=own_vectors,
         output:
-            statistics=outputs_of(block, "features", "statistics.parquet"),
-            examples=outputs_of(block, "features", "examples.parquet"),
-            sensitivity=outputs_of(block, "features", "sensitivity.parquet"),
+            statistics=files_of(block, "features", "statistics.parquet"),
+            examples=files_of(block, "features", "examples.parquet"),
+            sensitivity=files_of(block, "features", "sensitivity.parquet"),
         log:
             f"<logs>/collect_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
         benchmark:
@@ -71,12 +71,12 @@ for number, (block, models) in enumerate(models_by_block().items()):
         name:
             numbered("match_features", number)
         input:
-            saes=files_of(block, "sae_weights.safetensors"),
-            statistics=files_of(block, "statistics.parquet", "features"),
-            earlier_saes=earlier_files_of(block, "sae_weights.safetensors"),
-            earlier_statistics=earlier_files_of(block, "statistics.parquet", "features"),
+            saes=trained_weights(number, block),
+            statistics=outputs_of("collect_features", number).statistics,
+            earlier_saes=earlier_files_of(block, "sae", "sae_weights.safetensors"),
+            earlier_statistics=earlier_files_of(block, "features", "statistics.parquet"),
         output:
-            outputs_of(block, "tracking", "matches.parquet"),
+            files_of(block, "tracking", "matches.parquet"),
         log:
             f"<logs>/match_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
         benchmark:

@@ -23,10 +23,10 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         name:
             numbered("measure_quality", number)
         input:
-            activations=block_activations(layers),
-            saes=files_of(layers, "sae_weights.safetensors"),
+            activations=activations_of(layers),
+            saes=files_of(layers, "sae", "sae_weights.safetensors"),
         output:
-            outputs_of(layers, "sae", "quality.json"),
+            files_of(layers, "sae", "quality.json"),
         log:
             "<logs>/measure_quality/{model}/{checkpoint}/{sae}.log",
         benchmark:

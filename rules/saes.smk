@@ -18,7 +18,7 @@ if study.features.activations.mode == "cache":
 
     rule train_sae:
         input:
-            activations=layer_activations,
+            activations=activations_of("{layer}"),
             warm_start=earlier_sae,
         output:
             weights=f"{SAE_FOLDER}/sae_weights.safetensors",
@@ -62,14 +62,12 @@ else:
             input:
                 checkpoint=checkpoint_manifest,
                 corpus=study_corpus_manifest,
-                activations=block_activations(block),
+                activations=activations_of(block),
                 warm_start=earlier_saes(block),
             output:
-                expand(
-                    "<results>/sae/{{model}}/{{checkpoint}}/layer_{layer}/{{sae}}/{file}",
-                    layer=block,
-                    file=["sae_weights.safetensors", "cfg.json", "training.parquet"],
-                ),
+                weights=files_of(block, "sae", "sae_weights.safetensors"),
+                cfg=files_of(block, "sae", "cfg.json"),
+                training=files_of(block, "sae", "training.parquet"),
             log:
                 f"<logs>/train_saes/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
             benchmark:
