@@ -243,12 +243,19 @@ class LocalSlurm:
             daemon.wait()
 
     def _kill_steps(self) -> None:
-        """Kill the processes that run jobs' steps, and all that these have started."""
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"] == "slurmstepd" and self.machine.holds(process.pid):
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    for one in (*process.children(recursive=True), process):
-                        one.kill()
+        """Kill the processes that run jobs' steps, and all that these have started.
+
+        Those that would report a step's end to the controller go first: no power, no report.
+        """
+        steps = [
+            process
+            for process in psutil.process_iter(["name"])
+            if process.info["name"] == "slurmstepd" and self.machine.holds(process.pid)
+        ]
+        started = [child for step in steps for child in children_of(step)]
+        for process in (*steps, *started):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
     def _run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(self.command(*command), capture_output=True, text=True, check=False)
@@ -258,6 +265,13 @@ class LocalSlurm:
         if done.returncode != 0:
             raise SlurmError(f"{' '.join(command)}: {done.stderr or done.stdout}")
         return done.stdout
+
+
+def children_of(process: psutil.Process) -> list[psutil.Process]:
+    """Return what a process has started, and what that has; none where it has ended."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.children(recursive=True)
+    return []
 
 
 @contextlib.contextmanager
