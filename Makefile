@@ -9,10 +9,11 @@ BIN := $(abspath $(VENV)/bin)
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test lint unit faults format lock help
+.PHONY: demo showcase test lint unit faults format lock help
 
 help:
 	@echo "make demo    pretrain the demo models and run the demo study to its figures"
+	@echo "make showcase   the same world in a larger size; half an hour and more"
 	@echo "make test    run every check: style, types, workflow, tests"
 	@echo "make faults  kill, fill and damage a study more than fifty times; hours on two cores"
 	@echo "make format  rewrite the code in its style"
@@ -29,10 +30,14 @@ demo: $(VENV)/installed
 	snakemake --cores $(CORES) --report results/report.html
 	@echo
 	@echo "The demo study is done. Where to look:"
-	@echo "  figures   results/figures/demo/*.svg, results/figures/robustness/*.svg, results/figures/model_sizes.svg"
+	@echo "  figures   results/figures/demo/*.svg, results/figures/robustness/*.svg"
 	@echo "  report    results/report.html"
 	@echo "  tables    results/tables/concepts_accuracy.csv, features_stages.csv, robustness_comparisons.csv and others"
 	@echo "  anything  $(VENV)/bin/glossogenesis inspect PATH"
+
+showcase: $(VENV)/installed
+	snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs --configfile resources/studies/showcase.yaml
+	@echo "The showcase is done; its figures and tables are in results/showcase."
 
 test: $(VENV)/installed lint unit
 

@@ -51,7 +51,7 @@ def posts_of_demo(
     text: PostsDemo, seed: int
 ) -> tuple[list[LabelledPost], list[LabelledPost] | None]:
     """Return posts of both splits of the demo world."""
-    world = read_world(text.communities, text.spellings)
+    world = read_world(text.communities, text.spellings, text.limit)
     splits = demo_posts(world, text.train_posts, text.held_out_posts, seed)
     return splits["train"], splits["held_out"]
 

@@ -21,11 +21,12 @@ def test_posts_of_files_are_counted_by_their_size(tmp_path: Path) -> None:
     assert held_out / (train + held_out) == pytest.approx(0.3)
 
 
-def test_posts_of_the_demo_are_counted_exactly() -> None:
-    study = load_study(REPOSITORY / "config.yaml")
-    train, held_out = own.number_of_posts(study)
-    assert (train / 120, held_out / 60) == (train // 120, train // 120)
-    assert train // 120 >= 12
+@pytest.mark.parametrize(
+    ("study", "train", "held_out"),
+    [("config.yaml", 8 * 100, 8 * 40), ("resources/studies/showcase.yaml", 12 * 120, 12 * 60)],
+)
+def test_posts_of_the_demo_are_counted_exactly(study: str, train: int, held_out: int) -> None:
+    assert own.number_of_posts(load_study(REPOSITORY / study)) == (train, held_out)
 
 
 def test_reference_mode_costs_as_many_times_more_as_there_are_components(tmp_path: Path) -> None:

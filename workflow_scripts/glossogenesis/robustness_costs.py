@@ -40,7 +40,8 @@ def number_of_posts(study: Study) -> tuple[float, float]:
     if isinstance(text, PostsDemo):
         communities = Path(study.path(text.communities))
         rows = communities.read_text("utf-8").splitlines() if communities.is_file() else []
-        labels = max(1, len({row.split("\t")[0] for row in rows if not row.startswith("#")}) - 1)
+        listed = max(1, len({row.split("\t")[0] for row in rows if not row.startswith("#")}) - 1)
+        labels = min(listed, text.limit or listed)
         return labels * text.train_posts, labels * text.held_out_posts
     number = _bytes_of(tuple(study.path(path) for path in text.paths)) / BYTES_A_POST
     return number * (1 - posts.held_out_share), number * posts.held_out_share

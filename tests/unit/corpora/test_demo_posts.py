@@ -162,6 +162,13 @@ def test_a_bad_table_of_communities_is_named(tmp_path, lines, message):
         read_world(path, SPELLINGS)
 
 
+def test_a_limit_takes_the_first_communities(world):
+    small = read_world(COMMUNITIES, SPELLINGS, limit=3)
+    assert list(small.communities.items()) == list(world.communities.items())[:3]
+    posts = demo_posts(small, 4, 2, seed=0)
+    assert {post.label for post in posts["train"]} == {"cooking", "cars", "photography"}
+
+
 def test_a_small_world_runs_out_of_posts(world, monkeypatch):
     monkeypatch.setattr("glossogenesis.corpora.demo.posts.DRAWS_OF_A_POST", 0)
     with pytest.raises(StudyError, match="no more posts for community 'cooking'"):

@@ -43,6 +43,8 @@ class PostsDemo(Section):
     """Table of communities: topic words, style markers and spellings."""
     spellings: PathText
     """Table of spellings of the communities' topics: `concept`, `kind`, `variant`, `sentence`."""
+    limit: Annotated[int, Field(ge=2)] | None = None
+    """Only the first so many communities; all of the table where absent."""
     train_posts: Positive = 120
     """Training posts of each community."""
     held_out_posts: Positive = 60

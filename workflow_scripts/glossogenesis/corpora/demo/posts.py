@@ -73,8 +73,10 @@ class DemoPost:
     body: str
 
 
-def read_world(communities: Path | str, spellings: Path | str) -> PostWorld:
-    """Read the communities and the spellings of their topics.
+def read_world(
+    communities: Path | str, spellings: Path | str, limit: int | None = None
+) -> PostWorld:
+    """Read the first `limit` communities (all where it is None) and the spellings of their topics.
 
     StudyError names the line where a community is repeated or has too few topics, or a topic has no
     spellings or is another community's too; and where there are fewer than two communities.
@@ -87,7 +89,7 @@ def read_world(communities: Path | str, spellings: Path | str) -> PostWorld:
     )
     owners: dict[str, str] = {}
     found: dict[str, Community] = {}
-    for row in rows:
+    for row in rows[:limit]:
         name, topics = row.cells["community"], _parts(row.cells["topics"])
         if name in found:
             raise StudyError(f"{row.place}: a second community {name!r}; rename or remove one")
