@@ -6,7 +6,7 @@ assignment in float64, and lapjv's in float32 where it is installed, both on the
 cosines, whose seconds count too.
 
     python benchmarks/matching.py --threads 1 --latents 8192 --width 512
-    python benchmarks/matching.py --threads 1 --saes A/sae_weights.safetensors B/sae_weights.safetensors
+    python benchmarks/matching.py --threads 1 --saes FIRST/sae_weights.safetensors SECOND/...
 """
 
 from __future__ import annotations

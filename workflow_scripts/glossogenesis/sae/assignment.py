@@ -100,7 +100,8 @@ def _nearest(rows: Tensor, columns: Tensor) -> tuple[_Pairs, Values, Values]:
         nearest = chunk.topk(min(NEAREST, n_columns), dim=1)
         numbers = torch.arange(start, start + len(chunk))
         places += [numbers[:, None] * n_columns + nearest.indices, numbers * (n_columns + 1)]
-        cosines += [nearest.values, chunk.diagonal(start)]
+        # A view of the diagonal would keep the whole chunk.
+        cosines += [nearest.values, chunk.diagonal(start).clone()]
         greatest.append(nearest.values)
         greatest_of_columns = torch.maximum(greatest_of_columns, chunk.amax(dim=0))
     none = _Pairs(np.empty(0, np.int64), np.empty(0))
