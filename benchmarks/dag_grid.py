@@ -38,8 +38,8 @@ CHECKPOINTS = {
 }
 """Checkpoints of each model by the number of setups; 1,572 are those of the paper."""
 
-LAYERS_PER_JOB = 4
-"""Layers that one job of the study trains, collects the features of, or matches."""
+BLOCKS = {**dict.fromkeys(LAYERS, 1), "llm-jp-3-3.7b": 2}
+"""Jobs that train a checkpoint's layers; as many collect their features, or match them."""
 
 INJECTED = "llm-jp-3-1.8b"
 """The model that the study injects features in, whose last checkpoint they come from."""
@@ -189,7 +189,7 @@ def expected_jobs(checkpoints: Mapping[str, int]) -> Counter[str]:
     jobs += Counter(prepare_corpus=1, extract_embeddings=len(checkpoints))
     for model, number in checkpoints.items():
         jobs += Counter({stage: number * count for stage, count in _of_checkpoint(model).items()})
-        jobs["match_features"] += (number - 1) * LAYERS[model] // LAYERS_PER_JOB
+        jobs["match_features"] += (number - 1) * BLOCKS[model]
     jobs["inject_features"] += checkpoints[INJECTED] - 1
     return +jobs
 
@@ -200,20 +200,19 @@ def expected_after_adding(model: str, checkpoints: Mapping[str, int]) -> Counter
     Its own, among them the matches with both of its neighbours, and the aggregates.
     """
     jobs = _aggregates(checkpoints) + _of_checkpoint(model)
-    jobs["match_features"] = (2 if checkpoints[model] > 1 else 1) * LAYERS[model] // LAYERS_PER_JOB
+    jobs["match_features"] = (2 if checkpoints[model] > 1 else 1) * BLOCKS[model]
     jobs["inject_features"] = int(model == INJECTED)
     return +jobs
 
 
 def _of_checkpoint(model: str) -> Counter[str]:
-    layers = LAYERS[model]
     return Counter(
         fetch_checkpoint=1,
         extract_activations=1,
-        train_saes=layers // LAYERS_PER_JOB,
+        train_saes=BLOCKS[model],
         measure_quality=1,
         measure_recovery=1,
-        collect_features=layers // LAYERS_PER_JOB,
+        collect_features=BLOCKS[model],
     )
 
 

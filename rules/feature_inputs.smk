@@ -19,7 +19,7 @@ def models_by_block():
     found = {}
     for model in study.models_of("features"):
         layers = study.layers_of(model)
-        size = study.features.activations.layers_per_job or len(layers)
+        size = study.settings.models[model].layers_per_job or len(layers)
         for start in range(0, len(layers), size):
             found.setdefault(layers[start : start + size], []).append(model)
     return found

@@ -12,8 +12,8 @@ STEPS:
     collect_features   one pass over the held-out activations: statistics, examples, labels
     match_features     which features are those of the checkpoint before
 
-One job does a block of layers, `features.activations.layers_per_job`: where a layer takes seconds,
-starting a job for each takes longer. A job's outputs depend on its block, so there is a rule for each.
+One job does a block of layers, `layers_per_job` of the model: where a layer takes seconds, starting a
+job for each takes longer. A job's outputs depend on its block, so there is a rule for each.
 """
 
 for number, (block, models) in enumerate(models_by_block().items()):

@@ -99,24 +99,30 @@ def training_cost(study: Study, model: str, sae: str) -> Cost:
     steps = corpus_tokens(study, "train") * settings.epochs
     # A step costs its encoder's product twice over; the held-out loss costs it once.
     products = 2 * steps + corpus_tokens(study, "held_out")
+    state = _state_bytes(study, model, settings)
+    shard = study.features.activations.window * (2 * width + BYTES_OF_IDS)
     return Cost(
         2 * latents * width * products * len(settings.learning_rates),
-        LIGHT_PROGRAM_MB + int(_training_bytes(study, model, settings) / 1e6),
+        LIGHT_PROGRAM_MB + int((state + _step_bytes(study, model, settings) + 3 * shard) / 1e6),
         int(8 * latents * width),
         study.settings.models[model].gpus,
     )
 
 
-def _training_bytes(study: Study, model: str, settings: SaeTraining) -> float:
-    """Return the memory of weights, gradients and moments, of the batch and of two shards."""
+def _state_bytes(study: Study, model: str, settings: SaeTraining) -> float:
+    """Return the memory of one layer's weights and moments, at all learning rates."""
+    _, width = depth_and_width(study, model)
+    return 3 * 4 * 2 * settings.latents_of(int(width)) * width * len(settings.learning_rates)
+
+
+def _step_bytes(study: Study, model: str, settings: SaeTraining) -> float:
+    """Return the memory of gradients and of a batch, which trainings that take turns share."""
     _, width = depth_and_width(study, model)
     latents = settings.latents_of(int(width))
-    state = 4 * 4 * 2 * latents * width * len(settings.learning_rates)
     batch = 4 * settings.batch_size * (6 * width + 0.25 * latents)
     if settings.architecture == "relu":
         batch += 12 * settings.batch_size * latents
-    shard = study.features.activations.window * (2 * width + BYTES_OF_IDS)
-    return state + batch + 3 * shard
+    return 4 * 2 * latents * width + batch
 
 
 def _training_of(study: Study, sae: str) -> SaeTraining:
@@ -126,13 +132,14 @@ def _training_of(study: Study, sae: str) -> SaeTraining:
 def streaming_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     """Return what training a block of layers beside the language model takes."""
     one = training_cost(study, model, sae)
+    settings = _training_of(study, sae)
     weights = model_bytes(study, model)
-    epochs = _training_of(study, sae).epochs
-    passes = 2 * parameters_of(study, model) * corpus_tokens(study, "train") * epochs
-    memory = 2.2 * weights + _window_bytes(study, model, layers)
+    passes = 2 * parameters_of(study, model) * corpus_tokens(study, "train") * settings.epochs
+    trained = layers * _state_bytes(study, model, settings) + _step_bytes(study, model, settings)
+    memory = 2.2 * weights + _window_bytes(study, model, layers) + trained
     return Cost(
         passes + layers * one.operations,
-        PROGRAM_MB + int(memory / 1e6) + layers * (one.memory_mb - LIGHT_PROGRAM_MB),
+        PROGRAM_MB + int(memory / 1e6),
         layers * one.disk_bytes,
         one.gpus,
         weights,

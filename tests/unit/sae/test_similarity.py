@@ -8,15 +8,9 @@ import torch
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.sae import similarity
+from glossogenesis.sae import assignment, similarity
 from glossogenesis.sae.seeds import SEEDS_SCHEMA, Dictionary, compare_dictionaries
-from glossogenesis.sae.similarity import (
-    greatest_cosines,
-    match,
-    matched_cosine,
-    mmcs,
-    self_similarity,
-)
+from glossogenesis.sae.similarity import match, self_similarity
 
 
 def random_directions(latents: int, d_model: int, *, seed: int = 0) -> Tensor:
@@ -32,9 +26,8 @@ def test_a_permuted_dictionary_is_the_same() -> None:
     directions = random_directions(60, 16)
     # Norms do not count.
     other, order = shuffled(directions * torch.rand(60, 1).add(0.5))
-    assert mmcs(directions, other) == pytest.approx(1)
-    assert matched_cosine(directions, other) == pytest.approx(1)
     found = match(other, directions)
+    assert (found.mmcs, found.mean) == pytest.approx((1, 1))
     assert found.first.tolist() == list(range(60))
     assert found.second.tolist() == order.tolist()
 
@@ -47,17 +40,17 @@ def test_random_dictionaries_are_as_alike_as_chance_has_it() -> None:
     angles = torch.atan2(second[:, 1], second[:, 0])
     grid = torch.linspace(-torch.pi, torch.pi, 100_001)[:-1]
     expected = torch.cos(grid[:, None] - angles).amax(dim=1).mean()
-    assert mmcs(first, second) == pytest.approx(float(expected), abs=0.02)
+    assert match(first, second).mmcs == pytest.approx(float(expected), abs=0.02)
     # In many dimensions cosines are nearly normal with variance 1 / d: E max of 256 is 2.78 sd.
-    wide = mmcs(random_directions(256, 512), random_directions(256, 512, seed=1))
-    assert wide == pytest.approx(2.78 / 512**0.5, rel=0.05)
+    wide = match(random_directions(256, 512), random_directions(256, 512, seed=1))
+    assert wide.mmcs == pytest.approx(2.78 / 512**0.5, rel=0.05)
 
 
 def test_greatest_cosines_have_a_direction() -> None:
     small = torch.tensor([[1.0, 0.0]])
     large = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
-    assert mmcs(small, large) == 1
-    assert mmcs(large, small) == 0.5
+    found = match(small, large)
+    assert (found.mmcs, found.mmcs_back) == (1, 0.5)
 
 
 def test_matching_is_one_to_one_and_best_in_total() -> None:
@@ -83,16 +76,19 @@ def test_self_similarity_leaves_a_latent_itself_out() -> None:
 
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = random_directions(50, 8), random_directions(40, 8, seed=1)
-    whole = greatest_cosines(first, second), self_similarity(first), match(first, second).mean
-    monkeypatch.setattr(similarity, "CHUNK_COSINES", 120)
-    torch.testing.assert_close(greatest_cosines(first, second), whole[0])
-    torch.testing.assert_close(self_similarity(first), whole[1])
-    assert match(first, second).mean == pytest.approx(whole[2])
+    alike, whole = self_similarity(first), match(first, second)
+    for module in (assignment, similarity):
+        monkeypatch.setattr(module, "CHUNK_COSINES", 120)
+    torch.testing.assert_close(self_similarity(first), alike)
+    chunked = match(first, second)
+    assert chunked.second.tolist() == whole.second.tolist()
+    assert chunked.greatest_of_first == pytest.approx(whole.greatest_of_first)
+    assert chunked.greatest_of_second == pytest.approx(whole.greatest_of_second)
 
 
 def test_rows_of_zeros_are_like_nothing() -> None:
     rows = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
-    assert greatest_cosines(rows, rows).tolist() == [0, 1]
+    assert match(rows, rows).greatest_of_first.tolist() == [0, 1]
 
 
 def test_table_of_seeds() -> None:

@@ -47,7 +47,7 @@ def activations_settings(study: Study, model: str) -> Settings:
     return {
         "layers": list(study.layers_of(model)),
         "dtype": study.settings.models[model].dtype,
-        "activations": features.activations.model_dump(mode="json", exclude={"layers_per_job"}),
+        "activations": features.activations.model_dump(mode="json"),
         "corpus": features.corpus,
         "seed": features.seed,
     }

@@ -41,6 +41,9 @@ class ModelSettings(Section):
     ) | EveryLayer = "all"
     """Layers that autoencoders are trained on: `all`, a list such as `[0, 5, 11]`, or `{every: 2}`,
     counted back from the last."""
+    layers_per_job: Annotated[int, Field(ge=1)] | None = None
+    """Layers that one job of the features study does: collects the features of, matches, and trains
+    at once where it streams. All where absent; fewer need less memory."""
     shares_tokenizer_with: Name | None = None
     """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
     both; that it is the same is checked."""

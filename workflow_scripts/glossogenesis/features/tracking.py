@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.alive import alive_features
-from glossogenesis.sae.similarity import Matching, match, mmcs
+from glossogenesis.sae.similarity import Matching, match
 
 MATCHES_SCHEMA = pl.Schema(
     {
@@ -69,7 +69,7 @@ class Tracked:
 
 
 def track_features(later: Dictionary, earlier: Dictionary, minimum_cosine: float) -> Tracked:
-    """Match the alive latents of two checkpoints one to one (see `similarity.match` for memory).
+    """Match the alive latents of two checkpoints one to one.
 
     Raises:
         StudyError: the autoencoders are of different widths.
@@ -91,8 +91,8 @@ def track_features(later: Dictionary, earlier: Dictionary, minimum_cosine: float
         return Tracked(_rows(later, earlier, None, minimum_cosine), facts)
     matching = match(later.directions, earlier.directions)
     facts |= {
-        "mmcs_to_earlier": mmcs(later.directions, earlier.directions),
-        "mmcs_to_later": mmcs(earlier.directions, later.directions),
+        "mmcs_to_earlier": matching.mmcs,
+        "mmcs_to_later": matching.mmcs_back,
         "matched_cosine": matching.mean,
     }
     return Tracked(_rows(later, earlier, matching, minimum_cosine), facts)

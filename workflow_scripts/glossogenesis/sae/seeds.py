@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.sae.similarity import matched_cosine, mmcs
+from glossogenesis.sae.similarity import match
 
 SEEDS_SCHEMA = pl.Schema(
     {
@@ -68,7 +68,8 @@ def _row(a: Dictionary, b: Dictionary) -> dict[str, str | int | float | None]:
     # they share with those of a.
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(b.directions.shape[1], generator=generator)
-    chance = b.directions[:, order]
+    found = match(a.directions, b.directions)
+    chance = match(a.directions, b.directions[:, order])
     return {
         "sae_a": a.name,
         "sae_b": b.name,
@@ -76,10 +77,10 @@ def _row(a: Dictionary, b: Dictionary) -> dict[str, str | int | float | None]:
         "seed_b": b.seed,
         "latents_a": len(a.directions),
         "latents_b": len(b.directions),
-        "mmcs_ab": mmcs(a.directions, b.directions),
-        "mmcs_ba": mmcs(b.directions, a.directions),
-        "matched_cosine": matched_cosine(a.directions, b.directions),
-        "mmcs_ab_chance": mmcs(a.directions, chance),
-        "mmcs_ba_chance": mmcs(chance, a.directions),
-        "matched_cosine_chance": matched_cosine(a.directions, chance),
+        "mmcs_ab": found.mmcs,
+        "mmcs_ba": found.mmcs_back,
+        "matched_cosine": found.mean,
+        "mmcs_ab_chance": chance.mmcs,
+        "mmcs_ba_chance": chance.mmcs_back,
+        "matched_cosine_chance": chance.mean,
     }

@@ -11,28 +11,40 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-CHUNK_COSINES = 8_388_608
-"""Cosines that exist at a time where not all are needed: 32 MB of float32."""
+from glossogenesis.sae.assignment import CHUNK_COSINES, Numbers, Values, assign
 
 
 @dataclass(frozen=True)
 class Matching:
     """Latents of two dictionaries in pairs, each in at most one."""
 
-    first: NDArray[np.int64]
+    first: Numbers
     """Numbers in the first dictionary, ascending [pair]; as many pairs as the smaller has rows."""
-    second: NDArray[np.int64]
+    second: Numbers
     """Their partners in the second [pair]."""
-    cosines: NDArray[np.float64]
+    cosines: Values
     """Cosine of each pair [pair]."""
+    greatest_of_first: Values
+    """Greatest cosine of each latent of the first with one of the second [latent]."""
+    greatest_of_second: Values
+    """The other way round [latent]."""
 
     @property
     def mean(self) -> float:
-        """Mean cosine over the pairs."""
+        """Mean cosine over the pairs; 1 where one dictionary is a permutation of the other."""
         return float(self.cosines.mean())
+
+    @property
+    def mmcs(self) -> float:
+        """Mean of the greatest cosines of the first; it is not symmetric, so report both."""
+        return float(self.greatest_of_first.mean())
+
+    @property
+    def mmcs_back(self) -> float:
+        """Mean of the greatest cosines of the second."""
+        return float(self.greatest_of_second.mean())
 
 
 def unit_rows(directions: Tensor) -> Tensor:
@@ -41,17 +53,6 @@ def unit_rows(directions: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(directions, dim=1, keepdim=True)
     unit: Tensor = directions / norms.clamp_min(torch.finfo(torch.float32).tiny)
     return unit
-
-
-def greatest_cosines(first: Tensor, second: Tensor) -> Tensor:
-    """Return max_b cos(a, b) for every row a of `first`, float32 [latent].
-
-    `first` and `second` are [latent, d_model], their numbers of rows may differ. The matrix of all
-    cosines never exists.
-    """
-    first, second = unit_rows(first), unit_rows(second)
-    step = max(1, CHUNK_COSINES // len(second))
-    return torch.cat([(chunk @ second.t()).amax(dim=1) for chunk in first.split(step)])
 
 
 def self_similarity(directions: Tensor) -> Tensor:
@@ -72,47 +73,26 @@ def self_similarity(directions: Tensor) -> Tensor:
     return torch.cat(greatest)
 
 
-def mmcs(first: Tensor, second: Tensor) -> float:
-    """Return the mean over `first` of the greatest cosine with a row of `second`.
-
-    MMCS(A, B) = mean_a max_b cos(a, b). It is not symmetric: report both directions.
-    """
-    return float(greatest_cosines(first, second).double().mean())
-
-
 def match(first: Tensor, second: Tensor) -> Matching:
     """Return the one-to-one matching of latents with the greatest sum of cosines.
 
-    The Hungarian method by scipy, on rows of `first` and `second` [latent, d_model]. One float64
-    matrix of all cosines is allocated (8.6 GB for 32,768 latents a side); scipy works on it in
-    place of a copy.
+    `first` and `second` are [latent, d_model]; the pairs are as many as the smaller has rows.
     """
-    # scipy takes long to import, and training reads this module's neighbours.
-    from scipy.optimize import linear_sum_assignment
-
-    swapped = len(first) > len(second)
-    rows, columns = (second, first) if swapped else (first, second)
-    # scipy copies a matrix that it has to negate (`maximize`) or to transpose (more rows than
-    # columns), so it is given the negative cosines, the smaller dictionary first.
-    costs = _negative_cosines(unit_rows(rows), unit_rows(columns))
-    left, right = linear_sum_assignment(costs)
-    cosines = -costs[left, right]
-    if swapped:
-        order = np.argsort(right)
-        left, right, cosines = right[order], left[order], cosines[order]
-    return Matching(left.astype(np.int64), right.astype(np.int64), cosines)
-
-
-def matched_cosine(first: Tensor, second: Tensor) -> float:
-    """Return the mean cosine over matched pairs; 1 where one is a permutation of the other."""
-    return match(first, second).mean
-
-
-def _negative_cosines(rows: Tensor, columns: Tensor) -> NDArray[np.float64]:
-    """-cos of all pairs, float64 [row, column], filled a chunk at a time."""
-    costs = np.empty((len(rows), len(columns)))
-    step = max(1, CHUNK_COSINES // len(columns))
-    for start in range(0, len(rows), step):
-        chunk = rows[start : start + step] @ columns.t()
-        costs[start : start + len(chunk)] = -chunk.cpu().numpy()
-    return costs
+    if len(first) > len(second):
+        found = match(second, first)
+        order = np.argsort(found.second)
+        return Matching(
+            found.second[order],
+            found.first[order],
+            found.cosines[order],
+            found.greatest_of_second,
+            found.greatest_of_first,
+        )
+    found = assign(unit_rows(first), unit_rows(second))
+    return Matching(
+        np.arange(len(first)),
+        found.columns,
+        found.cosines,
+        found.greatest_of_rows,
+        found.greatest_of_columns,
+    )
