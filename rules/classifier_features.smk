@@ -40,6 +40,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             "<benchmarks>/extract_post_activations/{model}/{checkpoint}.tsv"
         wildcard_constraints:
             model=any_of(models),
+        priority: LONGEST_CHAIN
         conda:
             "../envs/classifiers.yaml"
         threads: model_setting("threads")
@@ -82,6 +83,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             "<benchmarks>/train_post_saes/{model}/{checkpoint}/{sae}.tsv"
         wildcard_constraints:
             model=any_of(models),
+        priority: LONGEST_CHAIN
         conda:
             "../envs/saes.yaml"
         threads: model_setting("threads")
@@ -133,6 +135,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             "<benchmarks>/collect_label_features/{model}/{checkpoint}/{sae}.tsv"
         wildcard_constraints:
             model=any_of(models),
+        priority: LONGEST_CHAIN
         conda:
             "../envs/saes.yaml"
         threads: model_setting("threads")
@@ -168,6 +171,7 @@ rule knock_out_features:
         "<logs>/knock_out_features/{model}/{checkpoint}/{sae}.log",
     benchmark:
         "<benchmarks>/knock_out_features/{model}/{checkpoint}/{sae}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")

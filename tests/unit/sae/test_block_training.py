@@ -125,5 +125,7 @@ def test_a_bad_layer_names_itself_and_those_before_it_are_kept_for_the_next_star
     assert trained_layers == ["1", "3", "3", "5"]
     train_block(block(tmp_path / "whole"), tmp_path / "whole" / "resume", device="cpu")
     for layer in LAYERS:
-        assert bytes_of(tmp_path / "block" / str(layer)) == bytes_of(tmp_path / "whole" / str(layer))
+        assert bytes_of(tmp_path / "block" / str(layer)) == bytes_of(
+            tmp_path / "whole" / str(layer)
+        )
     assert not (tmp_path / "block" / "resume").exists()

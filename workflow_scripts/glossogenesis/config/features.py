@@ -30,8 +30,8 @@ class ActivationSettings(Section):
     not_finite: Literal["stop", "drop"] = "stop"
     """What to do with a token whose activation is NaN or infinite."""
     layers_per_job: Positive | None = None
-    """Layers that one job does one after the other: collects the features of, matches, and trains
-    where it streams. All where absent."""
+    """Layers that one job trains, collects the features of and matches: one after the other, but
+    trained together where it streams. All where absent."""
 
 
 class LanguageRule(Section):
