@@ -10,7 +10,7 @@ installed, and its calls are counted by what they do and where:
   absent   those of all the above that found nothing there
 
     cd finished && python .../benchmarks/dag_files.py --configfile small.yaml \\
-        train_sae:model=tiny,checkpoint=last,layer=1,sae=topk
+        train_saes:model=tiny,checkpoint=last,sae=topk
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Setting:
 
 
 def our_run(setting: Setting) -> TrainingRun:
-    """A training of this library, as `train_sae` makes it; it sees activations as they are."""
+    """A training of this library, as `train_saes` makes it; it sees activations as they are."""
     training = SaeTraining(
         latents=setting.n_latents,
         k=setting.k,

@@ -58,7 +58,7 @@ def fetching_priority(wildcards):
     """
     first = study.checkpoints_of(wildcards.model)[0].checkpoint
     if study.settings.hub.keep_downloads or wildcards.checkpoint == first:
-        return 10
+        return LONGEST_CHAIN
     return -1
 
 

@@ -26,6 +26,7 @@ rule select_pairs:
         "<logs>/select_pairs/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/select_pairs/{model}/{checkpoint}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/saes.yaml"
     resources:
@@ -55,6 +56,7 @@ rule patch_components:
         "<logs>/patch_components/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/patch_components/{model}/{checkpoint}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")
@@ -91,6 +93,7 @@ rule ablate_circuit:
         "<logs>/ablate_circuit/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/ablate_circuit/{model}/{checkpoint}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")

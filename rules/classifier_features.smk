@@ -14,9 +14,11 @@ OUTPUTS:
 
 STEPS:
     extract_post_activations   one forward pass of the classifier over all posts, all layers
-    train_post_sae             the program train_sae on a layer of a classifier
+    train_post_saes            the program train_saes on all layers of a classifier
     collect_label_features     Cohen's d of every feature and label, and the tokens of top features
     knock_out_features         right answers without a label's top features, and without others
+
+A job of the first three does all layers of a classifier, so there is a rule for each set of layers.
 """
 
 for number, (layers, models) in enumerate(classifier_models_by_layers().items()):
@@ -38,6 +40,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             "<benchmarks>/extract_post_activations/{model}/{checkpoint}.tsv"
         wildcard_constraints:
             model=any_of(models),
+        priority: LONGEST_CHAIN
         conda:
             "../envs/classifiers.yaml"
         threads: model_setting("threads")
@@ -62,79 +65,97 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
             " --output {params.folder:q} > {log:q} 2>&1"
 
+    rule:
+        name:
+            numbered("train_post_saes", number)
+        input:
+            activations=expand(
+                f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
+                layer=layers,
+                allow_missing=True,
+            ),
+        output:
+            weights=update(files_at(layers, POST_SAES, "sae_weights.safetensors")),
+            beside=update(files_at(layers, POST_SAES, "cfg.json", "training.parquet")),
+        log:
+            "<logs>/train_post_saes/{model}/{checkpoint}/{sae}.log",
+        benchmark:
+            "<benchmarks>/train_post_saes/{model}/{checkpoint}/{sae}.tsv"
+        wildcard_constraints:
+            model=any_of(models),
+        priority: LONGEST_CHAIN
+        conda:
+            "../envs/saes.yaml"
+        threads: model_setting("threads")
+        resources:
+            gpu=model_setting("gpus"),
+            mem_mb=memory_of(robustness_costs.post_training_cost, "model", "sae"),
+            runtime=runtime_of(robustness_costs.post_training_cost, "model", "sae"),
+            disk_mb=disk_of(robustness_costs.post_training_cost, "model", "sae"),
+            study=study.name,
+            device=model_setting("device"),
+        params:
+            script=program("train_saes"),
+            code=code_of("train_saes"),
+            settings=settings_of(robustness_settings.post_training_settings, "sae"),
+            resume_dir=resume_dir,
+        message:
+            "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint}"
+        shell:
+            "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+            " --activations {input.activations:q}"
+            " --resume-dir {params.resume_dir:q} --threads {threads} --device {resources.device}"
+            " --output {output.weights:q} > {log:q} 2>&1"
 
-rule train_post_sae:
-    input:
-        activations=f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
-    output:
-        weights=f"{POST_SAES}/layer_{{layer}}/{{sae}}/sae_weights.safetensors",
-        cfg=f"{POST_SAES}/layer_{{layer}}/{{sae}}/cfg.json",
-        training=f"{POST_SAES}/layer_{{layer}}/{{sae}}/training.parquet",
-    log:
-        "<logs>/train_post_sae/{model}/{checkpoint}/layer_{layer}/{sae}.log",
-    benchmark:
-        "<benchmarks>/train_post_sae/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
-    conda:
-        "../envs/saes.yaml"
-    threads: model_setting("threads")
-    resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.post_training_cost, "model", "sae"),
-        runtime=runtime_of(robustness_costs.post_training_cost, "model", "sae"),
-        disk_mb=disk_of(robustness_costs.post_training_cost, "model", "sae"),
-        study=study.name,
-        device=model_setting("device"),
-    params:
-        script=program("train_sae"),
-        code=code_of("train_sae"),
-        settings=settings_of(robustness_settings.post_training_settings, "sae"),
-        resume_dir=resume_dir,
-    message:
-        "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --activations {input.activations:q} --warm-start"
-        " --resume-dir {params.resume_dir:q} --threads {threads} --device {resources.device}"
-        " --output {output.weights:q} --training {output.training:q} > {log:q} 2>&1"
-
-
-rule collect_label_features:
-    input:
-        activations=f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
-        sae=f"{POST_SAES}/layer_{{layer}}/{{sae}}/sae_weights.safetensors",
-        cfg=f"{POST_SAES}/layer_{{layer}}/{{sae}}/cfg.json",
-        corpus=posts_manifest,
-        posts="<results>/posts/posts.parquet",
-    output:
-        labels=f"{POST_FEATURES}/layer_{{layer}}/{{sae}}/labels.parquet",
-        beside=multiext(
-            f"{POST_FEATURES}/layer_{{layer}}/{{sae}}/",
-            *[f"{name}.parquet" for name in LABEL_FILES if name != "labels"],
-        ),
-    log:
-        "<logs>/collect_label_features/{model}/{checkpoint}/layer_{layer}/{sae}.log",
-    benchmark:
-        "<benchmarks>/collect_label_features/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
-    conda:
-        "../envs/saes.yaml"
-    threads: model_setting("threads")
-    resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.label_features_cost, "model", "sae"),
-        runtime=runtime_of(robustness_costs.label_features_cost, "model", "sae"),
-        study=study.name,
-        device=model_setting("device"),
-    params:
-        script=program("collect_label_features"),
-        code=code_of("collect_label_features"),
-        settings=settings_of(robustness_settings.label_feature_settings),
-    message:
-        "Collecting features of labels of {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --activations {input.activations:q} --sae {input.sae:q} --corpus {input.corpus:q}"
-        " --posts {input.posts:q} --threads {threads} --device {resources.device}"
-        " --output {output.labels:q} > {log:q} 2>&1"
+    rule:
+        name:
+            numbered("collect_label_features", number)
+        input:
+            activations=expand(
+                f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
+                layer=layers,
+                allow_missing=True,
+            ),
+            saes=files_at(layers, POST_SAES, "sae_weights.safetensors"),
+            cfg=files_at(layers, POST_SAES, "cfg.json"),
+            corpus=posts_manifest,
+            posts="<results>/posts/posts.parquet",
+        output:
+            labels=files_at(layers, POST_FEATURES, "labels.parquet"),
+            beside=files_at(
+                layers,
+                POST_FEATURES,
+                "features.parquet",
+                "cues.parquet",
+                "posts.parquet",
+            ),
+        log:
+            "<logs>/collect_label_features/{model}/{checkpoint}/{sae}.log",
+        benchmark:
+            "<benchmarks>/collect_label_features/{model}/{checkpoint}/{sae}.tsv"
+        wildcard_constraints:
+            model=any_of(models),
+        priority: LONGEST_CHAIN
+        conda:
+            "../envs/saes.yaml"
+        threads: model_setting("threads")
+        resources:
+            gpu=model_setting("gpus"),
+            mem_mb=memory_of(robustness_costs.label_features_cost, "model", "sae"),
+            runtime=runtime_of(robustness_costs.label_features_cost, "model", "sae"),
+            study=study.name,
+            device=model_setting("device"),
+        params:
+            script=program("collect_label_features"),
+            code=code_of("collect_label_features"),
+            settings=settings_of(robustness_settings.label_feature_settings),
+        message:
+            "Collecting features of labels of {wildcards.model} {wildcards.checkpoint}"
+        shell:
+            "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+            " --activations {input.activations:q} --saes {input.saes:q} --corpus {input.corpus:q}"
+            " --posts {input.posts:q} --threads {threads} --device {resources.device}"
+            " --output {output.labels:q} > {log:q} 2>&1"
 
 
 rule knock_out_features:
@@ -150,6 +171,7 @@ rule knock_out_features:
         "<logs>/knock_out_features/{model}/{checkpoint}/{sae}.log",
     benchmark:
         "<benchmarks>/knock_out_features/{model}/{checkpoint}/{sae}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")

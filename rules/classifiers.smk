@@ -27,8 +27,7 @@ rule finetune_classifier:
         "<logs>/finetune_classifier/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/finetune_classifier/{model}/{checkpoint}.tsv"
-    # The longest chain of jobs hangs off it.
-    priority: 10
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")
@@ -67,6 +66,7 @@ rule classify_posts:
         "<logs>/classify_posts/{model}/{checkpoint}.log",
     benchmark:
         "<benchmarks>/classify_posts/{model}/{checkpoint}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")

@@ -146,6 +146,13 @@ def disk_of(cost_of, *wildcard_names):
     return disk
 
 
+# Of the jobs that are ready, Snakemake starts those of the highest priority, so that no core waits at the
+# end: first pretraining (100), which all waits for, then what frees a disk (20), then every job of the
+# longest chain, the robustness study, and the checkpoints that chains begin with (10). All others fill the
+# cores beside these (0).
+LONGEST_CHAIN = 10
+
+
 def several_threads(wildcards):
     """Return the threads of a job that uses many: up to 8, and half of a machine's cores.
 

@@ -30,13 +30,6 @@ def block_cost(cost_of_layers, block):
     return lambda study, model, sae: cost_of_layers(study, model, sae, len(block))
 
 
-def block_settings(block):
-    """Return the function that slices the study for training a block of layers."""
-    return lambda study, model, sae: feature_settings.streaming_settings(
-        study, model, sae, block
-    )
-
-
 def corpus_text(wildcards):
     """Return the user's own files of a corpus, none where it has none."""
     text = study.settings.corpora[wildcards.corpus].text
@@ -130,13 +123,6 @@ def outputs_of(name, number):
     return getattr(rules, numbered(name, number)).output
 
 
-def trained_weights(number, block):
-    """Return the weights of a block of layers, of which `number` is the rule where one trains it."""
-    if study.features.activations.mode == "cache":
-        return files_of(block, "sae", "sae_weights.safetensors")
-    return outputs_of("train_saes", number).weights
-
-
 def earlier_saes(block):
     """Return an input function: what warm starts of a block begin with, or nothing."""
     earlier_weights = earlier_files_of(block, "sae", "sae_weights.safetensors")
@@ -151,24 +137,19 @@ def earlier_saes(block):
     return saes
 
 
-def earlier_sae(wildcards):
-    """Return the autoencoder that a warm start begins with, or nothing."""
-    return earlier_saes([wildcards.layer])(wildcards)
+def weights_of_all_seeds(layers):
+    """Return an input function: autoencoders of one kind, layer by layer with all its seeds."""
 
+    def saes(wildcards):
+        folder = f"<results>/sae/{wildcards.model}/{wildcards.checkpoint}"
+        return [
+            f"{folder}/layer_{layer}/{name}/sae_weights.safetensors"
+            for layer in layers
+            for name, (of, _) in study.features.trained.items()
+            if of == wildcards.sae
+        ]
 
-def earlier_checkpoint_folder(wildcards, input):
-    """Return the folder of the earlier checkpoint's autoencoders, or nothing."""
-    return [Path(path).parents[2] for path in input.warm_start[:1]]
-
-
-def weights_of_all_seeds(wildcards):
-    """Return the autoencoders of one kind with all its seeds, the first one first."""
-    folder = f"<results>/sae/{wildcards.model}/{wildcards.checkpoint}/layer_{wildcards.layer}"
-    return [
-        f"{folder}/{name}/sae_weights.safetensors"
-        for name, (of, _) in study.features.trained.items()
-        if of == wildcards.sae
-    ]
+    return saes
 
 
 @told_signature

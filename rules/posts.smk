@@ -25,6 +25,7 @@ rule prepare_posts:
         "<logs>/prepare_posts.log",
     benchmark:
         "<benchmarks>/prepare_posts.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     resources:
@@ -53,6 +54,7 @@ rule tokenise_posts:
         "<logs>/tokenise_posts/{tokenizer}.log",
     benchmark:
         "<benchmarks>/tokenise_posts/{tokenizer}.tsv"
+    priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     resources:

@@ -45,17 +45,16 @@ def classifier_models_by_layers():
     return found
 
 
+def files_at(layers, folder, *names):
+    """Return files of one kind of autoencoder at some layers."""
+    return [
+        f"{folder}/layer_{layer}/{{sae}}/{name}" for layer in layers for name in names
+    ]
+
+
 def files_of_layers(folder, *names):
     """Return an input function: files of one kind of autoencoder at every layer of a model."""
-
-    def files(wildcards):
-        return [
-            f"{folder}/layer_{layer}/{{sae}}/{name}"
-            for layer in study.layers_of(wildcards.model)
-            for name in names
-        ]
-
-    return files
+    return lambda wildcards: files_at(study.layers_of(wildcards.model), folder, *names)
 
 
 def of_each_model(stage, *names):

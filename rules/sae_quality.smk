@@ -14,7 +14,7 @@ STEPS:
     compare_seeds      how far dictionaries of different seeds agree
 
 A layer is measured in seconds, so one job measures all layers of a checkpoint; as with
-extract_activations, there is one rule for each set of layers.
+extract_activations, there is one rule for each set of layers. Seeds are compared a block of layers a job.
 """
 
 for number, (layers, models) in enumerate(models_by_layers().items()):
@@ -94,27 +94,37 @@ rule measure_recovery:
         " --output {output.recovery:q} > {log:q} 2>&1"
 
 
-rule compare_seeds:
-    input:
-        saes=weights_of_all_seeds,
-    output:
-        seeds="<results>/tracking/{model}/{checkpoint}/layer_{layer}/{sae}/seeds.parquet",
-    log:
-        "<logs>/compare_seeds/{model}/{checkpoint}/layer_{layer}/{sae}.log",
-    benchmark:
-        "<benchmarks>/compare_seeds/{model}/{checkpoint}/layer_{layer}/{sae}.tsv"
-    conda:
-        "../envs/saes.yaml"
-    resources:
-        mem_mb=memory_of(feature_costs.seeds_cost, "model", "sae"),
-        runtime=runtime_of(feature_costs.seeds_cost, "model", "sae"),
-        study=study.name,
-    params:
-        script=program("compare_seeds"),
-        code=code_of("compare_seeds"),
-        settings="{}",
-    message:
-        "Comparing seeds of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint} layer {wildcards.layer}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
-        " --saes {input.saes:q} --output {output.seeds:q} > {log:q} 2>&1"
+for number, (block, models) in enumerate(models_by_block().items()):
+
+    rule:
+        name:
+            numbered("compare_seeds", number)
+        input:
+            saes=weights_of_all_seeds(block),
+        output:
+            files_of(block, "tracking", "seeds.parquet"),
+        log:
+            f"<logs>/compare_seeds/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
+        benchmark:
+            f"<benchmarks>/compare_seeds/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.tsv"
+        wildcard_constraints:
+            model=any_of(models),
+        conda:
+            "../envs/saes.yaml"
+        resources:
+            mem_mb=memory_of(
+                block_cost(feature_costs.seeds_cost, block), "model", "sae"
+            ),
+            runtime=runtime_of(
+                block_cost(feature_costs.seeds_cost, block), "model", "sae"
+            ),
+            study=study.name,
+        params:
+            script=program("compare_seeds"),
+            code=code_of("compare_seeds"),
+            settings="{}",
+        message:
+            "Comparing seeds of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
+        shell:
+            "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
+            " --saes {input.saes:q} --output {output:q} > {log:q} 2>&1"

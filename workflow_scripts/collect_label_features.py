@@ -2,12 +2,18 @@
 
 How strongly each feature distinguishes each label, how label-specific features are, which tokens
 and pieces of text the top features of a label fire on, and how sparse and faithful the code is.
+Several layers are done one after the other.
 """
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
 
 import torch
 
 from glossogenesis.config.robustness import LabelFeatureSettings
-from glossogenesis.corpora.posts import read_posts
+from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.features.label_tables import collect_label_features
 from glossogenesis.models.device import resolve_device
@@ -18,34 +24,54 @@ from glossogenesis.storage.tables import write_table
 
 
 def main() -> None:
-    """Write the four tables of one autoencoder."""
+    """Write the four tables of each autoencoder."""
     arguments = program_arguments(
         __doc__,
-        activations={"help": "manifest of the layer's activations"},
-        sae={"help": "sae_weights.safetensors, with cfg.json beside it"},
+        activations={"nargs": "+", "help": "manifests of the layers' activations"},
+        saes={"nargs": "+", "help": "their sae_weights.safetensors, with cfg.json beside them"},
         corpus={"help": "manifest of the tokenised posts"},
         posts={"help": "posts.parquet"},
         threads={"type": int},
         device={"type": str},
-        output={"help": "labels.parquet; features, cues and posts are written beside it"},
+        output={
+            "nargs": "+",
+            "help": "their labels.parquet; features, cues and posts are written beside them",
+        },
     )
     torch.set_num_threads(arguments.threads)
+    corpus = TokenisedCorpus.read(arguments.corpus)
+    posts = read_posts(arguments.posts)
+    layers = zip(arguments.activations, arguments.saes, arguments.output, strict=True)
+    for activations, sae, output in layers:
+        collect(arguments, activations, sae, output, corpus, posts)
+
+
+def collect(
+    arguments: argparse.Namespace,
+    activations: Path,
+    sae: Path,
+    output: Path,
+    corpus: TokenisedCorpus,
+    posts: Posts,
+) -> None:
+    """Write the four tables of one layer."""
     settings = arguments.settings
-    cache = ActivationCache.open(arguments.activations)
-    check_origin(arguments.sae, cache.model, cache.checkpoint, cache.layer)
+    cache = ActivationCache.open(activations)
+    check_origin(sae, cache.model, cache.checkpoint, cache.layer)
     device = resolve_device(arguments.device)
     found = collect_label_features(
-        read_sae(arguments.sae, d_model=cache.d_model).to(device),
+        read_sae(sae, d_model=cache.d_model).to(device),
         cache,
-        TokenisedCorpus.read(arguments.corpus),
-        read_posts(arguments.posts),
+        corpus,
+        posts,
         LabelFeatureSettings.model_validate(settings["label_features"]),
         settings["seed"],
     )
+    inputs = {"corpus": arguments.corpus, "posts": arguments.posts}
     provenance = provenance_of(
         arguments,
         "label_features",
-        {name: getattr(arguments, name) for name in ("activations", "sae", "corpus", "posts")},
+        inputs | {"activations": activations, "sae": sae},
         model=cache.model,
         checkpoint=cache.checkpoint,
         revision=cache.revision,
@@ -55,11 +81,11 @@ def main() -> None:
         device=device,
         facts=found.facts,
     )
-    folder = arguments.output.parent
+    folder = output.parent
     write_table(folder / "features.parquet", found.features, provenance)
     write_table(folder / "cues.parquet", found.cues, provenance)
     write_table(folder / "posts.parquet", found.posts, provenance)
-    write_table(arguments.output, found.labels, provenance)
+    write_table(output, found.labels, provenance)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@ Every pair gets the mean greatest cosine both ways and the mean cosine of a one-
 the same of dictionaries that have nothing in common.
 """
 
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -16,28 +20,38 @@ from glossogenesis.storage.tables import write_table
 
 
 def main() -> None:
-    """Write one row a pair of autoencoders."""
+    """Write one row a pair of autoencoders, a table a layer."""
     arguments = program_arguments(
         __doc__,
-        saes={"nargs": "+", "help": "sae_weights.safetensors of each, with cfg.json beside it"},
+        saes={
+            "nargs": "+",
+            "help": "sae_weights.safetensors of each, layer by layer, with cfg.json beside it",
+        },
         threads={"type": int, "default": 1},
-        output={"help": "seeds.parquet"},
+        output={"nargs": "+", "help": "a seeds.parquet for each layer"},
     )
     torch.set_num_threads(arguments.threads)
-    origin = read_own_facts(arguments.saes[0])["provenance"]
-    for path in arguments.saes:
+    seeds = len(arguments.saes) // len(arguments.output)
+    for number, output in enumerate(arguments.output):
+        compare(arguments, arguments.saes[number * seeds :][:seeds], output)
+
+
+def compare(arguments: argparse.Namespace, saes: Sequence[Path], output: Path) -> None:
+    """Write the table of one layer."""
+    origin = read_own_facts(saes[0])["provenance"]
+    for path in saes:
         check_origin(path, origin["model"], origin["checkpoint"], origin["layer"])
-    table: pl.DataFrame = compare_dictionaries([dictionary(path) for path in arguments.saes])
+    table: pl.DataFrame = compare_dictionaries([dictionary(path) for path in saes])
     provenance = provenance_of(
         arguments,
         "seeds",
-        {sae_folder(path).name: path for path in arguments.saes},
+        {sae_folder(path).name: path for path in saes},
         model=origin["model"],
         checkpoint=origin["checkpoint"],
         revision=origin["revision"],
         layer=origin["layer"],
     )
-    write_table(arguments.output, table, provenance)
+    write_table(output, table, provenance)
 
 
 def dictionary(path: Path) -> Dictionary:

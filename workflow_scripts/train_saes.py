@@ -1,86 +1,84 @@
-"""Train the sparse autoencoders of several layers of one checkpoint while its model runs.
+"""Train the sparse autoencoders of several layers of one checkpoint from cached activations.
 
-For studies whose activations do not fit a disk: one pass of the language model feeds all layers and
-all learning rates. For each layer the files are those of `train_sae`. An interrupted run goes on
-where it last kept its state under `--resume-dir`.
+All learning rates train in one pass over a layer's activations, and the one with the lowest
+held-out loss is written. Beside the weights there are `cfg.json` and `training.parquet`, a table of
+loss, L0 and dead latents by step. An interrupted run goes on where it last kept its state under
+`--resume-dir`. A layer whose autoencoder is there, trained on just the same, is left as it is.
 """
+
+from __future__ import annotations
+
+import argparse
+from itertools import repeat
+from pathlib import Path
 
 import torch
 
 from glossogenesis.config.sae import SaeTraining
-from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
-from glossogenesis.models.loading import load_model
-from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.sae.streaming import StreamedTraining, train_from_model
-from glossogenesis.storage.activations.cache import MANIFEST, ActivationCache
+from glossogenesis.sae.block_training import train_block
+from glossogenesis.sae.cached_training import CachedTraining
+from glossogenesis.storage.activations.cache import ActivationCache
 
 
 def main() -> None:
-    """Write the weights, configurations and training tables of a block of layers."""
+    """Write the weights, configuration and training table of each layer's autoencoder."""
     arguments = program_arguments(
         __doc__,
-        checkpoint={"help": "manifest of the checkpoint"},
-        corpus={"help": "manifest of the tokenised corpus"},
-        activations={"help": "folder of layer_{layer}/manifest.json, with held-out activations"},
-        warm_start={"nargs": "?", "default": None, "help": "the neighbouring checkpoint's folder"},
+        activations={"nargs": "+", "help": "manifests of the layers' activations"},
+        warm_start={"nargs": "*", "default": [], "help": "weights of the neighbouring checkpoint"},
         resume_dir={"help": "folder for the state of an unfinished run, of this job alone"},
         seconds_between_states={"type": float, "default": 60.0},
-        batch_size={"type": int, "help": "contexts in a forward pass"},
         threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
-        sae={"type": str, "help": "name of the autoencoder in the study"},
-        output={"help": "folder that gets layer_{layer}/{sae}/ with all files"},
+        output={"nargs": "+", "help": "their sae_weights.safetensors"},
     )
     torch.set_num_threads(arguments.threads)
-    settings = arguments.settings
-    manifest = CheckpointManifest.read(arguments.checkpoint)
-    corpus = TokenisedCorpus.read(arguments.corpus)
-    manifests = {
-        layer: arguments.activations / f"layer_{layer}" / MANIFEST for layer in settings["layers"]
-    }
-    caches = {layer: ActivationCache.open(path) for layer, path in manifests.items()}
-    for layer, cache in caches.items():
-        if (cache.model, cache.checkpoint) != (manifest.model, manifest.checkpoint):
-            raise StudyError(
-                f"{manifests[layer]}: activations of {cache.model} {cache.checkpoint}, not of "
-                f"{manifest.model} {manifest.checkpoint}; give the folder of this checkpoint"
-            )
-    loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
-    job = StreamedTraining(
-        settings=SaeTraining.model_validate(settings["sae"]),
-        seed=settings["seed"],
-        caches=caches,
-        not_finite=settings["activations"]["not_finite"],
-        batch_size=arguments.batch_size,
-        warm_start=arguments.warm_start,
-        folder=arguments.output,
-        name=arguments.sae,
-        resume_folder=arguments.resume_dir,
+    device = resolve_device(arguments.device)
+    layers = zip(
+        arguments.activations, arguments.warm_start or repeat(None), arguments.output, strict=False
     )
-    inputs = {"checkpoint": arguments.checkpoint, "corpus": arguments.corpus}
-    inputs |= {f"layer_{layer}": path for layer, path in manifests.items()}
-    for layer in caches:
-        if (weights := job.warm_start_of(layer)) is not None:
-            inputs[f"warm_start_{layer}"] = weights
-    provenance = provenance_of(
-        arguments,
-        "sae",
-        inputs,
-        model=manifest.model,
-        checkpoint=manifest.checkpoint,
-        revision=manifest.commit,
-        seed=settings["seed"],
-        dtype="float32",
-        device=loaded.anatomy.device.type,
-    )
-    train_from_model(
-        job,
-        loaded.anatomy,
-        corpus,
-        provenance,
+    train_block(
+        [training_of(arguments, *files, device=device) for files in layers],
+        arguments.resume_dir,
+        device=device,
         seconds_between_states=arguments.seconds_between_states,
+    )
+
+
+def training_of(
+    arguments: argparse.Namespace,
+    activations: Path,
+    warm_start: Path | None,
+    output: Path,
+    *,
+    device: str,
+) -> CachedTraining:
+    """Return the training of one layer."""
+    cache = ActivationCache.open(activations)
+    inputs = {"activations": activations}
+    if warm_start is not None:
+        inputs["warm_start"] = warm_start
+    return CachedTraining(
+        settings=SaeTraining.model_validate(arguments.settings["sae"]),
+        seed=arguments.settings["seed"],
+        cache=cache,
+        warm_start=warm_start,
+        folder=output.parent,
+        resume_folder=arguments.resume_dir / f"layer_{cache.layer}",
+        provenance=provenance_of(
+            arguments,
+            "sae",
+            inputs,
+            model=cache.model,
+            checkpoint=cache.checkpoint,
+            revision=cache.revision,
+            layer=cache.layer,
+            seed=arguments.settings["seed"],
+            dtype="float32",
+            device=torch.device(device).type,
+        ),
     )
 
 

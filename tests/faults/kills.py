@@ -36,7 +36,7 @@ MOMENTS: dict[str, list[Moment]] = {
         ("open", "layer_1/.manifest.json", 1),
         ("exit", "", 1),
     ],
-    "train_sae": [
+    "train_saes": [
         ("open", "state.safetensors", 4),
         ("os.rename", "state.safetensors", 9),
         ("os.rename", "cfg.json", 1),

@@ -37,7 +37,7 @@ SHARES_OF_DISK = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.97)
 
 STATES = {
     "pretrain_model": "results/pretraining/tiny/manifest.json",
-    "train_sae": "results/sae/tiny/last/layer_1/topk/sae_weights.safetensors",
+    "train_saes": "results/sae/tiny/last/layer_1/topk/sae_weights.safetensors",
 }
 """Programs that keep their state, and what to ask for so that they run."""
 

@@ -11,7 +11,7 @@ KILLS = [
     # Half of a checkpoint is written.
     Kill("step", "pretrain_model", "os.rename", "step_000024/model.safetensors"),
     Kill("step", "extract_activations", "os.rename", "train_00001", argument="/last/"),
-    Kill("step", "train_sae", "os.rename", "state.safetensors", 7),
+    Kill("step", "train_saes", "os.rename", "state.safetensors", 7),
     # An orphan has written all it has to, and no driver has seen it.
     Kill("driver", "patch_translations", "exit", argument="/last/"),
 ]

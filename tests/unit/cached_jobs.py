@@ -41,8 +41,8 @@ def job(
         "cache": ActivationCache.open(manifest),
         "warm_start": None,
         "folder": folder / "sae",
-        "training": folder / "sae" / "training.parquet",
         "resume_folder": folder / "resume",
+        "provenance": PROVENANCE,
     }
     return CachedTraining(**{**options, **changes})
 

@@ -44,12 +44,23 @@ def test_the_whole_grid_of_the_paper_is_as_large_as_its_reference_says() -> None
 
 
 def test_training_asks_for_weights_gradients_and_moments_of_every_rate(study: Study) -> None:
-    one = feature_costs.training_cost(study, "local", "wide")
+    one = feature_costs.training_cost(study, "local", "wide", 1)
     _, width = costs.depth_and_width(study, "local")
     # Three numbers a weight and rate; all rates share the gradients.
     state = (3 * 3 + 1) * 4 * 2 * 8 * width**2
     assert one.memory_mb > feature_costs.LIGHT_PROGRAM_MB + state / 1e6
-    assert feature_costs.streaming_cost(study, "local", "wide", 3).operations > 3 * one.operations
+
+
+def test_streaming_trains_layers_together_and_runs_the_model_beside_them(tmp_path: Path) -> None:
+    cached = tiny_features_study(tmp_path)
+    streamed = tiny_features_study(
+        tmp_path, lambda content: content["features"].update(activations={"mode": "stream"})
+    )
+    first, other = (
+        feature_costs.training_cost(study, "local", "wide", 3) for study in (cached, streamed)
+    )
+    assert other.operations > first.operations
+    assert other.memory_mb > 2 * first.memory_mb
 
 
 def test_every_cost_asks_for_some_memory_and_time(study: Study) -> None:
@@ -69,6 +80,7 @@ def test_every_cost_asks_for_some_memory_and_time(study: Study) -> None:
 
 def test_a_block_of_layers_is_done_one_after_the_other(study: Study) -> None:
     for cost_of in (
+        feature_costs.training_cost,
         feature_costs.quality_cost,
         feature_costs.collection_cost,
         feature_costs.matching_cost,
@@ -84,4 +96,4 @@ def test_a_block_of_layers_is_done_one_after_the_other(study: Study) -> None:
 def test_seeds_are_compared_with_the_first(study: Study) -> None:
     one = feature_costs.matching_cost(study, "local", "topk", 1)
     others = len(study.features.saes["topk"].seeds) - 1
-    assert feature_costs.seeds_cost(study, "local", "topk").operations == others * one.operations
+    assert feature_costs.seeds_cost(study, "local", "topk", 1).operations == others * one.operations

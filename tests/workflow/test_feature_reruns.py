@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -83,7 +84,7 @@ def test_new_kind_of_autoencoder_needs_the_cache_and_retrains_no_other(
 ):
     features_tree.edit("features.yaml", "  recovery:", "    wide: {latents: 64, k: 4}\n  recovery:")
     planned = features_tree.planned()
-    assert planned["train_sae"] == 3 * 2
+    assert planned["train_saes"] == 3
     assert "extract_activations" not in planned
 
 
@@ -95,18 +96,39 @@ def test_added_row_plans_that_checkpoint_its_match_and_the_aggregates(
     features_tree.edit("features.yaml", "targets: [first]", "targets: [first], source: last")
     # The vectors of tokens are those of the last checkpoint, which an added last row changes.
     planned = features_tree.planned()
-    own = {"fetch_checkpoint": 1, "extract_activations": 1, "train_sae": 4, "measure_quality": 2}
+    own = {"fetch_checkpoint": 1, "extract_activations": 1, "train_saes": 2, "measure_quality": 2}
     assert own.items() <= planned.items()
     assert planned["collect_features"] == 4
     assert planned["match_features"] == 3
     assert AGGREGATES.items() <= planned.items()
 
 
+def test_added_layer_trains_that_layer_alone(features_tree: WorkingTree):
+    saes = features_tree.root / "results" / "sae" / "tiny" / "last"
+    before = weights_in(saes / "layer_1" / "topk" / "sae_weights.safetensors")
+    log = features_tree.root / "logs" / "train_saes" / "tiny" / "last"
+    targets = [f"results/sae/tiny/last/layer_{layer}/topk/cfg.json" for layer in (0, 1)]
+    # The study as it would be with one layer, and then with the other added below it.
+    features_tree.edit("features.yaml", "layers: all}", "layers: [1]}")
+    for folder in (saes, manifest_of(features_tree, 0).parents[1]):
+        shutil.rmtree(folder / "layer_0")
+    features_tree.snakemake("--cores", "1", "--", targets[1])
+    assert "layer 1: trained before" in (log / "from_layer_1" / "topk.log").read_text()
+    features_tree.edit("features.yaml", "layers: [1]}", "layers: all}")
+    planned = features_tree.planned("--", *targets)
+    assert planned == {"extract_activations": 1, "train_saes": 1}
+    features_tree.snakemake("--cores", "1", "--", *targets)
+    printed = (log / "from_layer_0" / "topk.log").read_text()
+    assert re.findall("layer ([0-9]): trained before", printed) == ["1"]
+    assert weights_in(saes / "layer_1" / "topk" / "sae_weights.safetensors") == before
+    assert features_tree.planned("--", *targets) == {}
+
+
 def test_changed_rule_of_labels_leaves_training_alone(features_tree: WorkingTree):
     features_tree.edit("features.yaml", "  recovery:", "  language: {share: 0.8}\n  recovery:")
     planned = features_tree.planned()
     assert planned["collect_features"] == 3
-    assert not {"train_sae", "extract_activations", "measure_quality"} & planned.keys()
+    assert not {"train_saes", "extract_activations", "measure_quality"} & planned.keys()
 
 
 def test_changed_metric_leaves_training_alone(features_tree: WorkingTree):
@@ -167,25 +189,19 @@ def test_the_grid_of_the_paper_plans_every_setup_once(tmp_path: Path):
     (tree.root / "grid.tsv").write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
     printed = tree.snakemake("--dry-run", "--quiet", "rules", "--", study="grid.yaml")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.M))
-    assert jobs["train_sae"] == "1572"
-    counts = {"extract_activations": 79, "collect_features": 79 + 15, "measure_quality": 79}
+    counts = {"extract_activations": 79, "train_saes": 79 + 15, "measure_quality": 79}
     for stage, count in counts.items():
         assert sum(int(n) for rule, n in jobs.items() if rule.startswith(stage)) == count
 
 
-@pytest.mark.parametrize(
-    ("mode", "expected"),
-    [
-        ("cache", "--warm-start results/sae/tiny/middle/layer_1/topk/sae_weights.safetensors "),
-        ("stream", "--warm-start results/sae/tiny/middle "),
-    ],
-)
-def test_warm_start_begins_with_the_checkpoint_before(tmp_path: Path, mode: str, expected: str):
+@pytest.mark.parametrize("mode", ["cache", "stream"])
+def test_warm_start_begins_with_the_checkpoint_before(tmp_path: Path, mode: str):
     tree = WorkingTree(copy_of_repository(tmp_path / "tree").root, "features.yaml")
     tree.edit("features.yaml", "seeds: [0, 1]", "warm_start: true")
     tree.edit("features.yaml", "{window: 1024}", f"{{window: 1024, mode: {mode}}}")
     target = "results/sae/tiny/last/layer_1/topk/cfg.json"
     printed = tree.snakemake("--dry-run", "--printshellcmds", target)
     commands = [line for line in printed.splitlines() if "--warm-start" in line]
-    assert any(expected in line for line in commands)
+    weights = [f"results/sae/tiny/middle/layer_{n}/topk/sae_weights.safetensors" for n in (0, 1)]
+    assert any(f"--warm-start {' '.join(weights)} " in line for line in commands)
     assert len([line for line in commands if re.search("--warm-start +--resume-dir", line)]) == 1

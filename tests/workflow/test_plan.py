@@ -46,7 +46,7 @@ def test_fresh_features_study_agrees_with_a_dry_run_and_says_what_its_caches_tak
     fresh = WorkingTree(copy_of_repository(tmp_path / "tree").root, "features.yaml")
     jobs = planned(fresh)
     assert jobs == fresh.planned()
-    assert (jobs["extract_activations"], jobs["train_sae"]) == (3, 12)
+    assert (jobs["extract_activations"], jobs["train_saes"]) == (3, 6)
     page = glossogenesis(fresh, "plan", "--configfile", "features.yaml")
     assert re.search(r"activation caches .* of it; `glossogenesis purge` frees them", page)
 

@@ -32,7 +32,7 @@ SAME_IN_RECORDS = ("rule", "code", "input", "log", "params", "shellcmd", "record
 MOST_OUTPUTS = 3
 """Files that a job may make for each of its layers; see docs/scale.md."""
 
-OF_LAYERS = ("collect_features", "match_features", "measure_quality", "train_sae")
+OF_LAYERS = ("collect_features", "match_features", "measure_quality", "train_saes")
 """Rules whose jobs make files for every setup: model, checkpoint, layer and autoencoder."""
 
 

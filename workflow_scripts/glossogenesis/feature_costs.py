@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal, get_args
 
 from glossogenesis.config.feature_checks import injection_model
@@ -91,8 +92,16 @@ def _window_bytes(study: Study, model: str, layers: int | None = None) -> float:
     return 2 * (layers or len(study.layers_of(model))) * of_layer + batch
 
 
-def training_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what training one autoencoder from a cache takes, all its learning rates."""
+def training_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
+    """Return what training takes: layer by layer from a cache, or together beside the model."""
+    if study.features.activations.mode == "stream":
+        return _streaming_cost(study, model, sae, layers)
+    one = _layer_cost(study, model, sae)
+    return replace(one, operations=layers * one.operations, disk_bytes=layers * one.disk_bytes)
+
+
+def _layer_cost(study: Study, model: str, sae: str) -> Cost:
+    """Return what training one autoencoder takes, all its learning rates."""
     settings = _training_of(study, sae)
     _, width = depth_and_width(study, model)
     latents = settings.latents_of(int(width))
@@ -129,9 +138,9 @@ def _training_of(study: Study, sae: str) -> SaeTraining:
     return study.features.saes[study.features.trained[sae][0]]
 
 
-def streaming_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
+def _streaming_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     """Return what training a block of layers beside the language model takes."""
-    one = training_cost(study, model, sae)
+    one = _layer_cost(study, model, sae)
     settings = _training_of(study, sae)
     weights = model_bytes(study, model)
     passes = 2 * parameters_of(study, model) * corpus_tokens(study, "train") * settings.epochs
@@ -187,11 +196,11 @@ def matching_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     return Cost(operations, memory_mb, layers * 10**6, 0)
 
 
-def seeds_cost(study: Study, model: str, sae: str) -> Cost:
+def seeds_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     """Return what comparing the dictionaries of all seeds with the first one's takes."""
     name, _ = study.features.trained[sae]
     others = study.features.saes[name].seeds[1:]
-    return matching_cost(study, model, sae, max(1, len(others)))
+    return matching_cost(study, model, sae, layers * max(1, len(others)))
 
 
 def recovery_cost(study: Study, model: str, sae: str) -> Cost:

@@ -25,8 +25,11 @@ FILES_OF_A_LAYER = {
     "extract_post_activations": 1,
     "train_saes": 3,
     "measure_quality": 1,
+    "compare_seeds": 1,
     "collect_features": 3,
     "match_features": 1,
+    "train_post_saes": 3,
+    "collect_label_features": 4,
 }
 """Rules whose jobs write several layers, each a folder, and the number of files in each."""
 
@@ -123,17 +126,16 @@ COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
     "extract_post_activations": robustness_costs.post_activations_cost,
 }
 COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
-    "train_sae": feature_costs.training_cost,
     "measure_recovery": feature_costs.recovery_cost,
-    "compare_seeds": feature_costs.seeds_cost,
-    "train_post_sae": robustness_costs.post_training_cost,
+    "train_post_saes": robustness_costs.post_training_cost,
     "collect_label_features": robustness_costs.label_features_cost,
     "knock_out_features": robustness_costs.knockout_cost,
     "measure_variants": robustness_costs.variants_cost,
 }
 COST_OF_LAYERS: Mapping[str, Callable[[Study, str, str, int], Cost]] = {
-    "train_saes": feature_costs.streaming_cost,
+    "train_saes": feature_costs.training_cost,
     "measure_quality": feature_costs.quality_cost,
+    "compare_seeds": feature_costs.seeds_cost,
     "collect_features": feature_costs.collection_cost,
     "match_features": feature_costs.matching_cost,
 }

@@ -140,33 +140,35 @@ def post_activations_cost(study: Study, model: str) -> Cost:
 
 
 def post_training_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what training one autoencoder of a classifier takes."""
+    """Return what training the autoencoders of a classifier's layers takes, one after the other."""
     settings, latents, width = _dictionary(study, model, sae)
     train, held_out = _stored_tokens(study)
     products = 3 * train * settings.epochs + held_out
     state = 4 * 4 * 2 * latents * width * len(settings.learning_rates)
     batch = settings.batch_size * (24 * width + 16 * latents)
     shards = 3 * study.robustness.activations.window * (2 * width + BYTES_OF_IDS)
+    layers = len(study.layers_of(model))
     return Cost(
-        2 * latents * width * products * len(settings.learning_rates),
+        2 * latents * width * products * len(settings.learning_rates) * layers,
         LIGHT_PROGRAM_MB + int((state + batch + shards) / 1e6),
-        int(8 * latents * width),
+        int(8 * latents * width) * layers,
         study.settings.models[model].gpus,
     )
 
 
 def label_features_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what features of labels take: two passes, and a matrix of posts and features."""
+    """Return what features of labels take: at each layer two passes, and a matrix of posts."""
     _, latents, width = _dictionary(study, model, sae)
     _, held_out = _stored_tokens(study)
     _, posts = number_of_posts(study)
     labels = 120
     resampled = study.robustness.label_features.resamples * labels * posts * latents
     memory = 16 * latents * width + 24 * labels * latents * 3 + 12 * posts * latents
+    layers = len(study.layers_of(model))
     return Cost(
-        4 * latents * width * held_out + resampled * 0.2,
+        (4 * latents * width * held_out + resampled * 0.2) * layers,
         LIGHT_PROGRAM_MB + 700 + int(memory / 1e6),
-        int(24 * latents * labels),
+        int(24 * latents * labels) * layers,
         study.settings.models[model].gpus,
     )
 

@@ -12,18 +12,18 @@ from tiny_features_study import tiny_features_study
 def test_a_slice_holds_what_changes_its_stage_and_no_more(tmp_path: Path) -> None:
     study = tiny_features_study(tmp_path)
     assert feature_settings.activations_settings(study, "local")["layers"] == [1, 3, 5]
-    training = feature_settings.training_settings(study, "topk.seed5")
+    training = feature_settings.training_settings(study, "local", "topk.seed5")
     assert training["seed"] == 5
     assert "seeds" not in training["sae"]
     assert training["sae"]["latents"] == 64
 
 
 def test_a_label_or_a_checkpoint_more_changes_no_training(tmp_path: Path) -> None:
-    before = feature_settings.training_settings(tiny_features_study(tmp_path), "topk")
+    before = feature_settings.training_settings(tiny_features_study(tmp_path), "local", "topk")
     changed = tiny_features_study(
         tmp_path, lambda content: content["features"].update(language={"share": 0.7})
     )
-    assert feature_settings.training_settings(changed, "topk") == before
+    assert feature_settings.training_settings(changed, "local", "topk") == before
     assert feature_settings.collection_settings(changed)["language"]["share"] == 0.7
 
 
@@ -53,7 +53,7 @@ def test_every_slice_is_json(tmp_path: Path) -> None:
     study = tiny_features_study(tmp_path)
     slices = [
         feature_settings.recovery_settings(study, "local", "topk"),
-        feature_settings.streaming_settings(study, "local", "wide", (1, 3)),
+        feature_settings.training_settings(study, "local", "wide"),
         feature_settings.collection_settings(study),
         feature_settings.matching_settings(study),
         feature_settings.injection_settings(study),

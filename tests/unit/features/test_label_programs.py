@@ -52,7 +52,7 @@ def inputs(tmp_path: Path) -> dict[str, Path]:
     write_sae(tmp_path / "inputs" / "sae", sae, SaeFacts.of_cache(planted.cache, {}), origin)
     return {
         "activations": planted.cache.manifest,
-        "sae": tmp_path / "inputs" / "sae" / "sae_weights.safetensors",
+        "saes": tmp_path / "inputs" / "sae" / "sae_weights.safetensors",
         "corpus": planted.corpus.folder / "manifest.json",
         "posts": planted.posts.path,
     }
@@ -100,7 +100,7 @@ def test_an_autoencoder_of_another_layer(
     inputs: dict[str, Path],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    config = inputs["sae"].parent / "cfg.json"
+    config = inputs["saes"].parent / "cfg.json"
     written = read_json(config)
     written["metadata"]["glossogenesis"]["provenance"]["layer"] = 4
     write_json(config, written, seal_in=("metadata", "glossogenesis"))

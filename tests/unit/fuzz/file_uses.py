@@ -54,7 +54,7 @@ def jobs_of(study: Study) -> list[Job]:
         found += [("prepare_corpus", study.features.corpus, ""), ("inject_features", "", "")][
             : 1 + (study.features.injection is not None)
         ]
-        of_sae = ("train_sae", "train_saes", "measure_quality", "measure_recovery", "compare_seeds")
+        of_sae = ("train_saes", "measure_quality", "measure_recovery", "compare_seeds")
         for model in study.models_of("features"):
             found += [("extract_activations", model, ""), ("extract_embeddings", model, "")]
             for rule in (*of_sae, "collect_features", "match_features"):
@@ -70,7 +70,7 @@ def jobs_of(study: Study) -> list[Job]:
             "ablate_circuit",
             "extract_post_activations",
         )
-        of_sae = ("train_post_sae", "collect_label_features", "knock_out_features")
+        of_sae = ("train_post_saes", "collect_label_features", "knock_out_features")
         for model in study.robustness.models:
             found += [(rule, model, "") for rule in of_model]
             found += [(rule, model, sae) for rule in of_sae for sae in study.robustness.saes]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cached_activations import write_cache
-from cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
+from cached_jobs import SMALL, bytes_of, job, planted_cache
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.errors import StudyError
 from glossogenesis.sae.cached_training import train_from_cache
@@ -33,7 +33,7 @@ def test_planted_directions_are_found(tmp_path):
     settings = SaeTraining(
         latents=96, k=3, batch_size=256, epochs=3, learning_rates=(3e-3,), decay_share=0.3
     )
-    train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path, manifest, settings), device="cpu")
     sae = read_sae(tmp_path / "sae")
     assert best_cosines(data.directions, sae.w_dec).mean() > 0.97
     held_out = read_own_facts(tmp_path / "sae")["training"]["held_out"][0]
@@ -53,7 +53,7 @@ def test_batchtopk_keeps_its_k_on_average_at_inference(tmp_path):
         learning_rates=(3e-3,),
         decay_share=0.3,
     )
-    train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path, manifest, settings), device="cpu")
     sae = read_sae(tmp_path / "sae")
     u, _ = sae.to_sae_space(data.activations[12_000:])
     fired = sae.fired(u)
@@ -76,7 +76,7 @@ def test_a_penalty_on_latents_makes_relu_sparse(tmp_path, manifest):
             learning_rates=(3e-3,),
         )
         folder = tmp_path / str(weight)
-        train_from_cache(job(folder, manifest, settings), PROVENANCE, device="cpu")
+        train_from_cache(job(folder, manifest, settings), device="cpu")
         l0[weight] = read_own_facts(folder / "sae")["training"]["held_out"][0]["l0"]
     assert l0[0.3] < 0.5 * l0[0.0]
 
@@ -84,7 +84,7 @@ def test_a_penalty_on_latents_makes_relu_sparse(tmp_path, manifest):
 def test_the_learning_rate_with_the_least_held_out_loss_is_kept_and_all_are_recorded(
     tmp_path, manifest
 ):
-    train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path, manifest), device="cpu")
     facts = read_own_facts(tmp_path / "sae")["training"]
     assert [each["learning_rate"] for each in facts["held_out"]] == [1e-2, 1e-5]
     assert facts["held_out"][0]["loss"] < facts["held_out"][1]["loss"]
@@ -97,28 +97,26 @@ def test_the_learning_rate_with_the_least_held_out_loss_is_kept_and_all_are_reco
     assert rows["tokens"].max() == 13 * 128
     single = tmp_path / "single"
     settings = SMALL.model_copy(update={"learning_rates": (1e-2,)})
-    train_from_cache(job(single, manifest, settings), PROVENANCE, device="cpu")
+    train_from_cache(job(single, manifest, settings), device="cpu")
     assert torch.equal(read_sae(single / "sae").w_enc, read_sae(tmp_path / "sae").w_enc)
 
 
 def test_equal_runs_give_equal_bytes_and_leave_no_state(tmp_path, manifest):
     for name in ("a", "b"):
-        train_from_cache(job(tmp_path / name, manifest), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path / name, manifest), device="cpu")
         assert not (tmp_path / name / "resume").exists()
     assert bytes_of(tmp_path / "a") == bytes_of(tmp_path / "b")
     other = job(tmp_path / "c", manifest, seed=1)
-    train_from_cache(other, PROVENANCE, device="cpu")
+    train_from_cache(other, device="cpu")
     assert bytes_of(tmp_path / "a") != bytes_of(tmp_path / "c")
 
 
 def test_a_warm_start_begins_at_the_neighbour_and_is_recorded(tmp_path, manifest):
-    train_from_cache(job(tmp_path / "first", manifest), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path / "first", manifest), device="cpu")
     weights = tmp_path / "first" / "sae" / "sae_weights.safetensors"
     # With no time to move, what comes out is what went in.
     still = SMALL.model_copy(update={"warmup_steps": 0, "learning_rates": (1e-12,)})
-    train_from_cache(
-        job(tmp_path / "second", manifest, still, warm_start=weights), PROVENANCE, device="cpu"
-    )
+    train_from_cache(job(tmp_path / "second", manifest, still, warm_start=weights), device="cpu")
     first, second = read_sae(tmp_path / "first" / "sae"), read_sae(tmp_path / "second" / "sae")
     for name, parameter in first.named_parameters():
         assert torch.allclose(parameter, second.get_parameter(name), atol=1e-6), name
@@ -127,29 +125,27 @@ def test_a_warm_start_begins_at_the_neighbour_and_is_recorded(tmp_path, manifest
 
 
 def test_a_neighbour_of_another_size_is_refused(tmp_path, manifest):
-    train_from_cache(job(tmp_path / "first", manifest), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path / "first", manifest), device="cpu")
     weights = tmp_path / "first" / "sae" / "sae_weights.safetensors"
     larger = SMALL.model_copy(update={"latents": 80})
     with pytest.raises(StudyError, match=r"number of latents 64.*of number of latents 80"):
-        train_from_cache(
-            job(tmp_path / "b", manifest, larger, warm_start=weights), PROVENANCE, device="cpu"
-        )
+        train_from_cache(job(tmp_path / "b", manifest, larger, warm_start=weights), device="cpu")
     data = planted(n_features=32, d_model=24, active=3, rows=400)
     wider = write_cache(tmp_path / "wider", data.activations[:300], data.activations[300:])
     with pytest.raises(StudyError, match="width 16"):
-        train_from_cache(job(tmp_path / "c", wider, warm_start=weights), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path / "c", wider, warm_start=weights), device="cpu")
 
 
 def test_a_k_above_the_dictionary_is_refused(tmp_path, manifest):
     settings = SaeTraining(expansion=2, k=40, batch_size=128)
     with pytest.raises(StudyError, match="k is 40, larger than the dictionary of 32 latents"):
-        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path, manifest, settings), device="cpu")
 
 
 def test_too_few_tokens_for_a_batch_are_refused(tmp_path, manifest):
     settings = SMALL.model_copy(update={"batch_size": 4096})
     with pytest.raises(StudyError, match=r"layer 3: 1700 training tokens do not fill.*lower"):
-        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path, manifest, settings), device="cpu")
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
@@ -158,13 +154,13 @@ def test_activations_that_are_not_finite_name_layer_and_checkpoint(tmp_path, spl
     data[100 if split == "train" else 590, 3] = float("nan")
     manifest = write_cache(tmp_path, data[:500], data[500:])
     with pytest.raises(StudyError, match=r"tiny, checkpoint 100, layer 3: activations are NaN"):
-        train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path, manifest), device="cpu")
 
 
 def test_a_loss_that_is_not_finite_names_the_learning_rate(tmp_path, manifest):
     settings = SMALL.model_copy(update={"learning_rates": (1e-3, 1e30), "warmup_steps": 0})
     with pytest.raises(StudyError, match=r"layer 3: the loss is not finite at .*1e\+30"):
-        train_from_cache(job(tmp_path, manifest, settings), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path, manifest, settings), device="cpu")
 
 
 def test_purged_activations_say_how_to_remake_them(tmp_path):
@@ -172,11 +168,11 @@ def test_purged_activations_say_how_to_remake_them(tmp_path):
     manifest = write_cache(tmp_path, data[:500], data[500:])
     purge_shards(manifest)
     with pytest.raises(StudyError, match="were purged; delete"):
-        train_from_cache(job(tmp_path, manifest), PROVENANCE, device="cpu")
+        train_from_cache(job(tmp_path, manifest), device="cpu")
 
 
 def test_the_program_never_imports_transformers():
-    code = "import sys, train_sae; print('transformers' in sys.modules, 'scipy' in sys.modules)"
+    code = "import sys, train_saes; print('transformers' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(SCRIPTS)},

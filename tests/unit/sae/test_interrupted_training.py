@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
+from cached_jobs import SMALL, bytes_of, job, planted_cache
 from glossogenesis.provenance import Provenance
 from glossogenesis.sae.cached_training import train_from_cache
 from glossogenesis.sae.training import TrainingRun
@@ -28,7 +28,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(
     tmp_path, manifest, monkeypatch, architecture, epochs
 ):
     settings = SMALL.model_copy(update={"architecture": architecture, "epochs": epochs})
-    train_from_cache(job(tmp_path / "whole", manifest, settings), PROVENANCE, device="cpu")
+    train_from_cache(job(tmp_path / "whole", manifest, settings), device="cpu")
     step = TrainingRun.step
     for last in (1, 5, 12):
         folder = tmp_path / str(last)
@@ -42,7 +42,6 @@ def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(
         with pytest.raises(KeyboardInterrupt):
             train_from_cache(
                 job(folder, manifest, settings),
-                PROVENANCE,
                 device="cpu",
                 seconds_between_states=0,
             )
@@ -53,7 +52,7 @@ def test_an_interrupted_run_ends_with_the_bytes_of_one_that_was_not(
             step(run, batch)
 
         monkeypatch.setattr(TrainingRun, "step", count)
-        train_from_cache(job(folder, manifest, settings), PROVENANCE, device="cpu")
+        train_from_cache(job(folder, manifest, settings), device="cpu")
         monkeypatch.setattr(TrainingRun, "step", step)
         assert taken[0] == last
         assert bytes_of(folder) == bytes_of(tmp_path / "whole")
@@ -70,27 +69,24 @@ def test_a_state_of_other_settings_is_not_taken_up(tmp_path, manifest, monkeypat
 
     monkeypatch.setattr(TrainingRun, "step", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_from_cache(
-            job(tmp_path, manifest), PROVENANCE, device="cpu", seconds_between_states=0
-        )
+        train_from_cache(job(tmp_path, manifest), device="cpu", seconds_between_states=0)
     monkeypatch.setattr(TrainingRun, "step", step)
     changed = Provenance("sae", "a-study", {"k": 4}, {}, "")
-    train_from_cache(job(tmp_path, manifest), changed, device="cpu")
-    train_from_cache(job(tmp_path / "fresh", manifest), changed, device="cpu")
+    train_from_cache(job(tmp_path, manifest, provenance=changed), device="cpu")
+    train_from_cache(job(tmp_path / "fresh", manifest, provenance=changed), device="cpu")
     assert bytes_of(tmp_path) == bytes_of(tmp_path / "fresh")
 
 
 def program(folder: Path, manifest: Path, seconds_between_states: float) -> list[str]:
     return [
         sys.executable,
-        str(SCRIPTS / "train_sae.py"),
+        str(SCRIPTS / "train_saes.py"),
         "--settings",
         f'{{"sae": {SMALL.model_copy(update={"epochs": 20}).model_dump_json()}, "seed": 0}}',
         *("--study", "a-study", "--activations", str(manifest), "--warm-start"),
         *("--resume-dir", str(folder / "resume"), "--threads", "1"),
         *("--seconds-between-states", str(seconds_between_states)),
         *("--output", str(folder / "sae" / "sae_weights.safetensors")),
-        *("--training", str(folder / "sae" / "training.parquet")),
     ]
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import extract_activations
-import train_sae
+import stream_saes
 import train_saes
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.errors import StudyError
@@ -48,40 +48,41 @@ class Study:
             output=self.folder / mode,
         )
 
-    def train_from_cache(self, layer: int, **options: Any) -> Path:
-        folder = self.folder / "from_cache" / f"layer_{layer}" / "main"
-        self._run(
-            train_sae,
-            {"sae": SAE.model_dump(), "seed": 1},
-            **{
-                "activations": self.folder / "cache" / f"layer_{layer}" / "manifest.json",
-                "resume-dir": self.folder / "resume",
-                "output": folder / "sae_weights.safetensors",
-                "training": folder / "training.parquet",
-            }
-            | options,
-        )
-        return folder
-
-    def train_from_model(self, layers: tuple[int, ...] = LAYERS, **options: Any) -> Path:
-        settings = {"sae": SAE.model_dump(), "seed": 1, **self._model_settings("stream", layers)}
+    def train_from_cache(
+        self, layers: tuple[int, ...] = LAYERS, mode: str = "cache", to: str = "from_cache"
+    ) -> Path:
         self._run(
             train_saes,
-            settings,
-            **self._model,
-            **{
-                "activations": self.folder / "stream",
-                "resume-dir": self.folder / "resume",
-                "output": self.folder / "from_model",
-                "sae": "main",
-            }
-            | options,
+            {"sae": SAE.model_dump(), "seed": 1},
+            **self._layers(layers, mode, to),
         )
-        return self.folder / "from_model"
+        return self.folder / to
 
-    def _model_settings(self, mode: str, layers: tuple[int, ...] = LAYERS) -> dict[str, Any]:
+    def train_from_model(
+        self, layers: tuple[int, ...] = LAYERS, to: str = "from_model", **options: Any
+    ) -> Path:
+        settings = {"sae": SAE.model_dump(), "seed": 1, **self._model_settings("stream")}
+        del settings["layers"]
+        self._run(
+            stream_saes, settings, **self._model, **self._layers(layers, "stream", to) | options
+        )
+        return self.folder / to
+
+    def weights(self, layers: tuple[int, ...], to: str) -> list[Path]:
+        folders = (self.folder / to / f"layer_{layer}" / "main" for layer in layers)
+        return [folder / "sae_weights.safetensors" for folder in folders]
+
+    def _layers(self, layers: tuple[int, ...], mode: str, to: str) -> dict[str, Any]:
+        caches = (self.folder / mode / f"layer_{layer}" for layer in layers)
+        return {
+            "activations": [folder / "manifest.json" for folder in caches],
+            "resume-dir": self.folder / "resume",
+            "output": self.weights(layers, to),
+        }
+
+    def _model_settings(self, mode: str) -> dict[str, Any]:
         activations = {"mode": mode, "dtype": "bfloat16", "window": 40, "not_finite": "stop"}
-        return {"layers": layers, "dtype": "float32", "activations": activations}
+        return {"layers": LAYERS, "dtype": "float32", "activations": activations}
 
     def _run(self, program: Any, settings: Any, **options: Any) -> None:
         run_main(program, settings, **ON_CPU | options)
@@ -96,10 +97,12 @@ def test_both_write_the_same_autoencoders(study: Study) -> None:
     study.extract("cache")
     study.extract("stream")
     assert not list((study.folder / "stream").glob("*/train_*"))
-    streamed = study.train_from_model()
-    for layer in LAYERS:
-        cached = study.train_from_cache(layer)
-        other = streamed / f"layer_{layer}" / "main"
+    study.train_from_model()
+    study.train_from_cache()
+    for first_weights, other_weights in zip(
+        study.weights(LAYERS, "from_cache"), study.weights(LAYERS, "from_model"), strict=True
+    ):
+        cached, other = first_weights.parent, other_weights.parent
         assert {path.name for path in cached.iterdir()} == FILES
         assert {path.name for path in other.iterdir()} == FILES
         first, second = read_sae(cached), read_sae(other)
@@ -113,7 +116,7 @@ def test_both_write_the_same_autoencoders(study: Study) -> None:
 
 def test_the_files_say_what_they_are(study: Study) -> None:
     study.extract("cache")
-    folder = study.train_from_cache(2)
+    folder = study.train_from_cache((2,)) / "layer_2" / "main"
     config = read_config(folder)
     assert config["metadata"]["hook_name"] == "model.layers.2"
     assert config["metadata"]["model_name"] == str(study.folder / "weights")
@@ -134,9 +137,8 @@ def test_the_files_say_what_they_are(study: Study) -> None:
 
 def test_a_warm_start_is_an_input(study: Study) -> None:
     study.extract("stream")
-    first = study.train_from_model()
-    warm = {"warm-start": first, "output": study.folder / "warm"}
-    study.train_from_model(**warm)
+    study.train_from_model()
+    study.train_from_model(to="warm", warm_start=study.weights(LAYERS, "from_model"))
     provenance = tables.read_provenance(study.folder / "warm/layer_2/main/training.parquet")
     assert {"warm_start_0", "warm_start_2"} <= set(provenance.inputs)
     assert provenance.facts["warm_start"] == "step1"
@@ -147,4 +149,4 @@ def test_a_layer_without_activations_is_refused(study: Study) -> None:
     with pytest.raises(StudyError, match=r"layer_1/manifest.json: no such cache among layer_0"):
         study.train_from_model(layers=(0, 1))
     with pytest.raises(StudyError, match=r"holds no 'train' activations.*mode: cache"):
-        study.train_from_cache(0, activations=study.folder / "stream" / "layer_0" / "manifest.json")
+        study.train_from_cache((0,), mode="stream")

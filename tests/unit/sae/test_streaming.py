@@ -17,7 +17,7 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import residual_windows
 from glossogenesis.provenance import Provenance
 from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
-from glossogenesis.sae.files import read_sae
+from glossogenesis.sae.files import WEIGHTS_FILE, read_sae
 from glossogenesis.sae.streaming import StreamedTraining, train_from_model
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
@@ -103,9 +103,8 @@ def streamed(
         caches=caches,
         not_finite="stop",
         batch_size=4,
-        warm_start=None,
-        folder=folder,
-        name="main",
+        warm_starts={},
+        folders={layer: folder / f"layer_{layer}" / "main" for layer in caches},
         resume_folder=folder / "resume",
     )
 
@@ -134,10 +133,10 @@ def test_weights_are_those_of_training_from_a_cache(
             cache=caches[layer],
             warm_start=None,
             folder=folder,
-            training=folder / "training.parquet",
             resume_folder=tmp_path / "resume",
+            provenance=PROVENANCE,
         )
-        train_from_cache(job, PROVENANCE, device="cpu")
+        train_from_cache(job, device="cpu")
         assert_equal_weights(folder, tmp_path / "stream" / f"layer_{layer}" / "main")
 
 
@@ -188,7 +187,10 @@ def test_a_warm_start_takes_each_layer_from_its_own(
 ) -> None:
     train_from_model(streamed(tmp_path / "first", caches), anatomy, corpus, PROVENANCE)
     still = SETTINGS.model_copy(update={"learning_rates": (1e-12,), "epochs": 1})
-    job = replace(streamed(tmp_path / "second", caches, still), warm_start=tmp_path / "first")
+    warm_starts = {
+        layer: tmp_path / "first" / f"layer_{layer}" / "main" / WEIGHTS_FILE for layer in LAYERS
+    }
+    job = replace(streamed(tmp_path / "second", caches, still), warm_starts=warm_starts)
     train_from_model(job, anatomy, corpus, PROVENANCE)
     for layer in LAYERS:
         name = f"layer_{layer}/main"

@@ -5,8 +5,6 @@ As in `stage_settings`: one plain dict a stage, with what changes its results an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from glossogenesis.config.corpora import CorpusDemo, CorpusFiles
 from glossogenesis.config.feature_checks import injection_model
 from glossogenesis.config.features import InjectionSettings, ParallelText
@@ -53,16 +51,18 @@ def activations_settings(study: Study, model: str) -> Settings:
     }
 
 
-def training_settings(study: Study, sae: str) -> Settings:
-    """What training from a cache depends on beside the activations; `sae` is a name in paths."""
+def training_settings(study: Study, model: str, sae: str) -> Settings:
+    """What training depends on beside its inputs; `sae` is a name in paths.
+
+    In mode `stream` it is also what extraction depends on, but for other blocks of layers.
+    """
     name, seed = study.features.trained[sae]
-    return {"sae": study.features.saes[name].training.model_dump(mode="json"), "seed": seed}
-
-
-def streaming_settings(study: Study, model: str, sae: str, layers: Sequence[int]) -> Settings:
-    """What streaming training of a block of layers depends on beside checkpoint and corpus."""
+    slice_ = {"sae": study.features.saes[name].training.model_dump(mode="json"), "seed": seed}
+    if study.features.activations.mode == "cache":
+        return slice_
     extraction = activations_settings(study, model)
-    return {**extraction, **training_settings(study, sae), "layers": list(layers)}
+    del extraction["layers"]
+    return extraction | slice_
 
 
 def recovery_settings(study: Study, model: str, sae: str) -> Settings:

@@ -24,7 +24,7 @@ from glossogenesis.storage.resume import ResumeState
 
 @dataclass(frozen=True)
 class CachedTraining:
-    """One job: what it trains, on which activations, and where it writes."""
+    """What is trained, on which activations, and where it is written."""
 
     settings: SaeTraining
     seed: int
@@ -32,15 +32,14 @@ class CachedTraining:
     warm_start: Path | None
     """Weights of the neighbouring checkpoint's autoencoder, if training starts from it."""
     folder: Path
-    """Gets `cfg.json` and the weights."""
-    training: Path
-    """The table of steps."""
+    """Gets `cfg.json`, the weights and the table of steps."""
     resume_folder: Path
+    provenance: Provenance
+    """Of all that it writes; facts are added."""
 
 
 def train_from_cache(
     job: CachedTraining,
-    provenance: Provenance,
     *,
     device: torch.device | str,
     seconds_between_states: float = 60.0,
@@ -57,7 +56,7 @@ def train_from_cache(
     settings, cache = job.settings, job.cache
     plan = plan_of(settings, job.seed, cache, cache.rows_in("train"), job.warm_start)
     run = TrainingRun(plan, device=device)
-    state = ResumeState(job.resume_folder, settings_digest(asdict(provenance)))
+    state = ResumeState(job.resume_folder, settings_digest(asdict(job.provenance)))
     if (kept := state.load()) is not None:
         run.restore(*kept)
     batches = cached_batches(
@@ -81,7 +80,7 @@ def train_from_cache(
             keeper.keep_if_due(run.state)
     bar.close()
     trained = run.finish(held_out_activations(cache))
-    write_outcome(trained, plan, cache, job.folder, job.training, provenance)
+    write_outcome(trained, plan, cache, job.folder, job.provenance)
     state.remove()
 
 

@@ -14,6 +14,8 @@ from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
 
+TRAINING_FILE = "training.parquet"
+
 TRAINING_SCHEMA = pl.Schema(
     {
         "step": pl.Int64,
@@ -32,7 +34,6 @@ def write_outcome(
     plan: TrainingPlan,
     cache: ActivationCache,
     folder: Path,
-    training: Path,
     provenance: Provenance,
 ) -> None:
     """Write `training.parquet`, `cfg.json` and, last, `sae_weights.safetensors`.
@@ -41,14 +42,13 @@ def write_outcome(
         trained: what came out of the run.
         plan: what it trained.
         cache: the layer's activations.
-        folder: gets `cfg.json` and the weights.
-        training: the table of steps.
+        folder: gets the files.
         provenance: of the run; facts are added.
     """
     facts = training_facts(trained, plan)
     provenance = replace(provenance, facts={**provenance.facts, **facts})
     table = pl.DataFrame([asdict(step) for step in trained.rows], schema=TRAINING_SCHEMA)
-    write_table(training, table, provenance)
+    write_table(folder / TRAINING_FILE, table, provenance)
     write_sae(folder, trained.sae, SaeFacts.of_cache(cache, facts), provenance)
 
 

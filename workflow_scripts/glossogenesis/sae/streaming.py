@@ -22,7 +22,6 @@ from glossogenesis.models.residuals import NotFinite, residual_windows
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.sae.cached_training import held_out_activations, plan_of, show
-from glossogenesis.sae.files import WEIGHTS_FILE
 from glossogenesis.sae.outcome import write_outcome
 from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.trainer import Workspace
@@ -42,28 +41,16 @@ class StreamedTraining:
     not_finite: NotFinite
     batch_size: int
     """Contexts in a forward pass of the model."""
-    warm_start: Path | None
-    """Folder of the neighbouring checkpoint, if training starts from its autoencoders."""
-    folder: Path
-    """Gets `layer_{layer}/{name}/` with all files."""
-    name: str
-    """The autoencoder's in the study."""
+    warm_starts: Mapping[int, Path]
+    """By layer: weights of the neighbouring checkpoint, if training starts from them."""
+    folders: Mapping[int, Path]
+    """By layer: gets all files."""
     resume_folder: Path
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The layers that train."""
         return tuple(self.caches)
-
-    def folder_of(self, layer: int) -> Path:
-        """Where the files of one layer go."""
-        return self.folder / f"layer_{layer}" / self.name
-
-    def warm_start_of(self, layer: int) -> Path | None:
-        """The neighbour's weights for one layer."""
-        if self.warm_start is None:
-            return None
-        return self.warm_start / f"layer_{layer}" / self.name / WEIGHTS_FILE
 
 
 def train_from_model(
@@ -88,7 +75,7 @@ def train_from_model(
     workspace = Workspace(settings.precision)
     runs = {
         layer: TrainingRun(
-            plan_of(settings, job.seed, cache, train_rows, job.warm_start_of(layer)),
+            plan_of(settings, job.seed, cache, train_rows, job.warm_starts.get(layer)),
             device=anatomy.device,
             workspace=workspace,
         )
@@ -120,9 +107,8 @@ def train_from_model(
     for layer, run in runs.items():
         cache = job.caches[layer]
         trained = run.finish(held_out_activations(cache))
-        folder = job.folder_of(layer)
         of_layer = replace(provenance, layer=layer)
-        write_outcome(trained, run.plan, cache, folder, folder / "training.parquet", of_layer)
+        write_outcome(trained, run.plan, cache, job.folders[layer], of_layer)
     state.remove()
 
 
