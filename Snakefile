@@ -32,7 +32,6 @@ if study.has_concepts:
     include: "rules/prompts.smk"
     include: "rules/concepts.smk"
     include: "rules/tables.smk"
-    include: "rules/figures.smk"
 
 
 if study.has_features:
@@ -45,7 +44,6 @@ if study.has_features:
     include: "rules/features.smk"
     include: "rules/feature_table_inputs.smk"
     include: "rules/feature_tables.smk"
-    include: "rules/feature_figures.smk"
 
     if is_injected():
 
@@ -61,35 +59,37 @@ if study.has_robustness:
     include: "rules/circuits.smk"
     include: "rules/classifier_features.smk"
     include: "rules/robustness_tables.smk"
-    include: "rules/robustness_figures.smk"
 
     if has_variants():
 
         include: "rules/spelling_variants.smk"
 
 
+include: "rules/figures.smk"
+
+
 rule all:
     default_target: True
     input:
-        concepts_targets(),
-        features_targets(),
-        robustness_targets(),
+        targets_of("concepts"),
+        targets_of("features"),
+        targets_of("robustness"),
         downloads_to_remove(),
 
 
 rule concepts:
     """The concepts study: its tables and figures."""
     input:
-        concepts_targets(),
+        targets_of("concepts"),
 
 
 rule features:
     """The features study: its tables and figures."""
     input:
-        features_targets(),
+        targets_of("features"),
 
 
 rule robustness:
     """The robustness study: its tables and figures."""
     input:
-        robustness_targets(),
+        targets_of("robustness"),

@@ -44,6 +44,11 @@ BLOCKS = {**dict.fromkeys(LAYERS, 1), "llm-jp-3-3.7b": 2}
 INJECTED = "llm-jp-3-1.8b"
 """The model that the study injects features in, whose last checkpoint they come from."""
 
+AGGREGATES = Counter(
+    tabulate_features=1, tabulate_tracking=1, tabulate_injection=1, plot_features=1
+)
+"""Tables, and the figures drawn from them."""
+
 ADDED = "added"
 """Name of the checkpoint that `Grid.add_checkpoint` adds."""
 
@@ -185,8 +190,7 @@ def _row(model: str, checkpoint: str, step: int) -> str:
 
 def expected_jobs(checkpoints: Mapping[str, int]) -> Counter[str]:
     """Return the jobs of a fresh study by stage: those of its setups, and the aggregates."""
-    jobs = _aggregates(checkpoints)
-    jobs += Counter(prepare_corpus=1, extract_embeddings=len(checkpoints))
+    jobs = AGGREGATES + Counter(prepare_corpus=1, extract_embeddings=len(checkpoints))
     for model, number in checkpoints.items():
         jobs += Counter({stage: number * count for stage, count in _of_checkpoint(model).items()})
         jobs["match_features"] += (number - 1) * BLOCKS[model]
@@ -199,7 +203,7 @@ def expected_after_adding(model: str, checkpoints: Mapping[str, int]) -> Counter
 
     Its own, among them the matches with both of its neighbours, and the aggregates.
     """
-    jobs = _aggregates(checkpoints) + _of_checkpoint(model)
+    jobs = AGGREGATES + _of_checkpoint(model)
     jobs["match_features"] = (2 if checkpoints[model] > 1 else 1) * BLOCKS[model]
     jobs["inject_features"] = int(model == INJECTED)
     return +jobs
@@ -214,15 +218,6 @@ def _of_checkpoint(model: str) -> Counter[str]:
         measure_recovery=1,
         collect_features=BLOCKS[model],
     )
-
-
-def _aggregates(checkpoints: Mapping[str, int]) -> Counter[str]:
-    """Tables, and the figures drawn from them."""
-    figures = ("feature_languages", "monosemanticity", "feature_heatmap", "sae_quality")
-    of_models = [f"plot_{name}" for name in (*figures, "feature_tracking")]
-    tables = Counter(tabulate_features=1, tabulate_tracking=1, tabulate_injection=1)
-    drawn = Counter(dict.fromkeys(of_models, len(checkpoints)))
-    return tables + drawn + Counter(plot_injection=1, plot_model_sizes=1)
 
 
 def by_stage(jobs: Mapping[str, int]) -> Counter[str]:

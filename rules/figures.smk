@@ -5,115 +5,83 @@ REQUIRED INPUTS:
     the tables
 OUTPUTS:
     <results>/figures/{model}/{figure}.{svg,pdf,csv}     the data behind a figure beside it
+    <results>/figures/model_sizes.{svg,pdf,csv}          all models in one figure
+    <results>/figures/robustness/{figure}.{svg,pdf,csv}
 
 STEPS:
-    plot_unpatched_accuracy   accuracy without patching over checkpoints, by output language
-    plot_patched_accuracy     accuracy of patched settings over checkpoints, by target pair
-    plot_start_layers         accuracy over the start layer, by checkpoint
-    plot_outcomes             what happened instead when a translation failed, over checkpoints
+    plot_concepts     accuracy with and without patching, start layers, what wrong answers were
+    plot_features     languages, monosemanticity, quality, features between checkpoints, injection
+    plot_robustness   effects of components, circuits, knockout, cues, spelling variants
 """
 
-FIGURES = ["unpatched_accuracy", "patched_accuracy", "start_layers", "outcomes"]
+DRAWN_TABLES = {
+    "concepts": ["accuracy", "outcomes"],
+    "features": [
+        "languages",
+        "stages",
+        "monosemanticity",
+        "quality",
+        "tracking",
+        "injection",
+    ],
+    "robustness": ["circuit", "knockout", "features", "cues", "variants"],
+}
+
+FIGURE_SETTINGS = {
+    "concepts": stage_settings.figure_settings,
+    "features": feature_settings.feature_figure_settings,
+    "robustness": robustness_settings.robustness_figure_settings,
+}
 
 
-rule plot_unpatched_accuracy:
-    input:
-        table="<results>/tables/concepts_accuracy.parquet",
-    output:
-        svg=report(
-            "<results>/figures/{model}/unpatched_accuracy.svg",
-            caption="../resources/captions/unpatched_accuracy.rst",
-            category="Concepts",
-            labels={"model": "{model}", "figure": "accuracy without patching"},
-        ),
-        beside=multiext("<results>/figures/{model}/unpatched_accuracy", ".pdf", ".csv"),
-    log:
-        "<logs>/plot_unpatched_accuracy/{model}.log",
-    benchmark:
-        "<benchmarks>/plot_unpatched_accuracy/{model}.tsv"
-    conda:
-        "../envs/figures.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
-    params:
-        script=program("plot_unpatched_accuracy"),
-        code=code_of("plot_unpatched_accuracy"),
-        settings=settings_of(stage_settings.figure_settings, "model"),
-    message:
-        "Plotting accuracy without patching of {wildcards.model}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --table {input.table:q}"
-        " --output {output.svg:q} > {log:q} 2>&1"
+def drawn_tables(part):
+    """Return the tables that figures of a part of the study are drawn from."""
+    drawn = [table for table in tables_of(part) if table in DRAWN_TABLES[part]]
+    return [f"<results>/tables/{part}_{table}.parquet" for table in drawn]
 
 
-use rule plot_unpatched_accuracy as plot_patched_accuracy with:
-    output:
-        svg=report(
-            "<results>/figures/{model}/patched_accuracy.svg",
-            caption="../resources/captions/patched_accuracy.rst",
-            category="Concepts",
-            labels={"model": "{model}", "figure": "accuracy of patched settings"},
-        ),
-        beside=multiext("<results>/figures/{model}/patched_accuracy", ".pdf", ".csv"),
-    log:
-        "<logs>/plot_patched_accuracy/{model}.log",
-    benchmark:
-        "<benchmarks>/plot_patched_accuracy/{model}.tsv"
-    params:
-        script=program("plot_patched_accuracy"),
-        code=code_of("plot_patched_accuracy"),
-    message:
-        "Plotting accuracy of patched settings of {wildcards.model}"
+def reported_figure(part, figure):
+    """Return a figure of a part of the study as SVG, which the report shows."""
+    folder, _, name = figure.rpartition("/")
+    model = folder if folder in study.models else "all"
+    return report(
+        f"<results>/figures/{figure}.svg",
+        caption=f"../resources/captions/{name}.rst",
+        category=part.capitalize(),
+        labels={"model": model, "figure": FIGURES[name]},
+    )
 
 
-use rule plot_unpatched_accuracy as plot_start_layers with:
-    output:
-        svg=report(
-            "<results>/figures/{model}/start_layers.svg",
-            caption="../resources/captions/start_layers.rst",
-            category="Concepts",
-            labels={"model": "{model}", "figure": "accuracy over start layer"},
-        ),
-        beside=multiext("<results>/figures/{model}/start_layers", ".pdf", ".csv"),
-    log:
-        "<logs>/plot_start_layers/{model}.log",
-    benchmark:
-        "<benchmarks>/plot_start_layers/{model}.tsv"
-    params:
-        script=program("plot_start_layers"),
-        code=code_of("plot_start_layers"),
-    message:
-        "Plotting accuracy over start layers of {wildcards.model}"
+# Most of a figure's time goes into imports, so those of a part of the study share a process.
+for part in parts_of_study():
 
-
-rule plot_outcomes:
-    input:
-        table="<results>/tables/concepts_outcomes.parquet",
-        accuracy="<results>/tables/concepts_accuracy.parquet",
-    output:
-        svg=report(
-            "<results>/figures/{model}/outcomes.svg",
-            caption="../resources/captions/outcomes.rst",
-            category="Concepts",
-            labels={"model": "{model}", "figure": "outcomes"},
-        ),
-        beside=multiext("<results>/figures/{model}/outcomes", ".pdf", ".csv"),
-    log:
-        "<logs>/plot_outcomes/{model}.log",
-    benchmark:
-        "<benchmarks>/plot_outcomes/{model}.tsv"
-    conda:
-        "../envs/figures.yaml"
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime=lambda wildcards, attempt: 15 * attempt,
-    params:
-        script=program("plot_outcomes"),
-        code=code_of("plot_outcomes"),
-        settings=settings_of(stage_settings.figure_settings, "model"),
-    message:
-        "Plotting outcomes of {wildcards.model}"
-    shell:
-        "python {params.script} --settings {params.settings:q} --table {input.table:q}"
-        " --accuracy {input.accuracy:q} --output {output.svg:q} > {log:q} 2>&1"
+    rule:
+        name:
+            f"plot_{part}"
+        input:
+            tables=drawn_tables(part),
+        output:
+            svg=[reported_figure(part, figure) for figure in figures_of(part)],
+            beside=expand(
+                "<results>/figures/{figure}.{format}",
+                figure=figures_of(part),
+                format=["pdf", "csv"],
+            ),
+        log:
+            f"<logs>/plot_{part}.log",
+        benchmark:
+            f"<benchmarks>/plot_{part}.tsv"
+        conda:
+            "../envs/figures.yaml"
+        resources:
+            mem_mb=lambda wildcards, attempt: 2000 * attempt,
+            runtime=lambda wildcards, attempt: 15 * attempt,
+        params:
+            script=program("plot_figures"),
+            code=code_of("plot_figures"),
+            settings=settings_of(FIGURE_SETTINGS[part]),
+        message:
+            f"Plotting the {part} study"
+        shell:
+            "python {params.script} --settings {params.settings:q} --tables {input.tables:q}"
+            " --output {output.svg:q} > {log:q} 2>&1"

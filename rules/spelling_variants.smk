@@ -5,11 +5,9 @@ REQUIRED INPUTS:
     classifiers and their autoencoders; the table of spellings
 OUTPUTS:
     <results>/spelling_variants/{model}/{checkpoint}/{sae}.parquet
-    <results>/figures/robustness/spelling_variants.{svg,pdf,csv}
 
 STEPS:
-    measure_variants         share of a spelling's strongest features that another spelling has too
-    plot_spelling_variants   the same by number of features
+    measure_variants   share of a spelling's strongest features that another spelling has too
 """
 
 
@@ -46,29 +44,3 @@ rule measure_variants:
         " --classifier {input.classifier:q} --saes {params.saes:q} --variants {input.variants:q}"
         " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
         " --output {output.survival:q} > {log:q} 2>&1"
-
-
-use rule plot_knockout as plot_spelling_variants with:
-    input:
-        table="<results>/tables/robustness_variants.parquet",
-        features="<results>/tables/robustness_features.parquet",
-    output:
-        svg=report(
-            "<results>/figures/robustness/spelling_variants.svg",
-            caption="../resources/captions/spelling_variants.rst",
-            category="Robustness",
-            labels={"model": "all", "figure": "spelling variants"},
-        ),
-        beside=multiext(
-            "<results>/figures/robustness/spelling_variants", ".pdf", ".csv"
-        ),
-    log:
-        "<logs>/plot_spelling_variants.log",
-    benchmark:
-        "<benchmarks>/plot_spelling_variants.tsv"
-    params:
-        script=program("plot_spelling_variants"),
-        code=code_of("plot_spelling_variants"),
-        settings=settings_of(robustness_settings.robustness_figure_settings),
-    message:
-        "Plotting spelling variants"

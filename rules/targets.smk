@@ -5,52 +5,93 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
+FIGURES = {
+    "unpatched_accuracy": "accuracy without patching",
+    "patched_accuracy": "accuracy of patched settings",
+    "start_layers": "accuracy over start layer",
+    "outcomes": "outcomes",
+    "feature_languages": "languages of features",
+    "monosemanticity": "monosemanticity",
+    "feature_heatmap": "layers and checkpoints",
+    "sae_quality": "quality of autoencoders",
+    "feature_tracking": "features between checkpoints",
+    "injection": "injection",
+    "model_sizes": "models compared",
+    "component_effects": "effects of components",
+    "circuit_ablation": "circuits",
+    "knockout": "knockout",
+    "cues": "cues",
+    "spelling_variants": "spelling variants",
+}
+"""What the report calls each figure."""
 
-def concepts_targets():
-    """Return the tables and figures of the concepts study, none where it is not enabled."""
-    if not study.has_concepts:
+
+def parts_of_study():
+    """Return the parts of the study that are enabled."""
+    enabled = {
+        "concepts": study.has_concepts,
+        "features": study.has_features,
+        "robustness": study.has_robustness,
+    }
+    return [part for part in enabled if enabled[part]]
+
+
+def targets_of(part):
+    """Return the tables and figures of a part of the study, none where it is not enabled."""
+    if part not in parts_of_study():
         return []
-    return [
-        *expand(
-            "<results>/tables/concepts_{table}.{format}",
-            table=TABLES,
-            format=["parquet", "csv"],
-        ),
-        *expand(
-            "<results>/figures/{model}/{figure}.svg",
-            model=study.models_of("concepts"),
-            figure=FIGURES,
-        ),
-    ]
-
-
-def features_targets():
-    """Return the tables and figures of the features study, none where it is not enabled."""
-    if not study.has_features:
-        return []
-    models = study.models_of("features")
-    figures = [*FEATURE_FIGURES, *(TRACKING_FIGURES if is_tracked() else [])]
-    targets = expand(
-        "<results>/tables/features_{table}.{format}",
-        table=feature_tables(),
+    tables = expand(
+        "<results>/tables/{part}_{table}.{format}",
+        part=part,
+        table=tables_of(part),
         format=["parquet", "csv"],
-    ) + expand("<results>/figures/{model}/{figure}.svg", model=models, figure=figures)
-    if len(models) > 1:
-        targets.append("<results>/figures/model_sizes.svg")
-    if is_injected():
-        targets.append(
-            f"<results>/figures/{feature_settings.injection_model(study)}/injection.svg"
-        )
-    return targets
+    )
+    return tables + expand("<results>/figures/{figure}.svg", figure=figures_of(part))
 
 
-def feature_tables():
-    """Return the tables of the features study that its settings ask for."""
-    return [
-        *FEATURE_TABLES,
-        *(["tracking"] if is_tracked() else []),
-        *(["injection"] if is_injected() else []),
-    ]
+def tables_of(part):
+    """Return the tables of a part of the study that its settings ask for."""
+    if part == "concepts":
+        return TABLES
+    if part == "robustness":
+        return robustness_tables()
+    tracking = ["tracking"] if is_tracked() else []
+    return [*FEATURE_TABLES, *tracking, *(["injection"] if is_injected() else [])]
+
+
+def robustness_tables():
+    """Return the tables of the robustness study that its settings ask for."""
+    variants = ["variants"] if has_variants() else []
+    return [*ROBUSTNESS_TABLES, *variants]
+
+
+def figures_of(part):
+    """Return the figures of a part of the study that its settings ask for, as paths without ending.
+
+    A figure of one model lies in the folder of its name.
+    """
+    if part == "robustness":
+        names = ["circuit_ablation", "knockout", "cues"]
+        names += ["spelling_variants"] if has_variants() else []
+        effects = [f"{model}/component_effects" for model in study.robustness.models]
+        return [*effects, *(f"robustness/{name}" for name in names)]
+    if part == "concepts":
+        names = ["unpatched_accuracy", "patched_accuracy", "start_layers", "outcomes"]
+    else:
+        names = [
+            "feature_languages",
+            "monosemanticity",
+            "feature_heatmap",
+            "sae_quality",
+        ]
+        names += ["feature_tracking"] if is_tracked() else []
+    models = study.models_of(part)
+    figures = [f"{model}/{name}" for model in models for name in names]
+    if part == "features":
+        figures += ["model_sizes"] if len(models) > 1 else []
+        if is_injected():
+            figures.append(f"{feature_settings.injection_model(study)}/injection")
+    return figures
 
 
 def is_tracked():
@@ -62,38 +103,6 @@ def is_injected():
     """Tell whether features are injected."""
     injection = study.features.injection
     return injection is not None and injection.enabled
-
-
-def robustness_targets():
-    """Return the tables and figures of the robustness study, none where it is not enabled."""
-    if not study.has_robustness:
-        return []
-    return [
-        *expand(
-            "<results>/tables/robustness_{table}.{format}",
-            table=robustness_tables(),
-            format=["parquet", "csv"],
-        ),
-        *expand(
-            "<results>/figures/{model}/component_effects.svg",
-            model=study.robustness.models,
-        ),
-        *expand(
-            "<results>/figures/robustness/{figure}.svg", figure=robustness_figures()
-        ),
-    ]
-
-
-def robustness_tables():
-    """Return the tables of the robustness study that its settings ask for."""
-    variants = ["variants"] if has_variants() else []
-    return [*ROBUSTNESS_TABLES, *variants]
-
-
-def robustness_figures():
-    """Return the figures of all models of the robustness study that its settings ask for."""
-    variants = ["spelling_variants"] if has_variants() else []
-    return [*ROBUSTNESS_FIGURES, *variants]
 
 
 def has_variants():

@@ -44,7 +44,7 @@ def requests(study: Study) -> dict[str, Request]:
         "patch_translations tiny_last": of(costs.patching_cost(study, "tiny")),
         "patch_translations twin_last": of(costs.patching_cost(study, "twin"), cpus=2),
         "tabulate_concepts": Request(0, 1, 4000, 60),
-        "plot_outcomes tiny": Request(0, 1, 2000, 15),
+        "plot_concepts": Request(0, 1, 2000, 15),
     }
 
 

@@ -51,8 +51,11 @@ MOMENTS: dict[str, list[Moment]] = {
     ],
     "tabulate_concepts": [("os.rename", "concepts_outcomes.csv", 1), ("start", "", 1)],
     "tabulate_features": [("os.rename", "features_stages.parquet", 1), ("exit", "", 1)],
-    "plot_outcomes": [("os.rename", ".svg", 1)],
-    "plot_sae_quality": [("os.rename", ".pdf", 1), ("exit", "", 1)],
+    "plot_figures": [
+        ("os.rename", "outcomes.svg", 1),
+        ("os.rename", "sae_quality.pdf", 1),
+        ("exit", "", 1),
+    ],
     "snakemake": [
         ("open", ".snakemake/metadata", 5),
         ("open", ".snakemake/metadata", 9),

@@ -1,8 +1,7 @@
-"""What figures show: their lines, legends and texts, and the programs that draw them."""
+"""What figures show: their lines, legends and texts, and the program that draws them."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+import plot_figures
 from program_runs import run_main
 
 
@@ -42,20 +42,15 @@ def check_pages(figures: Iterable[Figure]) -> None:
         assert min(text.get_fontsize() for text in figure.findobj(match=Text)) >= 7
 
 
-def run_plot(
-    program: str, settings: Any, tables: Mapping[str, pl.DataFrame], folder: Path
-) -> pl.DataFrame:
-    """Run a program, check that it writes three files, and return its numbers.
-
-    The first of `tables` is drawn; options name the others.
-    """
-    paths = {name: folder / f"{name}.parquet" for name in tables}
-    for name, table in tables.items():
-        table.write_parquet(paths[name])
-    first, *others = tables
-    options = {"table": paths[first]} | {name: paths[name] for name in others}
-    output = folder / "out" / "x.svg"
-    run_main(importlib.import_module(program), settings, study=None, output=output, **options)
-    written = sorted(path.name for path in output.parent.iterdir())
-    assert written == ["x.csv", "x.pdf", "x.svg"]
-    return pl.read_csv(output.with_suffix(".csv"))
+def check_program(
+    figures: Iterable[str], settings: Any, tables: Mapping[str, pl.DataFrame], folder: Path
+) -> None:
+    """Draw figures, such as `demo/outcomes`, by the program: three files each, with numbers."""
+    paths = [folder / f"{name}.parquet" for name in tables]
+    for path in paths:
+        tables[path.stem].write_parquet(path)
+    output = [folder / "figures" / f"{figure}.svg" for figure in figures]
+    run_main(plot_figures, settings, study=None, tables=paths, output=output)
+    expected = {path.with_suffix(end) for path in output for end in (".svg", ".pdf", ".csv")}
+    assert {path for path in (folder / "figures").rglob("*") if path.is_file()} == expected
+    assert all(pl.read_csv(path.with_suffix(".csv")).height for path in output)

@@ -45,14 +45,12 @@ def test_torch_is_the_version_that_the_project_pins():
 def conda_environment_of_programs() -> dict[str, str]:
     """Programs by name and the environment that their rule names."""
     rules = "\n".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
-    blocks = re.split(r"^(?:use )?rule ", rules, flags=re.M)[1:]
     found: dict[str, str] = {}
-    for block in blocks:
-        name = re.search(r'program\("(\w+)"\)', block)
-        environment = re.search(r'"\.\./envs/(\w+)\.yaml"', block)
-        # A rule that inherits from another is in its environment: that of the figures.
-        assert name is not None
-        found[name[1]] = environment[1] if environment else "figures"
+    for words in re.finditer(r'"\.\./envs/(\w+)\.yaml"|program\("(\w+)"\)', rules):
+        if words[1]:
+            environment = words[1]
+        else:
+            found[words[2]] = environment
     return found
 
 

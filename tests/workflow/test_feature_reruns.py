@@ -12,14 +12,7 @@ from working_tree import ADDED_ROW, REPOSITORY, WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {
-    "plot_feature_languages": 1,
-    "plot_monosemanticity": 1,
-    "plot_feature_heatmap": 1,
-    "plot_sae_quality": 1,
-}
-AGGREGATES = {"tabulate_features": 1, **FIGURES}
-TRACKING = {"tabulate_tracking": 1, "plot_feature_tracking": 1}
+AGGREGATES = {"tabulate_features": 1, "plot_features": 1}
 
 
 def manifest_of(tree: WorkingTree, layer: int, checkpoint: str = "last") -> Path:

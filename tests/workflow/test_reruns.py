@@ -8,13 +8,7 @@ from working_tree import ADDED_ROW, WorkingTree
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {
-    "plot_unpatched_accuracy": 1,
-    "plot_patched_accuracy": 1,
-    "plot_start_layers": 1,
-    "plot_outcomes": 1,
-}
-AGGREGATES = {"tabulate_concepts": 1, **FIGURES}
+AGGREGATES = {"tabulate_concepts": 1, "plot_concepts": 1}
 
 
 def test_finished_study_has_nothing_to_do(tree: WorkingTree):

@@ -7,14 +7,7 @@ from working_tree import WorkingTree
 
 pytestmark = pytest.mark.slow
 
-FIGURES = {
-    "plot_component_effects": 2,
-    "plot_circuit_ablation": 1,
-    "plot_knockout": 1,
-    "plot_cues": 1,
-    "plot_spelling_variants": 1,
-}
-AGGREGATES = {"tabulate_robustness": 1, **FIGURES}
+AGGREGATES = {"tabulate_robustness": 1, "plot_robustness": 1}
 TABLES = ("classification", "circuit", "features", "knockout", "cues", "variants", "comparisons")
 
 

@@ -59,8 +59,7 @@ def test_every_slice_is_json(tmp_path: Path) -> None:
         feature_settings.injection_settings(study),
         feature_settings.injection_table_settings(study),
         feature_settings.tracking_table_settings(study),
-        feature_settings.feature_figure_settings(study, "local"),
-        feature_settings.model_sizes_settings(study),
+        feature_settings.feature_figure_settings(study),
     ]
     for settings in slices:
         assert json.loads(json.dumps(settings)) == settings

@@ -87,7 +87,6 @@ def test_every_slice_is_json(tmp_path: Path) -> None:
         robustness_settings.label_feature_settings(study),
         robustness_settings.knockout_settings(study, "small", "l1"),
         robustness_settings.variant_settings(study, "small", "l1"),
-        robustness_settings.component_figure_settings(study, "small"),
         robustness_settings.robustness_figure_settings(study),
     ]
     for each in slices:

@@ -24,7 +24,7 @@ def slices(study: Study) -> dict[str, str]:
         "states": stage_settings.states_settings(study, "local"),
         "patching": stage_settings.patching_settings(study, "local"),
         "table": stage_settings.table_settings(study),
-        "figure": stage_settings.figure_settings(study, "local"),
+        "figure": stage_settings.figure_settings(study),
     }
     return {stage: json.dumps(settings, sort_keys=True) for stage, settings in made.items()}
 

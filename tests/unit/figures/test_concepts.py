@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from drawn_figures import check_pages, drawn, legend_texts, run_plot
+from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.concept_frames import (
     Languages,
@@ -258,13 +258,9 @@ def test_nothing_is_cut_off_and_no_text_is_below_seven_points() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "program",
-    ["plot_unpatched_accuracy", "plot_patched_accuracy", "plot_start_layers", "plot_outcomes"],
-)
-def test_programs_write_three_files(tmp_path: Path, program: str) -> None:
+def test_the_program_draws_all_figures(tmp_path: Path) -> None:
     settings = {
-        "model": "demo",
+        "models": {"demo": "Demo"},
         "languages": {
             code: {"group": group, "seen": code != "sw"} for code, group in LANGUAGES.groups.items()
         },
@@ -272,7 +268,6 @@ def test_programs_write_three_files(tmp_path: Path, program: str) -> None:
         "target_pairs": [["ru", "es"], ["es", "en"], ["ja", "es"]],
         "start_layer": "best",
     }
-    tables = {"accuracy": ACCURACY}
-    if program == "plot_outcomes":
-        tables = {"outcomes": OUTCOME_SHARES, **tables}
-    assert run_plot(program, settings, tables, tmp_path).height > 0
+    tables = {"concepts_accuracy": ACCURACY, "concepts_outcomes": OUTCOME_SHARES}
+    names = ("unpatched_accuracy", "patched_accuracy", "start_layers", "outcomes")
+    check_program([f"demo/{name}" for name in names], settings, tables, tmp_path)

@@ -9,9 +9,9 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from drawn_figures import check_pages, drawn, legend_texts, run_plot
+from drawn_figures import check_pages, check_program, drawn, legend_texts
 from feature_results import CODES
-from feature_tables import ONE, PATH, STEPS, TABLES, feature_tables
+from feature_tables import ONE, STEPS, TABLES, feature_tables
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.feature_frames import (
     heat_frame,
@@ -156,9 +156,9 @@ def test_lines_of_a_single_checkpoint_stand_side_by_side() -> None:
 
 
 def test_rows_of_an_unknown_autoencoder_are_refused() -> None:
-    assert rows_of_sae(TABLES["languages"], "topk", PATH).height == TABLES["languages"].height
-    with pytest.raises(StudyError, match="made-up: no rows of autoencoder 'relu'; it has topk"):
-        rows_of_sae(TABLES["languages"], "relu", PATH)
+    assert rows_of_sae(TABLES["languages"], "topk").height == TABLES["languages"].height
+    with pytest.raises(StudyError, match="no rows of autoencoder 'relu'; it has topk"):
+        rows_of_sae(TABLES["languages"], "relu")
 
 
 def test_nothing_labelled_cannot_be_drawn() -> None:
@@ -172,22 +172,10 @@ def test_nothing_is_cut_off_and_no_text_is_below_seven_points(made: dict) -> Non
     check_pages(all_figures(made))
 
 
-@pytest.mark.parametrize(
-    ("program", "table", "more"),
-    [
-        ("plot_feature_languages", "languages", ("stages",)),
-        ("plot_monosemanticity", "monosemanticity", ()),
-        ("plot_feature_heatmap", "languages", ("monosemanticity",)),
-        ("plot_model_sizes", "languages", ("monosemanticity",)),
-        ("plot_sae_quality", "quality", ()),
-        ("plot_feature_tracking", "tracking", ()),
-        ("plot_injection", "injection", ()),
-    ],
-)
-def test_programs_write_three_files(
-    tmp_path: Path, program: str, table: str, more: tuple[str, ...]
-) -> None:
-    settings = {"model": "demo", "label": "Demo", "languages": list(CODES), "sae": "topk"}
-    settings["models"] = {"demo": "Demo"}
-    given = {name: TABLES[name] for name in (table, *more)}
-    assert run_plot(program, settings, given, tmp_path).height > 0
+def test_the_program_draws_all_figures(tmp_path: Path) -> None:
+    settings = {"models": {"demo": "Demo"}, "languages": list(CODES), "sae": "topk"}
+    tables = {f"features_{name}": table for name, table in TABLES.items()}
+    names = ("feature_languages", "monosemanticity", "feature_heatmap", "sae_quality")
+    names += ("feature_tracking", "injection")
+    figures = [*(f"demo/{name}" for name in names), "model_sizes"]
+    check_program(figures, settings, tables, tmp_path)

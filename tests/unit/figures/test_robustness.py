@@ -11,7 +11,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drawn_figures import check_pages, drawn, legend_texts, run_plot
+from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.circuit import circuit_table
 from glossogenesis.features.robustness_tables.cues import cues_table
@@ -215,21 +215,9 @@ def test_nothing_is_cut_off_and_no_text_is_below_seven_points(
     check_pages(all_figures(tables, models))
 
 
-@pytest.mark.parametrize(
-    ("program", "table", "more"),
-    [
-        ("plot_component_effects", "circuit", ()),
-        ("plot_circuit_ablation", "circuit", ()),
-        ("plot_knockout", "knockout", ("features",)),
-        ("plot_cues", "cues", ("features", "knockout")),
-        ("plot_spelling_variants", "variants", ("features",)),
-    ],
-)
-def test_programs_write_three_files(
-    tables: Tables, tmp_path: Path, program: str, table: str, more: tuple[str, ...]
-) -> None:
-    chosen = {"models": MODELS, "sae": SAE, "threshold": THRESHOLD}
-    if program == "plot_component_effects":
-        chosen = {"model": "first", "label": "Demo", "threshold": THRESHOLD}
-    given = {name: tables[name] for name in (table, *more)}
-    assert run_plot(program, chosen, given, tmp_path).height > 0
+def test_the_program_draws_all_figures(tables: Tables, tmp_path: Path) -> None:
+    settings = {"models": MODELS, "sae": SAE, "threshold": THRESHOLD}
+    given = {f"robustness_{name}": table for name, table in tables.items()}
+    names = ("circuit_ablation", "knockout", "cues", "spelling_variants")
+    figures = [f"robustness/{name}" for name in names]
+    check_program(["first/component_effects", *figures], settings, given, tmp_path)

@@ -12,6 +12,7 @@ from glossogenesis.statistics.intervals import (
     Bootstrap,
     bootstrap_ratios,
     cluster_bootstrap,
+    newcombe_interval,
     paired_difference,
     wilson_interval,
 )
@@ -31,6 +32,21 @@ def test_wilson_equals_published_numbers(correct: int, n: int, low: float, high:
     found_low, found_high = wilson_interval([correct], [n])
     assert found_low[0] == pytest.approx(low, abs=5e-5)
     assert found_high[0] == pytest.approx(high, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("more", "less", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+    ],
+)
+def test_newcombe_equals_published_numbers(
+    more: tuple[int, int], less: tuple[int, int], low: float, high: float
+) -> None:
+    assert newcombe_interval(more, less) == pytest.approx((low, high), abs=1e-4)
+    assert newcombe_interval(less, more) == pytest.approx((-high, -low), abs=1e-4)
 
 
 def test_wilson_stays_within_zero_and_one_and_keeps_the_shape() -> None:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from glossogenesis.config.corpora import CorpusDemo, CorpusFiles
 from glossogenesis.config.feature_checks import injection_model
 from glossogenesis.config.features import InjectionSettings, ParallelText
-from glossogenesis.config.stage_settings import Settings, endonyms, lexicon_settings
+from glossogenesis.config.stage_settings import (
+    Settings,
+    endonyms,
+    labels_of,
+    lexicon_settings,
+)
 from glossogenesis.config.study import Study
 
 
@@ -212,22 +217,11 @@ def injection_targets(study: Study) -> tuple[str, ...]:
     return injection_of(study).targets or tuple(name for name in names if name != source)
 
 
-def feature_figure_settings(study: Study, model: str) -> Settings:
-    """What a model's figures depend on beside the tables."""
+def feature_figure_settings(study: Study) -> Settings:
+    """What figures depend on beside the tables."""
     features = study.features
-    codes = study.settings.corpora[features.corpus].text.languages
     return {
-        "model": model,
-        "label": study.settings.models[model].label or model,
+        "models": labels_of(study, study.models_of("features")),
         "sae": next(iter(features.saes)),
-        "languages": list(codes),
-    }
-
-
-def model_sizes_settings(study: Study) -> Settings:
-    """What the comparison of models depends on beside the tables."""
-    models = study.models_of("features")
-    return {
-        "models": {model: study.settings.models[model].label or model for model in models},
-        "sae": next(iter(study.features.saes)),
+        "languages": list(study.settings.corpora[features.corpus].text.languages),
     }

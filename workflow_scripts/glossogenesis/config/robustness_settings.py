@@ -6,7 +6,7 @@ As in `stage_settings`: one plain dict a stage, with what changes its results an
 from __future__ import annotations
 
 from glossogenesis.config.robustness import VariantSettings
-from glossogenesis.config.stage_settings import Settings
+from glossogenesis.config.stage_settings import Settings, labels_of
 from glossogenesis.config.study import Study
 
 
@@ -144,11 +144,12 @@ def variants_of(study: Study) -> VariantSettings:
 def robustness_table_settings(study: Study) -> Settings:
     """What the tables of the robustness study depend on beside the artifacts of each model."""
     robustness = study.robustness
+    labels = labels_of(study, robustness.models)
     return {
         "models": {
             model: {
                 "checkpoint": checkpoint,
-                "label": study.settings.models[model].label or model,
+                "label": labels[model],
                 "layers": list(study.layers_of(model)),
                 "tokenizer": study.tokenizer_of(model),
             }
@@ -162,22 +163,11 @@ def robustness_table_settings(study: Study) -> Settings:
     }
 
 
-def component_figure_settings(study: Study, model: str) -> Settings:
-    """What a model's heat map of effects depends on beside the tables."""
-    return {
-        "model": model,
-        "label": study.settings.models[model].label or model,
-        "threshold": study.robustness.circuit.thresholds[0],
-    }
-
-
 def robustness_figure_settings(study: Study) -> Settings:
-    """What figures of all models depend on beside the tables."""
+    """What figures depend on beside the tables."""
     robustness = study.robustness
     return {
-        "models": {
-            model: study.settings.models[model].label or model for model in robustness.models
-        },
+        "models": labels_of(study, robustness.models),
         "sae": next(iter(robustness.saes)),
         "threshold": robustness.circuit.thresholds[0],
     }

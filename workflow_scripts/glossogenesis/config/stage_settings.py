@@ -6,6 +6,7 @@ of aggregates alone, and speed settings such as batch sizes are in none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
@@ -155,20 +156,24 @@ def table_settings(study: Study) -> Settings:
     }
 
 
-def figure_settings(study: Study, model: str) -> Settings:
-    """What a model's figures depend on beside the tables."""
+def figure_settings(study: Study) -> Settings:
+    """What figures depend on beside the tables."""
     concepts = study.concepts
     return {
-        "model": model,
-        "label": study.settings.models[model].label or model,
+        "models": labels_of(study, study.models_of("concepts")),
         "languages": {
-            code: {"group": language.group, "script": language.script, "seen": language.is_seen}
+            code: {"group": language.group, "seen": language.is_seen}
             for code, language in study.settings.languages.items()
         },
         "pivot": concepts.pivot,
         "target_pairs": [list(pair) for pair in concepts.target_pairs],
         "start_layer": concepts.figure_start_layer,
     }
+
+
+def labels_of(study: Study, models: Iterable[str]) -> dict[str, str]:
+    """What figures call each of some models."""
+    return {model: study.settings.models[model].label or model for model in models}
 
 
 def _all_source_pairs(study: Study) -> list[list[str]]:

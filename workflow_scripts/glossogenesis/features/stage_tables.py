@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy.stats import fisher_exact
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from glossogenesis.features.language_tables import over_layers
 from glossogenesis.features.schemas import DEFAULT, MIXED
 from glossogenesis.features.setups import SETUP_FACTS
+from glossogenesis.statistics.intervals import newcombe_interval
+from glossogenesis.statistics.permutation import adjusted
 
 LEVEL = 0.05
 
@@ -163,18 +163,11 @@ def three_points(points: Sequence[Point]) -> tuple[Point, Point, Point] | None:
 
 def change_between(more: Point, less: Point, choices: int) -> Change:
     """How much higher the share is at `more` than at `less`, chosen among so many."""
-    low, high = confint_proportions_2indep(
-        more.mixed,
-        more.labelled,
-        less.mixed,
-        less.labelled,
-        method="newcomb",
-        compare="diff",
-        alpha=LEVEL / choices,
-    )
-    counts = [[point.mixed, point.labelled - point.mixed] for point in (more, less)]
+    both = [(point.mixed, point.labelled) for point in (more, less)]
+    low, high = newcombe_interval(*both, error=LEVEL / choices)
+    counts = [[mixed, labelled - mixed] for mixed, labelled in both]
     p = float(fisher_exact(counts, alternative="greater").pvalue)
-    return Change(more.share - less.share, float(low), float(high), min(1.0, p * choices))
+    return Change(more.share - less.share, low, high, min(1.0, p * choices))
 
 
 def _row(curve: pl.DataFrame) -> dict[str, Any]:
@@ -207,11 +200,9 @@ def _correct(rows: list[dict[str, Any]]) -> None:
     """Fill in q values and whether they are significant, over the rows of one family."""
     tested = [row for row in rows if row["fall_p"] is not None]
     for change in _CHANGES if tested else ():
-        rejected, corrected, *_ = multipletests(
-            [row[f"{change}_p"] for row in tested], alpha=LEVEL, method="fdr_bh"
-        )
-        for row, q, significant in zip(tested, corrected, rejected, strict=True):
-            row |= {f"{change}_q": float(q), f"{change}_significant": bool(significant)}
+        corrected = adjusted([row[f"{change}_p"] for row in tested]).tolist()
+        for row, q in zip(tested, corrected, strict=True):
+            row |= {f"{change}_q": q, f"{change}_significant": q <= LEVEL}
 
 
 def _verdict(row: dict[str, Any]) -> str:

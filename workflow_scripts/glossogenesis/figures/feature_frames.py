@@ -7,7 +7,6 @@ interval. Every function raises a StudyError where its table has no rows for the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import polars as pl
 
@@ -21,12 +20,12 @@ MOST_LAYERS = 6
 MEASURES = ("mixed", "monosemanticity")
 
 
-def rows_of_sae(table: pl.DataFrame, sae: str, path: Path) -> pl.DataFrame:
-    """Rows of one autoencoder in the table at `path`; StudyError where there are none."""
+def rows_of_sae(table: pl.DataFrame, sae: str) -> pl.DataFrame:
+    """Rows of one autoencoder; StudyError where there are none."""
     rows = table.filter(sae=sae)
     if rows.is_empty():
         known = ", ".join(table["sae"].unique().sort())
-        raise StudyError(f"{path}: no rows of autoencoder {sae!r}; it has {known or 'none'}")
+        raise StudyError(f"a table has no rows of autoencoder {sae!r}; it has {known or 'none'}")
     return rows
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import permutation_test
-from statsmodels.stats.multitest import multipletests
 
 Floats = NDArray[np.float64]
 
@@ -58,9 +57,10 @@ def adjusted(p: ArrayLike) -> Floats:
     """
     values = np.asarray(p, dtype=np.float64)
     result = np.full_like(values, np.nan)
-    tested = ~np.isnan(values)
-    if tested.any():
-        result[tested] = multipletests(values[tested], method="fdr_bh")[1]
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
+    ranks = np.arange(1, order.size + 1)
+    scaled = values[order] / (ranks / order.size)
+    result[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
     return result
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy.stats import fisher_exact
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from glossogenesis.features.robustness_tables import cues, knockout, label_features, variants
 from glossogenesis.features.robustness_tables.inputs import ComparedModel, Results
@@ -30,7 +29,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_ratios,
 )
 from glossogenesis.patching.knockout_summary import best_layer, compare_labels, compare_models
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, newcombe_interval
 
 Row = dict[str, Any]
 
@@ -186,12 +185,8 @@ def _compare_shares(counts: Sequence[tuple[int, int]]) -> Row:
     if not all_first or not all_other:
         return row | {"note": "no feature distinguishes a label"}
     table = [[few, total - few] for few, total in counts]
-    low, high = confint_proportions_2indep(
-        few_other, all_other, few_first, all_first, method="newcomb", compare="diff"
-    )
-    found = Difference(
-        values[1] - values[0], float(low), float(high), float(fisher_exact(table).pvalue)
-    )
+    ends = newcombe_interval((few_other, all_other), (few_first, all_first))
+    found = Difference(values[1] - values[0], *ends, float(fisher_exact(table).pvalue))
     return row | vars(found) | {"interval": NEWCOMBE, "test": "Fisher's exact, over features"}
 
 

@@ -1,0 +1,236 @@
+"""All figures of a study by name: the tables that each is drawn from, and how.
+
+A function here is given the settings of its part of the study and those tables, and returns the
+figure and the numbers in it. A figure of one model is given that model's rows, and in `label` of
+the settings what figures call the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+from matplotlib.figure import Figure
+
+from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
+from glossogenesis.figures.component_figure import component_frame, plot_component_effects
+from glossogenesis.figures.concept_frames import (
+    Languages,
+    best_start_layer,
+    outcome_frame,
+    patched_frame,
+    start_layer_frame,
+    unpatched_frame,
+)
+from glossogenesis.figures.concepts import (
+    plot_outcomes,
+    plot_patched_accuracy,
+    plot_start_layers,
+    plot_unpatched_accuracy,
+)
+from glossogenesis.figures.cue_figure import cue_frame, plot_cues
+from glossogenesis.figures.feature_frames import (
+    heat_frame,
+    monosemanticity_frame,
+    rows_of_sae,
+    share_frame,
+    size_frame,
+)
+from glossogenesis.figures.features import (
+    plot_feature_heatmap,
+    plot_feature_languages,
+    plot_model_sizes,
+    plot_monosemanticity,
+)
+from glossogenesis.figures.injection_figure import injection_frame, plot_injection
+from glossogenesis.figures.knockout_figure import knockout_frame, plot_knockout
+from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
+from glossogenesis.figures.tracking_figure import event_frame, origin_frame, plot_feature_tracking
+from glossogenesis.figures.variant_figure import plot_spelling_variants, variant_frame
+
+Settings = Mapping[str, Any]
+Drawn = tuple[Figure, pl.DataFrame]
+Draw = Callable[..., Drawn]
+
+
+@dataclass(frozen=True)
+class StudyFigure:
+    """What one figure is drawn from, and how."""
+
+    tables: tuple[str, ...]
+    """Names of tables, such as `concepts_accuracy`."""
+    draw: Draw
+    of_one_model: bool
+
+
+FIGURES: dict[str, StudyFigure] = {}
+
+
+def draw_figure(
+    name: str, model: str, settings: Settings, tables: Mapping[str, pl.DataFrame]
+) -> Drawn:
+    """Draw a figure of all `tables` of its part of the study; `model` where it is of one."""
+    figure = FIGURES[name]
+    given = [tables[table] for table in figure.tables]
+    if figure.of_one_model:
+        given = [table.filter(model=model) for table in given]
+        settings = {**settings, "label": settings["models"][model]}
+    return figure.draw(settings, *given)
+
+
+def _figure(*tables: str, of_one_model: bool = True) -> Callable[[Draw], Draw]:
+    """Register a function as the figure of its name."""
+
+    def register(draw: Draw) -> Draw:
+        FIGURES[draw.__name__] = StudyFigure(tables, draw, of_one_model)
+        return draw
+
+    return register
+
+
+@_figure("concepts_accuracy")
+def unpatched_accuracy(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
+    """Accuracy of unpatched translation prompts over checkpoints, by output language."""
+    languages = _languages(settings)
+    data = unpatched_frame(accuracy, languages)
+    return plot_unpatched_accuracy(data, languages), data
+
+
+@_figure("concepts_accuracy")
+def patched_accuracy(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
+    """Accuracy of patched translation prompts over checkpoints, a panel a target pair."""
+    pairs = [(given, asked) for given, asked in settings["target_pairs"]]
+    data = patched_frame(accuracy, _start_layer(settings, accuracy), pairs)
+    return plot_patched_accuracy(data, _languages(settings)), data
+
+
+@_figure("concepts_accuracy")
+def start_layers(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
+    """Accuracy of patched translation prompts over the start layer, by checkpoint."""
+    languages = _languages(settings)
+    data = start_layer_frame(accuracy, unseen=languages.unseen)
+    return plot_start_layers(data, languages), data
+
+
+@_figure("concepts_outcomes", "concepts_accuracy")
+def outcomes(settings: Settings, shares: pl.DataFrame, accuracy: pl.DataFrame) -> Drawn:
+    """What answers were over checkpoints: correct, copied, kept, in another language, or other."""
+    patched = shares["start_layer"].is_not_null().any()
+    start_layer = _start_layer(settings, accuracy) if patched else None
+    languages = _languages(settings)
+    data = outcome_frame(shares, start_layer, unseen=languages.unseen)
+    return plot_outcomes(data, languages), data
+
+
+@_figure("features_languages", "features_stages")
+def feature_languages(settings: Settings, languages: pl.DataFrame, stages: pl.DataFrame) -> Drawn:
+    """Share of features of each language, and of mixed ones, over training, by layer."""
+    codes, sae = settings["languages"], settings["sae"]
+    data = share_frame(rows_of_sae(languages, sae), codes)
+    return plot_feature_languages(data, codes, rows_of_sae(stages, sae), settings["label"]), data
+
+
+@_figure("features_monosemanticity")
+def monosemanticity(settings: Settings, means: pl.DataFrame) -> Drawn:
+    """Mean monosemanticity of features over training by language, a panel a layer."""
+    codes = settings["languages"]
+    data = monosemanticity_frame(rows_of_sae(means, settings["sae"]), codes)
+    return plot_monosemanticity(data, codes, settings["label"]), data
+
+
+@_figure("features_languages", "features_monosemanticity")
+def feature_heatmap(settings: Settings, languages: pl.DataFrame, means: pl.DataFrame) -> Drawn:
+    """Mixed share and monosemanticity of features as heat maps of layers and checkpoints."""
+    sae = settings["sae"]
+    data = heat_frame(rows_of_sae(languages, sae), rows_of_sae(means, sae))
+    return plot_feature_heatmap(data, settings["label"]), data
+
+
+@_figure("features_quality")
+def sae_quality(settings: Settings, quality: pl.DataFrame) -> Drawn:
+    """How good the sparse autoencoders are over training, a line a layer."""
+    data = quality_frame(rows_of_sae(quality, settings["sae"]))
+    return plot_sae_quality(data, settings["label"]), data
+
+
+@_figure("features_tracking")
+def feature_tracking(settings: Settings, tracking: pl.DataFrame) -> Drawn:
+    """Features kept, born and died over training, and what mixed features were before."""
+    codes = settings["languages"]
+    # A model with a single checkpoint has no rows.
+    rows = tracking.filter(sae=settings["sae"])
+    events, origins = event_frame(rows), origin_frame(rows, codes)
+    figure = plot_feature_tracking(events, origins, codes, settings["label"])
+    return figure, pl.concat([events, origins])
+
+
+@_figure("features_injection")
+def injection(settings: Settings, differences: pl.DataFrame) -> Drawn:
+    """What injected features change at earlier checkpoints, with controls."""
+    data = injection_frame(differences, settings["languages"])
+    return plot_injection(data, settings["label"]), data
+
+
+@_figure("features_languages", "features_monosemanticity", of_one_model=False)
+def model_sizes(settings: Settings, languages: pl.DataFrame, means: pl.DataFrame) -> Drawn:
+    """Mixed share and monosemanticity of features over training, a line a model."""
+    models, sae = settings["models"], settings["sae"]
+    data = size_frame(rows_of_sae(languages, sae), rows_of_sae(means, sae), list(models))
+    return plot_model_sizes(data, models), data
+
+
+@_figure("robustness_circuit")
+def component_effects(settings: Settings, circuit: pl.DataFrame) -> Drawn:
+    """Effect of every component of one classifier as a heat map, with intervals."""
+    data = component_frame(circuit, settings["threshold"])
+    return plot_component_effects(data, settings["label"]), data
+
+
+@_figure("robustness_circuit", of_one_model=False)
+def circuit_ablation(settings: Settings, circuit: pl.DataFrame) -> Drawn:
+    """How well classifiers work with their circuits alone and without them, with controls."""
+    data = circuit_frame(circuit, settings["models"], settings["threshold"])
+    return plot_circuit_ablation(data, settings["models"]), data
+
+
+@_figure("robustness_knockout", "robustness_features", of_one_model=False)
+def knockout(settings: Settings, changes: pl.DataFrame, features: pl.DataFrame) -> Drawn:
+    """What recall of each label loses without its top features, with controls."""
+    data = knockout_frame(changes, features, settings["models"], settings["sae"])
+    return plot_knockout(data, settings["models"]), data
+
+
+@_figure("robustness_cues", "robustness_features", "robustness_knockout", of_one_model=False)
+def cues(
+    settings: Settings, found: pl.DataFrame, features: pl.DataFrame, changes: pl.DataFrame
+) -> Drawn:
+    """How many tokens and surface forms the top features of each label rest on."""
+    data = cue_frame(found, features, changes, settings["models"], settings["sae"])
+    return plot_cues(data, settings["models"]), data
+
+
+@_figure("robustness_variants", "robustness_features", of_one_model=False)
+def spelling_variants(settings: Settings, variants: pl.DataFrame, features: pl.DataFrame) -> Drawn:
+    """How far features outlive another spelling of a concept, with chance."""
+    data = variant_frame(variants, features, settings["models"], settings["sae"])
+    return plot_spelling_variants(data, settings["models"]), data
+
+
+def _languages(settings: Settings) -> Languages:
+    """The languages of a study, of `languages` (code: {group, seen}) and `pivot`."""
+    languages = settings["languages"]
+    return Languages(
+        groups={code: facts["group"] for code, facts in languages.items()},
+        unseen=frozenset(code for code, facts in languages.items() if not facts["seen"]),
+        pivot=settings["pivot"],
+    )
+
+
+def _start_layer(settings: Settings, accuracy: pl.DataFrame) -> int:
+    """The start layer to show: `start_layer` of the settings, or the best where it says `best`."""
+    wanted = settings["start_layer"]
+    if wanted == "best":
+        return best_start_layer(accuracy, _languages(settings).unseen)
+    return int(wanted)
