@@ -43,12 +43,10 @@ def main() -> None:
         corpus={"help": "manifest of the tokenised posts"},
         posts={"help": "table of posts"},
         batch_size={"type": int, "help": "posts in one forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "table of predictions, Parquet"},
         states={"help": "final states, safetensors"},
     )
-    torch.set_num_threads(arguments.threads)
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)

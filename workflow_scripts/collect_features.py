@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
@@ -52,13 +51,11 @@ def main() -> None:
             "default": None,
             "help": "file named in `monosemanticity.embedding`",
         },
-        threads={"type": int},
         device={"type": str},
         output={"nargs": "+", "help": "their statistics.parquet"},
         examples={"nargs": "+"},
         sensitivity_tables={"nargs": "+"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     rules = FeatureRules(
         language=LanguageRule.model_validate(settings["language"]),

@@ -4,8 +4,6 @@ How strongly each feature distinguishes each label, how label-specific features 
 and pieces of text the top features of a label fire on, and how sparse and faithful the code is.
 """
 
-import torch
-
 from glossogenesis.config.robustness import LabelFeatureSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -25,11 +23,9 @@ def main() -> None:
         sae={"help": "sae_weights.safetensors, with cfg.json beside it"},
         corpus={"help": "manifest of the tokenised posts"},
         posts={"help": "posts.parquet"},
-        threads={"type": int},
         device={"type": str},
         output={"help": "labels.parquet; features, cues and posts are written beside it"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     cache = ActivationCache.open(arguments.activations)
     check_origin(arguments.sae, cache.model, cache.checkpoint, cache.layer)

@@ -7,7 +7,6 @@ the same of dictionaries that have nothing in common.
 from pathlib import Path
 
 import polars as pl
-import torch
 
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae, sae_folder
@@ -20,10 +19,8 @@ def main() -> None:
     arguments = program_arguments(
         __doc__,
         saes={"nargs": "+", "help": "sae_weights.safetensors of each, with cfg.json beside it"},
-        threads={"type": int, "default": 1},
         output={"help": "seeds.parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     origin = read_own_facts(arguments.saes[0])["provenance"]
     for path in arguments.saes:
         check_origin(path, origin["model"], origin["checkpoint"], origin["layer"])

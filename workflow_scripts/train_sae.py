@@ -5,8 +5,6 @@ is written. `cfg.json` is written beside the weights. An interrupted run goes on
 its state under `--resume-dir`.
 """
 
-import torch
-
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
@@ -26,12 +24,10 @@ def main() -> None:
         },
         resume_dir={"help": "folder for the state of an unfinished run, of this job alone"},
         seconds_between_states={"type": float, "default": 60.0},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "sae_weights.safetensors; cfg.json is written beside it"},
         training={"help": "table of loss, L0 and dead latents by step"},
     )
-    torch.set_num_threads(arguments.threads)
     cache = ActivationCache.open(arguments.activations)
     device = resolve_device(arguments.device)
     inputs = {"activations": arguments.activations}
@@ -47,7 +43,7 @@ def main() -> None:
         layer=cache.layer,
         seed=arguments.settings["seed"],
         dtype="float32",
-        device=torch.device(device).type,
+        device=device,
     )
     train_from_cache(
         CachedTraining(

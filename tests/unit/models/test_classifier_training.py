@@ -142,6 +142,24 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(architecture: str, tmp_
     assert bytes_of(anew) == bytes_of(whole)
 
 
+def test_the_bar_of_a_resumed_run_counts_the_epochs_that_are_done(
+    llama: CheckpointLocation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each epoch trains on 9 batches and measures 5."""
+
+    def kill(epoch: TrainedEpoch) -> None:
+        if epoch.epoch == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trained(llama, tmp_path, on_epoch=kill)
+    capsys.readouterr()
+    trained(llama, tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "fine-tuning" in line]
+    assert "14.0/28.0" in lines[0]
+    assert "28.0/28.0" in lines[-1]
+
+
 def test_states_are_removed_and_other_files_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "resume"
     for digest in ("now", "given_up"):

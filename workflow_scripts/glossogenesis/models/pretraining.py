@@ -124,9 +124,11 @@ class _Run:
         total = self.settings.total_steps
         batches = token_batches(source, self.trained.tokenizer, self.settings, len(self.log) + 1)
         bar: tqdm[None] = progress(
-            total=total * self.settings.tokens_per_step, label="pretraining", unit="tok"
+            total=total * self.settings.tokens_per_step,
+            done=len(self.log) * self.settings.tokens_per_step,
+            label="pretraining",
+            unit="tok",
         )
-        bar.update(len(self.log) * self.settings.tokens_per_step)
         kept_at = time.monotonic()
         for batch in batches:
             self._step(batch)

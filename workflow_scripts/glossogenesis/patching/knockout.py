@@ -85,7 +85,7 @@ def knock_out(
         removal: how.
         batch_size: posts that are read together; one pass over the model has at most as many
             tokens as they have. It does not change the result.
-        on_batch: called with how many posts are done.
+        on_batch: called with how many posts are done with a layer.
 
     Raises:
         StudyError: a post has no tokens.
@@ -107,8 +107,8 @@ def knock_out(
             _check(anatomy, read.logits, whole, "the posts read block by block")
             for knockout, of_layer in zip(knockouts, after, strict=True):
                 of_layer[:, posts] = _without(runner, read, knockout, removal).float().cpu()
-        if on_batch is not None:
-            on_batch(len(posts))
+                if on_batch is not None:
+                    on_batch(len(posts))
     return Knockout(before, after)
 
 
