@@ -10,9 +10,9 @@ one, where several threads begin to pay off:
   extraction   all layers' activations, written as shards
   patching     4 settings from every start layer, with generated answers
 
-Threads wait for each other as `OMP_WAIT_POLICY` says, PASSIVE where it is not set.
+Threads of programs wait for each other asleep, which the environment says here.
 
-    python benchmarks/busy.py --json results/benchmark.json
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/busy.py --json results/benchmark.json
     python benchmarks/busy.py --sizes 256x6 --threads 2
     OMP_WAIT_POLICY=ACTIVE python benchmarks/busy.py
     python benchmarks/busy.py --quick
@@ -30,14 +30,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
-# First, since it says how threads wait before OpenMP is loaded.
-import glossogenesis  # noqa: F401, I001
 import torch
 from extraction_engines import VOCABULARY, Task, random_corpus, random_llama
 from measurement import benchmark_parser, write_report
-from patching import random_request
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -45,9 +43,13 @@ from sae_programs import Setting, our_run
 
 from glossogenesis.config.pretrain import OptimizerSettings
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.halved_batches import HalvedBatches
 from glossogenesis.models.pretraining import mean_loss
 from glossogenesis.models.pretraining_optimizers import make_optimizers
 from glossogenesis.patching.run import run_patching
+from patching import random_request
+
+Once = Callable[[], object]
 
 CONTEXT = 96
 BATCH = 42
@@ -77,9 +79,9 @@ def main() -> None:
     """Measure every task at every size and number of threads, print the table, write the JSON."""
     arguments = parse_arguments()
     rows = [
-        compare(arguments, name, once, size, threads)
+        compare(arguments, name, prepare, size, threads)
         for size in arguments.sizes
-        for name, once in tasks_of(*size)
+        for name, prepare in tasks_of(*size)
         for threads in arguments.threads
     ]
     Console(width=120).print(table_of(rows))
@@ -106,25 +108,25 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def tasks_of(hidden: int, layers: int) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Yield each task's name and what it repeats."""
+def tasks_of(hidden: int, layers: int) -> Iterator[tuple[str, Callable[[], Once]]]:
+    """Yield each task's name and what gives one run of it, once the number of threads is set."""
     model = random_llama(hidden, layers, CONTEXT, device="cpu", dtype="float32")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         corpus = random_corpus(folder / "corpus", 4 * BATCH, CONTEXT)
         task = Task(model, corpus, folder / "activations", batch_size=BATCH, window=1 << 14)
-        yield "extraction", lambda: extract(task)
+        yield "extraction", lambda: partial(extract, task)
     request = random_request(
         model,
         argparse.Namespace(prompts=8, vocabulary=VOCABULARY, suffix=5, batch_size=32),
         CONTEXT,
         generate=True,
     )
-    yield "patching", lambda: run_patching(model, request, batch_size=32)
+    yield "patching", lambda: partial(run_patching, model, request, batch_size=32)
     run = our_run(Setting(hidden, 8 * hidden, 8, 1024, "cpu", "float32"))
     activations = torch.randn(1024, hidden)
-    yield "autoencoder", lambda: run.step(activations)
-    yield "pretraining", pretraining_step(model)
+    yield "autoencoder", lambda: partial(run.step, activations)
+    yield "pretraining", partial(pretraining_step, model)
 
 
 def extract(task: Task) -> None:
@@ -134,17 +136,21 @@ def extract(task: Task) -> None:
     task.ours()
 
 
-def pretraining_step(model: Anatomy) -> Callable[[], None]:
+def pretraining_step(model: Anatomy) -> Once:
     """Return what takes one step."""
     model.model.requires_grad_(True)
+    weights = list(model.model.parameters())
+    batches = HalvedBatches(lambda rows: mean_loss(model, rows, "float32"), weights, "cpu")
     optimizers = make_optimizers(model, OptimizerSettings(name="muon"))
     batch = torch.randint(3, VOCABULARY, (BATCH, CONTEXT))
 
-    def step() -> None:
-        mean_loss(model, batch, "float32").backward()
+    def update() -> None:
         for optimizer in optimizers:
             optimizer.step()
-            optimizer.zero_grad()
+
+    def step() -> None:
+        batches.backward(batch)
+        batches.run(update)
 
     return step
 
@@ -152,12 +158,13 @@ def pretraining_step(model: Anatomy) -> Callable[[], None]:
 def compare(
     arguments: argparse.Namespace,
     name: str,
-    once: Callable[[], object],
+    prepare: Callable[[], Once],
     size: tuple[int, int],
     threads: int,
 ) -> Comparison:
     """Measure a task in turns on the quiet and on the busy machine."""
     torch.set_num_threads(threads)
+    once = prepare()
     once()
     quiet, busy = [], []
     for _ in range(arguments.repeats):
@@ -167,7 +174,7 @@ def compare(
     return Comparison(name, *size, threads, statistics.median(quiet), statistics.median(busy))
 
 
-def speed(once: Callable[[], object], seconds: float) -> float:
+def speed(once: Once, seconds: float) -> float:
     """Runs a second, over some seconds."""
     start, runs = time.perf_counter(), 0
     while (passed := time.perf_counter() - start) < seconds or not runs:
@@ -193,11 +200,10 @@ def other_program() -> Iterator[None]:
 
 def table_of(rows: list[Comparison]) -> Table:
     """The measurements as a table."""
-    policy = os.environ["OMP_WAIT_POLICY"]
     table = Table(
         box=box.SIMPLE,
-        title=f"{os.cpu_count()} cores, half of them taken by another program; OpenMP's threads "
-        f"wait {policy}",
+        title=f"{os.cpu_count()} cores, half of them taken by another program; "
+        f"OMP_WAIT_POLICY {os.environ.get('OMP_WAIT_POLICY', 'not set')}",
     )
     for heading in ("task", "width", "layers", "threads", "quiet /s", "busy /s", "busy / quiet"):
         table.add_column(heading, justify="right")

@@ -29,12 +29,15 @@ def pretraining_start(wildcards):
 
 
 def pretraining_threads(wildcards):
-    """Return a pretraining's threads: all of a small machine where it waits for nothing.
+    """Return a pretraining's threads: as many as pay off where it waits for nothing.
 
+    Two, one for each half of a batch; in wide models, products that are large enough to share take more.
     It comes first then, before jobs that would keep it from having every core at once.
     """
-    start = study.settings.pretrain[wildcards.pretraining].start
-    return 8 if start is None else several_threads(wildcards)
+    settings = study.settings.pretrain[wildcards.pretraining]
+    if settings.start is not None:
+        return several_threads(wildcards)
+    return 8 if settings.model.hidden >= 512 else 2
 
 
 def pretraining_device(wildcards):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from glossogenesis.config.robustness import KnockoutSettings
 from glossogenesis.corpora.posts import Posts, read_posts
@@ -156,7 +155,7 @@ class Run:
             self.anatomy,
             [self.token_ids[number] for number in numbers],
             [
-                LayerKnockout(layer, sae, [torch.from_numpy(each.features) for each in sets[layer]])
+                LayerKnockout(layer, sae, [each.features for each in sets[layer]])
                 for layer, sae in saes.items()
             ],
             Removal(rule.replace, rule.positions),

@@ -103,38 +103,52 @@ def test_two_runs_are_byte_identical_even_when_one_is_interrupted(tmp_path, monk
     settings = settings_of(content)
     run(tmp_path / "whole", settings)
     steps_done = 0
-    mean_loss = pretraining.mean_loss
+    step = pretraining._Run._step
 
     def interrupted(*arguments):
         nonlocal steps_done
         steps_done += 1
         if steps_done == 8:
             raise KeyboardInterrupt
-        return mean_loss(*arguments)
+        step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "mean_loss", interrupted)
+        patch.setattr(pretraining._Run, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "broken", settings, seconds_between_states=0.0)
     assert not (tmp_path / "broken/run/manifest.json").exists()
     steps_done = -1000
-    monkeypatch.setattr(pretraining, "mean_loss", interrupted)
+    monkeypatch.setattr(pretraining._Run, "_step", interrupted)
     run(tmp_path / "broken", settings)
     assert steps_done == -1000 + 5  # steps 8 to 12
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
 
 
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_one_thread_and_two_give_equal_bytes(tmp_path, finished, threads):
+    for number in (1, 2):
+        threads(number)
+        run(tmp_path / str(number), settings_of())
+        assert digests(tmp_path / str(number)) == digests(finished[0])
+
+
 def test_the_bar_of_a_resumed_run_counts_from_where_it_goes_on(tmp_path, monkeypatch, capsys):
     """Twelve steps of six seconds; the second run takes the last five."""
-    clock, mean_loss, steps = BarClock(monkeypatch), pretraining.mean_loss, iter(range(1, 14))
+    clock, step, steps = BarClock(monkeypatch), pretraining._Run._step, iter(range(1, 14))
 
     def slow(*arguments):
         clock.sleep(6.01)
         if next(steps) == 8:
             raise KeyboardInterrupt
-        return mean_loss(*arguments)
+        step(*arguments)
 
-    monkeypatch.setattr(pretraining, "mean_loss", slow)
+    monkeypatch.setattr(pretraining._Run, "_step", slow)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings_of(), seconds_between_states=0.0)
     capsys.readouterr()

@@ -31,6 +31,7 @@ from glossogenesis.patching.knockout_passes import (
     read_posts_once,
     run_changed,
 )
+from glossogenesis.patching.top_features import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
 
 
@@ -49,7 +50,7 @@ class LayerKnockout:
     layer: int
     sae: SparseAutoencoder
     """On the model's device."""
-    sets: Sequence[Tensor]
+    sets: Sequence[Features | Tensor]
     """Latents of each set, int64; a set may be empty."""
 
 
@@ -192,10 +193,10 @@ def _without(
     return result
 
 
-def _only(fired: FiredLatents, latents: Tensor, n_latents: int) -> FiredLatents:
+def _only(fired: FiredLatents, latents: Features | Tensor, n_latents: int) -> FiredLatents:
     """Those of the fired latents that are among `latents`."""
     members = torch.zeros(n_latents, dtype=torch.bool, device=fired.latents.device)
-    members[latents.to(members.device)] = True
+    members[torch.as_tensor(latents, device=members.device)] = True
     kept = members[fired.latents]
     return FiredLatents(fired.rows[kept], fired.latents[kept], fired.values[kept], fired.n_rows)
 
