@@ -29,15 +29,15 @@ def pretraining_start(wildcards):
 
 
 def pretraining_threads(wildcards):
-    """Return a pretraining's threads: as many as pay off where it waits for nothing.
+    """Return a pretraining's threads: two, one for each half of a batch, and more in wide models.
 
-    Two, one for each half of a batch; in wide models, products that are large enough to share take more.
-    It comes first then, before jobs that would keep it from having every core at once.
+    One that waits for nothing comes first, before jobs that would keep it from having so many at once.
     """
-    settings = study.settings.pretrain[wildcards.pretraining]
-    if settings.start is not None:
-        return several_threads(wildcards)
-    return 8 if settings.model.hidden >= 512 else 2
+    size = study.size_of(wildcards.pretraining)
+    most = 2 if size is not None and size.hidden < 512 else 8
+    if study.settings.pretrain[wildcards.pretraining].start is None:
+        return most
+    return min(most, several_threads(wildcards))
 
 
 def pretraining_device(wildcards):

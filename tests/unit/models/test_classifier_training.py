@@ -188,10 +188,12 @@ def test_a_learning_rate_that_is_too_high_is_named(
 def test_nothing_but_results_is_left_behind(
     llama: CheckpointLocation, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither output, nor settings of transformers, nor of the model."""
+    """Neither output beside the bar, nor settings of transformers, nor of the model."""
     verbosity = logging.get_verbosity()
     model, _ = trained(llama, tmp_path, settings=SETTINGS.model_copy(update={"epochs": 1}))
-    assert capfd.readouterr() == ("", "")
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert all(line.startswith("fine-tuning:") for line in printed.err.splitlines())
     assert logging.get_verbosity() == verbosity
     assert logging.is_progress_bar_enabled()
     assert model.config.use_cache is True
