@@ -5,6 +5,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 TEST_PROCESSES ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 VENV := .venv
 BIN := $(abspath $(VENV)/bin)
+UV ?= $(shell command -v uv 2>/dev/null)
 
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
@@ -19,10 +20,22 @@ help:
 	@echo "make format  rewrite the code in its style"
 	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
 
+# uv, where the machine has it, is told what the environment tells pip. Nothing is compiled here: a
+# program's first start compiles what it imports, a small part of all.
+ifneq ($(UV),)
+MAKE_VENV := $(UV) venv --quiet --seed --allow-existing --python $(PYTHON)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python $(PIP_INDEX_URL:%=--default-index %) \
+	$(PIP_EXTRA_INDEX_URL:%=--index %) $(PIP_FIND_LINKS:%=--find-links %) \
+	$(if $(PIP_EXTRA_INDEX_URL),--index-strategy unsafe-best-match)
+else
+MAKE_VENV := $(PYTHON) -m venv
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+endif
+
 $(VENV)/installed: envs/requirements.lock pyproject.toml
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --requirement envs/requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(MAKE_VENV) $(VENV)
+	$(INSTALL) --requirement envs/requirements.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: $(VENV)/installed

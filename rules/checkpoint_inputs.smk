@@ -29,12 +29,15 @@ def pretraining_start(wildcards):
 
 
 def pretraining_threads(wildcards):
-    """Return a pretraining's threads: all of a small machine where it waits for nothing.
+    """Return a pretraining's threads: two, one for each half of a batch, and more in wide models.
 
-    It comes first then, before jobs that would keep it from having every core at once.
+    One that waits for nothing comes first, before jobs that would keep it from having so many at once.
     """
-    start = study.settings.pretrain[wildcards.pretraining].start
-    return 8 if start is None else several_threads(wildcards)
+    size = study.size_of(wildcards.pretraining)
+    most = 2 if size is not None and size.hidden < 512 else 8
+    if study.settings.pretrain[wildcards.pretraining].start is None:
+        return most
+    return min(most, several_threads(wildcards))
 
 
 def pretraining_device(wildcards):

@@ -43,7 +43,7 @@ rule extract_states:
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --checkpoint {input.checkpoint:q} --prompts {input.prompts:q}"
-        " --batch-size {resources.batch_size} --device {resources.device}"
+        " --batch-size {resources.batch_size} --device {resources.device} --threads {threads}"
         " --output {output.states:q} > {log:q} 2>&1"
 
 
@@ -80,4 +80,4 @@ rule patch_translations:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --checkpoint {input.checkpoint:q} --prompts {input.prompts:q} --states {input.states:q}"
         " --lexicon {input.lexicon:q} --batch-size {resources.batch_size}"
-        " --device {resources.device} --output {output.patching:q} > {log:q} 2>&1"
+        " --device {resources.device} --threads {threads} --output {output.patching:q} > {log:q} 2>&1"

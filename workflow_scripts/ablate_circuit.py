@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import torch
-
 from glossogenesis.config.robustness import CircuitSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -28,11 +26,9 @@ def main() -> None:
         effects={"help": "effects of components"},
         batch_size={"type": int},
         device={"type": str},
-        threads={"type": int},
         output={"help": "table of ablations"},
         circuit={"help": "table of circuits"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     rule = CircuitSettings.model_validate(settings["circuit"])
     manifest = CheckpointManifest.read(arguments.classifier)

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+import numpy as np
 import polars as pl
-import torch
+from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -43,12 +44,10 @@ def main() -> None:
         corpus={"help": "manifest of the tokenised posts"},
         posts={"help": "table of posts"},
         batch_size={"type": int, "help": "posts in one forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "table of predictions, Parquet"},
         states={"help": "final states, safetensors"},
     )
-    torch.set_num_threads(arguments.threads)
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
@@ -66,7 +65,7 @@ def main() -> None:
         classified = classify_posts(
             loaded.anatomy, held_out.token_ids, batch_size=arguments.batch_size, on_batch=bar.update
         )
-    table = predictions_table(posts, classified.logits)
+    table = predictions_table(posts, classified.logits.numpy())
     facts = facts_of(table)
     provenance = provenance_of(
         arguments,
@@ -91,19 +90,19 @@ def main() -> None:
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
 
 
-def predictions_table(posts: Posts, logits: torch.Tensor) -> pl.DataFrame:
+def predictions_table(posts: Posts, logits: NDArray[np.float32]) -> pl.DataFrame:
     """Return `predictions.parquet` of logits `[held_out post, label]`."""
-    label_ids = torch.from_numpy(posts.label_ids("held_out"))[:, None]
-    of_label = logits.gather(1, label_ids).squeeze(1)
-    best_other = logits.scatter(1, label_ids, -torch.inf).amax(dim=1)
-    predicted = [posts.labels[number] for number in logits.argmax(dim=1).tolist()]
+    of_label = (np.arange(len(logits)), posts.label_ids("held_out"))
+    others = logits.copy()
+    others[of_label] = -np.inf
+    predicted = [posts.labels[number] for number in logits.argmax(axis=1)]
     return (
         posts.of("held_out")
         .select("post", "number", "label")
         .with_columns(
             predicted=pl.Series(predicted),
-            logit=pl.Series(of_label.numpy()),
-            margin=pl.Series((of_label - best_other).numpy()),
+            logit=pl.Series(logits[of_label]),
+            margin=pl.Series(logits[of_label] - others.max(axis=1)),
         )
         .match_to_schema(PREDICTIONS_SCHEMA)
     )

@@ -11,9 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -26,6 +24,9 @@ from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import read_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,11 @@ def main() -> None:
             "default": None,
             "help": "file named in `monosemanticity.embedding`",
         },
-        threads={"type": int},
         device={"type": str},
         output={"nargs": "+", "help": "their statistics.parquet"},
         examples={"nargs": "+"},
         sensitivity_tables={"nargs": "+"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     rules = FeatureRules(
         language=LanguageRule.model_validate(settings["language"]),

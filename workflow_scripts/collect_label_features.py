@@ -10,8 +10,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from glossogenesis.config.robustness import LabelFeatureSettings
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -31,14 +29,12 @@ def main() -> None:
         saes={"nargs": "+", "help": "their sae_weights.safetensors, with cfg.json beside them"},
         corpus={"help": "manifest of the tokenised posts"},
         posts={"help": "posts.parquet"},
-        threads={"type": int},
         device={"type": str},
         output={
             "nargs": "+",
             "help": "their labels.parquet; features, cues and posts are written beside them",
         },
     )
-    torch.set_num_threads(arguments.threads)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
     layers = zip(arguments.activations, arguments.saes, arguments.output, strict=True)

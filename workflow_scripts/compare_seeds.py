@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-import torch
 
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae, sae_folder
@@ -27,10 +26,8 @@ def main() -> None:
             "nargs": "+",
             "help": "sae_weights.safetensors of each, layer by layer, with cfg.json beside it",
         },
-        threads={"type": int, "default": 1},
         output={"nargs": "+", "help": "a seeds.parquet for each layer"},
     )
-    torch.set_num_threads(arguments.threads)
     seeds = len(arguments.saes) // len(arguments.output)
     for number, output in enumerate(arguments.output):
         compare(arguments, arguments.saes[number * seeds :][:seeds], output)

@@ -3,8 +3,6 @@
 Shards come first and the manifests last; what an interrupted run has finished is not redone.
 """
 
-import torch
-
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
@@ -29,10 +27,8 @@ def main() -> None:
         corpus={"help": "manifest of the tokenised corpus"},
         batch_size={"type": int},
         device={"type": str},
-        threads={"type": int},
         output={"help": "folder that gets layer_{layer}/manifest.json"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     activations = settings["activations"]
     manifest = CheckpointManifest.read(arguments.checkpoint)

@@ -3,8 +3,6 @@
 Shards come first and the manifests last; what an interrupted run has finished is not redone.
 """
 
-import torch
-
 from glossogenesis.config.robustness import PostActivationSettings
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.classifier_posts import check_tokenizer
@@ -30,10 +28,8 @@ def main() -> None:
         corpus={"help": "manifest of the tokenised posts"},
         batch_size={"type": int},
         device={"type": str},
-        threads={"type": int},
         output={"help": "folder that gets layer_{layer}/manifest.json"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     activations = PostActivationSettings.model_validate(settings["activations"])
     manifest = CheckpointManifest.read(arguments.classifier)

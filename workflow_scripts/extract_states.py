@@ -29,8 +29,12 @@ def main() -> None:
     )
     states = extract_states(
         read_table(arguments.prompts),
-        lambda token_ids, positions: residual_at(
-            loaded.anatomy, token_ids, positions, batch_size=arguments.batch_size
+        lambda token_ids, positions, on_batch: residual_at(
+            loaded.anatomy,
+            token_ids,
+            positions,
+            batch_size=arguments.batch_size,
+            on_batch=on_batch,
         ),
     )
     provenance = provenance_of(

@@ -7,8 +7,6 @@ after the last epoch that it kept under `--resume-dir`.
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from glossogenesis.config.robustness import ClassifierSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
@@ -42,12 +40,10 @@ def main() -> None:
         posts={"help": "table of posts"},
         resume_dir={"help": "folder for the state of an unfinished run, of this job alone"},
         batch_size={"type": int, "help": "held-out posts in one forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "manifest.json; weights/ is written beside it"},
         training={"help": "table of losses and scores by epoch"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = ClassifierSettings.model_validate(arguments.settings["classifier"])
     device = Device(
         name=resolve_device(arguments.device),
@@ -77,7 +73,7 @@ def main() -> None:
         revision=checkpoint.commit,
         seed=settings.seed,
         dtype=device.computes_in,
-        device=torch.device(device.name).type,
+        device=device.name,
         facts={"labels": len(posts.labels), "train": len(train), "held_out": len(held_out)},
     )
     epochs = finetune(

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
@@ -62,11 +61,9 @@ def main() -> None:
         lexicon={"nargs": "?", "default": None, "help": "words that prompts ask for"},
         batch_size={"type": int},
         device={"type": str},
-        threads={"type": int},
         output={"help": "perplexity.parquet"},
         translation_output={"nargs": "?", "default": None, "help": "translation.parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     _check_options(arguments)
     source, target = map(CheckpointManifest.read, (arguments.source, arguments.target))

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from glossogenesis.config.robustness import KnockoutSettings
 from glossogenesis.corpora.posts import Posts, read_posts
@@ -70,10 +69,8 @@ def main() -> None:
         features={"help": "folder of layer_{layer}/{sae}/{labels,features}.parquet"},
         batch_size={"type": int, "help": "posts in one forward pass"},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
-        threads={"type": int, "default": 1},
         output={"help": "table, Parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
@@ -132,7 +129,7 @@ class Run:
         latents = max(int(read_config(path)["d_sae"]) for path in weights.values())
         at_once = layers_in_memory(latents, self.anatomy.d_model)
         groups = [layers[start : start + at_once] for start in range(0, len(layers), at_once)]
-        total = len(groups) * len(self.token_ids)
+        total = len(layers) * len(self.token_ids)
         with progress(total=total, label="knock out features", unit="post") as bar:
             for group in groups:
                 saes = {
@@ -158,7 +155,7 @@ class Run:
             self.anatomy,
             [self.token_ids[number] for number in numbers],
             [
-                LayerKnockout(layer, sae, [torch.from_numpy(each.features) for each in sets[layer]])
+                LayerKnockout(layer, sae, [each.features for each in sets[layer]])
                 for layer, sae in saes.items()
             ],
             Removal(rule.replace, rule.positions),

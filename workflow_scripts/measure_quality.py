@@ -10,8 +10,6 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
-
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
@@ -27,11 +25,9 @@ def main() -> None:
         __doc__,
         activations={"nargs": "+", "help": "manifests of the layers' activations"},
         saes={"nargs": "+", "help": "their sae_weights.safetensors, with cfg.json beside them"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"nargs": "+", "help": "their quality.json"},
     )
-    torch.set_num_threads(arguments.threads)
     layers = zip(arguments.activations, arguments.saes, arguments.output, strict=True)
     for activations, weights, output in layers:
         measure(arguments, activations, weights, output)
@@ -42,13 +38,9 @@ def measure(arguments: argparse.Namespace, activations: Path, weights: Path, out
     cache = ActivationCache.open(activations)
     check_origin(weights, cache.model, cache.checkpoint, cache.layer)
     sae = read_sae(weights, d_model=cache.d_model).to(resolve_device(arguments.device))
-    shards = progress(
-        cache.shards("held_out"),
-        total=len(cache.rows_of_shards("held_out")),
-        label=f"measuring layer {cache.layer}",
-        unit="shard",
-    )
-    quality = measure_quality(sae, shards, cache.languages)
+    rows = cache.rows_in("held_out")
+    with progress(total=rows, label=f"measuring layer {cache.layer}", unit="token") as bar:
+        quality = measure_quality(sae, cache.shards("held_out"), cache.languages, bar.update)
     provenance = provenance_of(
         arguments,
         "quality",

@@ -6,7 +6,6 @@ Every layer and language from one load of the model, beside zero and mean ablati
 from pathlib import Path
 
 import polars as pl
-import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
@@ -34,11 +33,9 @@ def main() -> None:
         corpus={"help": "manifest of the tokenised corpus"},
         saes={"help": "folder that holds layer_{layer}/{sae}/"},
         batch_size={"type": int, "help": "contexts in one forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "table, Parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     layers: list[int] = settings["layers"]
     weights = weights_of_layers(arguments.saes, layers, settings["sae"])

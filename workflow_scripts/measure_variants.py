@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import torch
 
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.spellings import Spelling, read_spellings
@@ -40,11 +39,9 @@ def main() -> None:
         saes={"help": "folder that holds layer_{layer}/{sae}/"},
         variants={"help": "table of spellings"},
         batch_size={"type": int, "help": "sentences in one forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "table, Parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     weights = weights_of_layers(arguments.saes, settings["layers"], settings["sae"])
     manifest = CheckpointManifest.read(arguments.classifier)
@@ -130,7 +127,7 @@ def survival_table(
     ks: list[int] = settings["variants"]["ks"]
     rows: list[dict[str, Any]] = []
     l0: dict[str, dict[str, float]] = {arm: {} for arm in states}
-    with progress(total=len(weights), label="spellings", unit="layer") as bar:
+    with progress(total=len(weights) * len(states), label="spellings", unit="layer") as bar:
         for layer, path in weights.items():
             sae = read_sae(path, d_model=anatomy.d_model).to(anatomy.device)
             for arm, of_arm in states.items():
@@ -142,7 +139,7 @@ def survival_table(
                     {"layer": layer, "arm": arm} | row
                     for row in survival_rows(spellings, found, ks)
                 ]
-            bar.update(1)
+                bar.update()
     return pl.DataFrame(rows, schema=SURVIVAL_SCHEMA), l0
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_posts import post_token_ids
@@ -43,10 +42,8 @@ def main() -> None:
         pairs={"help": "pairs of posts"},
         batch_size={"type": int, "help": "posts in one forward pass"},
         device={"type": str, "help": "auto, cpu or cuda"},
-        threads={"type": int},
         output={"help": "table of effects, Parquet"},
     )
-    torch.set_num_threads(arguments.threads)
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     check_tokenizer(manifest, corpus)

@@ -5,7 +5,6 @@ budget or a file, is said before anything is written. The commit that a branch o
 Hub stood for at first is kept in `revisions/` of the results, and taken again.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,8 @@ def main() -> None:
         lexicon={"nargs": "?", "default": None, "help": "words that demo text is made of"},
         checkpoint={"help": "manifest of a checkpoint with the tokenizer"},
         hub={"type": str, "choices": WORDS_OF_MODES, "default": HubSettings().mode},
-        threads={"type": int, "default": 1},
         output={"help": "manifest.json; shards are written beside it"},
     )
-    # The tokenizers library reads this when it starts its threads.
-    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
     settings = arguments.settings
     corpus = CorpusSettings.model_validate(settings["corpus"])
     offline = HubSettings.of_mode(arguments.hub).offline

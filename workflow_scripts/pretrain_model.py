@@ -8,8 +8,6 @@ tokenizer. An interrupted run goes on where it last kept its state under `--resu
 from argparse import Namespace
 from pathlib import Path
 
-import torch
-
 from glossogenesis.config.pretrain import FileText, PostsText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.errors import StudyError
@@ -34,12 +32,10 @@ def main() -> None:
         start={"nargs": "?", "default": None, "help": "manifest of the checkpoint to start from"},
         resume_dir={"help": "folder for the state of an unfinished run"},
         seconds_between_states={"type": float, "default": 30.0},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"help": "manifest.json; checkpoints are written beside it"},
         training={"help": "table of loss and rate by step"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = PretrainSettings.model_validate(arguments.settings["training"])
     if (settings.start is None) != (arguments.start is None):
         raise StudyError("`start` and --start belong together; give both or neither")

@@ -5,8 +5,6 @@ all learning rates. For each layer the files are those of `train_saes`. An inter
 where it last kept its state under `--resume-dir`.
 """
 
-import torch
-
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
@@ -28,11 +26,9 @@ def main() -> None:
         resume_dir={"help": "folder for the state of an unfinished run, of this job alone"},
         seconds_between_states={"type": float, "default": 60.0},
         batch_size={"type": int, "help": "contexts in a forward pass"},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"nargs": "+", "help": "their sae_weights.safetensors"},
     )
-    torch.set_num_threads(arguments.threads)
     settings = arguments.settings
     manifest = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)

@@ -30,11 +30,9 @@ def main() -> None:
         warm_start={"nargs": "*", "default": [], "help": "weights of the neighbouring checkpoint"},
         resume_dir={"help": "folder for the state of an unfinished run, of this job alone"},
         seconds_between_states={"type": float, "default": 60.0},
-        threads={"type": int, "default": 1},
         device={"type": str, "default": "cpu", "help": "auto, cpu or cuda"},
         output={"nargs": "+", "help": "their sae_weights.safetensors"},
     )
-    torch.set_num_threads(arguments.threads)
     device = resolve_device(arguments.device)
     layers = zip(
         arguments.activations, arguments.warm_start or repeat(None), arguments.output, strict=False

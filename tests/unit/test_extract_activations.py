@@ -11,7 +11,9 @@ import pytest
 import torch
 
 import extract_activations
+from bar_clock import BarClock, lines_of
 from glossogenesis.errors import StudyError
+from glossogenesis.models import residuals
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
 from program_runs import ON_CPU, run_main
@@ -144,3 +146,41 @@ def test_activations_that_would_not_fit_the_disk(
     assert "GB of activations do not fit into the 0.00 GB that are free. Free some" in message
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=held))
     extract()
+
+
+def test_the_bar_moves_while_a_window_is_computed(
+    extract: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One window holds everything, and each of its six forward passes takes four seconds."""
+    clock, scatter = BarClock(monkeypatch), residuals.scatter_residuals
+
+    def slow(*arguments: Any) -> bool:
+        clock.sleep(4)
+        return scatter(*arguments)
+
+    monkeypatch.setattr(residuals, "scatter_residuals", slow)
+    extract(window=10_000)
+    lines = lines_of(capsys.readouterr().err, "train tokens")
+    assert [past for _, past, _ in lines] == [0, 8, 16, 24]
+    assert [percent for percent, _, _ in lines] == sorted({percent for percent, _, _ in lines})
+    assert lines[-1][0] == 100
+
+
+def test_the_bar_of_a_resumed_run_leaves_out_finished_windows(
+    extract: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    passes, scatter = iter(range(100)), residuals.scatter_residuals
+
+    def stopped(*arguments: Any) -> bool:
+        if next(passes) == 8:
+            raise KeyboardInterrupt
+        return scatter(*arguments)
+
+    monkeypatch.setattr(residuals, "scatter_residuals", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        extract()
+    capsys.readouterr()
+    extract()
+    lines = lines_of(capsys.readouterr().err, "train tokens")
+    assert 0 < lines[0][0] < 100
+    assert lines[-1][0] == 100

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from glossogenesis.code_digests import code_digest
 from glossogenesis.errors import StudyError
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import file_digest
+from glossogenesis.program import (
+    THREAD_VARIABLES,
+    program_arguments,
+    provenance_of,
+    run_program,
+)
+from glossogenesis.provenance import SCRIPTS, file_digest
 
 COMMAND = ["write_prompts.py", "--study", "demo", "--settings", '{"seed": 1}']
 
@@ -45,6 +53,29 @@ def test_wrong_arguments(
     with pytest.raises(SystemExit):
         program_arguments("Do.", output={})
     assert expected in capsys.readouterr().err
+
+
+def test_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch is loaded already; other libraries read the environment when they are."""
+    before = torch.get_num_threads()
+    for name in THREAD_VARIABLES:
+        monkeypatch.setenv(name, str(before))
+    for words, expected in (["--threads", "3"], 3), ([], 1):
+        monkeypatch.setattr(sys, "argv", [*COMMAND, *words])
+        assert program_arguments("Do.").threads == expected
+        assert torch.get_num_threads() == expected
+        assert {os.environ[name] for name in THREAD_VARIABLES} == {str(expected)}
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.stem)
+def test_the_library_says_how_threads_wait_before_torch_is_loaded(script: Path) -> None:
+    """OpenMP reads it when PyTorch is loaded, which no script does by itself."""
+    for statement in ast.parse(script.read_text(encoding="utf-8")).body:
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            loaded = [getattr(statement, "module", None), *(each.name for each in statement.names)]
+            assert "torch" not in loaded
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
 def test_a_users_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from bar_clock import BarClock, lines_of
 from glossogenesis import progress as module
 from glossogenesis.progress import progress
 
@@ -38,3 +39,28 @@ def test_lines_come_at_most_every_few_seconds(
     for _ in progress(range(50), label="slow"):
         pass
     assert len(capsys.readouterr().err.splitlines()) >= 50
+
+
+def test_a_resumed_bar_starts_where_the_run_does(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """600 of 1000 were done before; 100 in ten seconds now leave half a minute."""
+    clock = BarClock(monkeypatch)
+    with progress(total=1000, done=600, label="steps") as bar:
+        clock.sleep(10)
+        bar.update(100)
+        clock.sleep(30)
+        bar.update(300)
+    printed = capsys.readouterr().err
+    assert lines_of(printed, "steps") == [(60, 0, None), (70, 10, 30), (100, 40, 0)]
+    assert "10.0it/s" in printed
+
+
+def test_a_log_has_a_line_in_ten_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = BarClock(monkeypatch)
+    for _ in progress(range(25), label="prompts"):
+        clock.sleep(4)
+    seconds = [past for _, past, _ in lines_of(capsys.readouterr().err, "prompts")]
+    assert seconds == [0, *range(8, 97, 8), 100]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,25 +17,39 @@ from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.run_lock import claimed
 from glossogenesis.storage.full_disk import full_disk_in_one_line
 
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+"""What libraries read when they are loaded, or when they start their threads."""
+
 
 def program_arguments(
     description: str | None, **arguments: Mapping[str, Any]
 ) -> argparse.Namespace:
     """Parse a program's command line.
 
-    Every program takes `--settings`, its slice of the study as JSON, and `--study`, the study's
-    name; `arguments` adds options by their names (underscores become dashes) with the keywords of
-    `ArgumentParser.add_argument`. Options are required unless they have a default.
+    Every program takes `--settings`, its slice of the study as JSON, `--study`, the study's name,
+    and `--threads`, which is how many it then computes with; `arguments` adds options by their
+    names (underscores become dashes) with the keywords of `ArgumentParser.add_argument`. Options
+    are required unless they have a default.
     """
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON of the stage")
     parser.add_argument("--study", required=True, help="name of the study, recorded in artifacts")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads")
     for name, keywords in arguments.items():
         options = {"required": "default" not in keywords, "type": Path, **keywords}
         parser.add_argument(f"--{name.replace('_', '-')}", **options)
-    return parser.parse_args()
+    parsed = parser.parse_args()
+    _use_threads(parsed.threads)
+    return parsed
+
+
+def _use_threads(number: int) -> None:
+    """Let PyTorch, and what is loaded after, compute with so many threads."""
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(number)))
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(number)
 
 
 def run_program(main: Callable[[], None]) -> None:

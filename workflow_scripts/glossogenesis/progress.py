@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-SECONDS_BETWEEN_LOG_LINES = 10.0
+SECONDS_BETWEEN_LOG_LINES = 5.0
 
 
 class _LogLines:
@@ -27,29 +27,48 @@ class _LogLines:
 
 @overload
 def progress(
-    iterable: Iterable[Item], *, total: int | None = None, label: str, unit: str = "it"
+    iterable: Iterable[Item],
+    *,
+    total: float | None = None,
+    done: float = 0,
+    label: str,
+    unit: str = "it",
 ) -> tqdm[Item]: ...
 
 
 @overload
 def progress(
-    iterable: None = None, *, total: int | None = None, label: str, unit: str = "it"
+    iterable: None = None,
+    *,
+    total: float | None = None,
+    done: float = 0,
+    label: str,
+    unit: str = "it",
 ) -> tqdm[Any]: ...
 
 
 def progress(
     iterable: Iterable[Item] | None = None,
     *,
-    total: int | None = None,
+    total: float | None = None,
+    done: float = 0,
     label: str,
     unit: str = "it",
 ) -> tqdm[Any]:
     """Return a progress bar with the estimated time left.
 
-    On a terminal the bar redraws itself; in a log file it prints a line every ten seconds, and one
-    at the end, since carriage returns make a log unreadable.
+    `done` is what an earlier run had done of the `total`: the bar starts there, and its speed and
+    estimate count from there. On a terminal the bar redraws itself; in a log file it prints a line
+    at the first update after five seconds, and one at the end, since carriage returns make a log
+    unreadable. So it moves every ten seconds where no update takes longer than five.
     """
-    options: dict[str, Any] = {"desc": label, "total": total, "unit": unit, "unit_scale": True}
+    options: dict[str, Any] = {
+        "desc": label,
+        "total": total,
+        "initial": done,
+        "unit": unit,
+        "unit_scale": True,
+    }
     if not sys.stderr.isatty():
         options |= {
             "file": _LogLines(),

@@ -142,6 +142,24 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(architecture: str, tmp_
     assert bytes_of(anew) == bytes_of(whole)
 
 
+def test_the_bar_of_a_resumed_run_counts_the_epochs_that_are_done(
+    llama: CheckpointLocation, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each epoch trains on 9 batches and measures 5."""
+
+    def kill(epoch: TrainedEpoch) -> None:
+        if epoch.epoch == 2:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        trained(llama, tmp_path, on_epoch=kill)
+    capsys.readouterr()
+    trained(llama, tmp_path)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "fine-tuning" in line]
+    assert "14.0/28.0" in lines[0]
+    assert "28.0/28.0" in lines[-1]
+
+
 def test_states_are_removed_and_other_files_are_not(tmp_path: Path) -> None:
     folder = tmp_path / "resume"
     for digest in ("now", "given_up"):
@@ -170,10 +188,12 @@ def test_a_learning_rate_that_is_too_high_is_named(
 def test_nothing_but_results_is_left_behind(
     llama: CheckpointLocation, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither output, nor settings of transformers, nor of the model."""
+    """Neither output beside the bar, nor settings of transformers, nor of the model."""
     verbosity = logging.get_verbosity()
     model, _ = trained(llama, tmp_path, settings=SETTINGS.model_copy(update={"epochs": 1}))
-    assert capfd.readouterr() == ("", "")
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert all(line.startswith("fine-tuning:") for line in printed.err.splitlines())
     assert logging.get_verbosity() == verbosity
     assert logging.is_progress_bar_enabled()
     assert model.config.use_cache is True

@@ -124,17 +124,17 @@ def test_an_interrupted_run_ends_like_one_that_was_not(
     manifest = save_checkpoint(tmp_path / "start", "gpt2", resid_pdrop=0.5)
     settings = settings_of(optimizer={"name": name, "warmup_steps": 2}, saved_steps=[0, 3, 8])
     train(manifest, tmp_path / "whole", settings)
-    mean_loss: Callable[..., torch.Tensor] = pretraining.mean_loss
+    step: Callable[..., None] = pretraining._Run._step
     steps = 0
 
-    def interrupted(*arguments: Any) -> torch.Tensor:
+    def interrupted(*arguments: Any) -> None:
         nonlocal steps
         steps += 1
         if steps == 6:
             raise KeyboardInterrupt
-        return mean_loss(*arguments)
+        step(*arguments)
 
-    monkeypatch.setattr(pretraining, "mean_loss", interrupted)
+    monkeypatch.setattr(pretraining._Run, "_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(manifest, tmp_path / "broken", settings, seconds_between_states=0.0)
     train(manifest, tmp_path / "broken", settings)

@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from bar_clock import BarClock, lines_of
 from glossogenesis.models import pretraining
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.pretraining import RunFiles, initial_model, pretrain
@@ -102,25 +103,61 @@ def test_two_runs_are_byte_identical_even_when_one_is_interrupted(tmp_path, monk
     settings = settings_of(content)
     run(tmp_path / "whole", settings)
     steps_done = 0
-    mean_loss = pretraining.mean_loss
+    step = pretraining._Run._step
 
     def interrupted(*arguments):
         nonlocal steps_done
         steps_done += 1
         if steps_done == 8:
             raise KeyboardInterrupt
-        return mean_loss(*arguments)
+        step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining, "mean_loss", interrupted)
+        patch.setattr(pretraining._Run, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "broken", settings, seconds_between_states=0.0)
     assert not (tmp_path / "broken/run/manifest.json").exists()
     steps_done = -1000
-    monkeypatch.setattr(pretraining, "mean_loss", interrupted)
+    monkeypatch.setattr(pretraining._Run, "_step", interrupted)
     run(tmp_path / "broken", settings)
     assert steps_done == -1000 + 5  # steps 8 to 12
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_one_thread_and_two_give_equal_bytes(tmp_path, finished, threads):
+    for number in (1, 2):
+        threads(number)
+        run(tmp_path / str(number), settings_of())
+        assert digests(tmp_path / str(number)) == digests(finished[0])
+
+
+def test_the_bar_of_a_resumed_run_counts_from_where_it_goes_on(tmp_path, monkeypatch, capsys):
+    """Twelve steps of six seconds; the second run takes the last five."""
+    clock, step, steps = BarClock(monkeypatch), pretraining._Run._step, iter(range(1, 14))
+
+    def slow(*arguments):
+        clock.sleep(6.01)
+        if next(steps) == 8:
+            raise KeyboardInterrupt
+        step(*arguments)
+
+    monkeypatch.setattr(pretraining._Run, "_step", slow)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, settings_of(), seconds_between_states=0.0)
+    capsys.readouterr()
+    run(tmp_path, settings_of())
+    lines = lines_of(capsys.readouterr().err, "pretraining")
+    assert lines[0] == (100 * 7 // 12, 0, None)
+    assert [(past, left) for _, past, left in lines[1:]] == [
+        (6, 24), (12, 18), (18, 12), (24, 6), (30, 0)
+    ]  # fmt: skip
 
 
 def test_a_run_begins_anew_where_its_state_or_checkpoints_are_gone(tmp_path, finished):

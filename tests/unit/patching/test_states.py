@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -31,8 +31,11 @@ PROMPTS = pl.DataFrame(
 )
 
 
-def capture(token_ids: Sequence[Sequence[int]], positions: Sequence[int]) -> torch.Tensor:
+def capture(
+    token_ids: Sequence[Sequence[int]], positions: Sequence[int], on_batch: Callable[[int], object]
+) -> torch.Tensor:
     """One layer, one unit: the token at the position."""
+    on_batch(len(token_ids))
     found = [ids[place] for ids, place in zip(token_ids, positions, strict=True)]
     return torch.tensor(found, dtype=torch.float32)[:, None, None]
 

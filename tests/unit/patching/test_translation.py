@@ -90,7 +90,10 @@ def prompts(lexicon: Lexicon) -> pl.DataFrame:
 @pytest.fixture(scope="module")
 def states(prompts: pl.DataFrame) -> SourceStates:
     return extract_states(
-        prompts, lambda ids, positions: residual_at(ANATOMY, ids, positions, batch_size=8)
+        prompts,
+        lambda ids, positions, done: residual_at(
+            ANATOMY, ids, positions, batch_size=8, on_batch=done
+        ),
     )
 
 

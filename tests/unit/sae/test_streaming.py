@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 
+from bar_clock import lines_of
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
@@ -147,6 +148,7 @@ def test_an_interrupted_run_goes_on_without_the_windows_that_it_is_done_with(
     corpus: TokenisedCorpus,
     caches: dict[int, ActivationCache],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
     last: int,
 ) -> None:
     train_from_model(streamed(tmp_path / "whole", caches), anatomy, corpus, PROVENANCE)
@@ -170,7 +172,11 @@ def test_an_interrupted_run_goes_on_without_the_windows_that_it_is_done_with(
             yield window
 
     monkeypatch.setattr("glossogenesis.sae.streaming.residual_windows", counted)
+    capsys.readouterr()
     train_from_model(job, anatomy, corpus, PROVENANCE)
+    percentages = [percent for percent, _, _ in lines_of(capsys.readouterr().err, "layers 1 to 3")]
+    assert percentages[0] > 0
+    assert percentages[-1] == 100
     windows = len(caches[1].rows_of_shards("train"))
     assert len(seen) <= 2 * windows - (last * SETTINGS.batch_size) // 60
     for layer in LAYERS:

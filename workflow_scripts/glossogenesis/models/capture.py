@@ -21,6 +21,7 @@ def residual_at(
     *,
     batch_size: int,
     layers: Sequence[int] | None = None,
+    on_batch: Callable[[int], object] | None = None,
 ) -> Tensor:
     """Residual stream after the wanted blocks at one position of each prompt.
 
@@ -33,6 +34,7 @@ def residual_at(
         positions: for each prompt, the index of the wanted token in it.
         batch_size: prompts in one forward pass; it does not change the result.
         layers: the wanted layers in the order of the result; all of them where None.
+        on_batch: told how many prompts each pass finished.
 
     Returns:
         `[prompt, layer, d_model]` on the CPU, in the model's dtype, prompts in the order given.
@@ -49,6 +51,8 @@ def residual_at(
         inputs = {**padded.model_inputs(anatomy), "use_cache": False}
         captured = read_layers(anatomy, inputs, wanted, lambda stream: stream[:, -1])
         result[batch] = torch.stack([captured[layer] for layer in wanted], dim=1).cpu()
+        if on_batch is not None:
+            on_batch(len(batch))
     return result
 
 

@@ -28,6 +28,7 @@ from glossogenesis.models.classifier_model import quiet_transformers
 from glossogenesis.models.classifier_posts import LabelledPosts
 from glossogenesis.models.classifier_run import pad_right
 from glossogenesis.models.classifier_scores import scores_of
+from glossogenesis.progress import progress
 from glossogenesis.storage.folder_digests import has_recorded_bytes, record_digests
 
 TRAINING_SCHEMA = pl.Schema(
@@ -112,7 +113,10 @@ def finetune(
             # Posts of similar length share a batch; the measures do not depend on the order.
             eval_dataset=sorted(_rows(held_out), key=lambda row: -len(row["input_ids"])),
             compute_metrics=_measures,
-            callbacks=[_EpochCallback(on_epoch)],
+            callbacks=[
+                _EpochCallback(on_epoch),
+                _ProgressCallback(math.ceil(len(held_out) / device.evaluation_batch)),
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=_last_state(state_folder))
@@ -158,6 +162,31 @@ class _EpochCallback(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         record_digests(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+class _ProgressCallback(TrainerCallback):
+    """Shows how many batches of all epochs are trained on or measured."""
+
+    def __init__(self, measured_an_epoch: int) -> None:
+        self._measured = measured_an_epoch
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        epochs, done = args.num_train_epochs, round(state.epoch or 0)
+        self._bar = progress(
+            total=state.max_steps + epochs * self._measured,
+            done=state.global_step + done * self._measured,
+            label="fine-tuning",
+            unit="batch",
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update()
+
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._bar.close()
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from glossogenesis.config.pretrain import PretrainSettings
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.halved_batches import HalvedBatches
 from glossogenesis.models.pretraining_files import (
     SavedStep,
     TrainedModel,
@@ -112,6 +113,11 @@ class _Run:
         self.model.to(self.device)  # type: ignore[arg-type]  # transformers annotates `to` wrongly
         self.anatomy = Anatomy.of(self.model)
         self.optimizers = make_optimizers(self.anatomy, settings.optimizer)
+        self.batches = HalvedBatches(
+            lambda rows: mean_loss(self.anatomy, rows, settings.dtype),
+            list(self.model.parameters()),
+            self.device.type,
+        )
         self.log: list[TrainedStep] = []
         self.saved: list[SavedStep] = []
         self.state = ResumeState(files.resume_folder, settings_digest(asdict(self.provenance)))
@@ -124,9 +130,11 @@ class _Run:
         total = self.settings.total_steps
         batches = token_batches(source, self.trained.tokenizer, self.settings, len(self.log) + 1)
         bar: tqdm[None] = progress(
-            total=total * self.settings.tokens_per_step, label="pretraining", unit="tok"
+            total=total * self.settings.tokens_per_step,
+            done=len(self.log) * self.settings.tokens_per_step,
+            label="pretraining",
+            unit="tok",
         )
-        bar.update(len(self.log) * self.settings.tokens_per_step)
         kept_at = time.monotonic()
         for batch in batches:
             self._step(batch)
@@ -148,22 +156,24 @@ class _Run:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
         _check_token_ids(batch, self.anatomy)
-        loss = mean_loss(self.anatomy, batch.to(self.device), self.settings.dtype)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        loss = self.batches.backward(batch.to(self.device))
+        self.batches.run(self._update)
         self.log.append(
             TrainedStep(
                 step=step,
                 phase=phase_of(self.settings, step),
                 context=batch.shape[1],
-                loss=loss.item(),
+                loss=loss,
                 rate=self.settings.optimizer.rate * factor,
                 tokens=step * self.settings.tokens_per_step,
             )
         )
+
+    def _update(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.optimizer.clip)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
 
     def _save_if_asked(self) -> None:
         step = len(self.log)

@@ -15,7 +15,6 @@ from glossogenesis.models.residual_pass import hook_name
 from glossogenesis.models.residuals import (
     NotFinite,
     Positions,
-    Window,
     check_layers,
     residual_windows,
 )
@@ -117,22 +116,28 @@ def write_caches(
     with CacheWriter(folder, descriptions, provenances) as writer:
         require_room(folder, _bytes_to_write(writer, tokens, descriptions.values()))
         for split in rules.splits:
-            windows = residual_windows(
-                cached.anatomy,
-                corpus,
-                split,
-                layers,
-                window=rules.window,
-                seed=rules.seed,
-                batch_size=batch_size,
-                dtype=rules.dtype,
-                not_finite=rules.not_finite,
-                positions=rules.positions,
-                section=rules.section,
-                described_as=cached.described_as,
-                skip=writer.finished(split),
-            )
-            _write_windows(writer, split, windows, layers, tokens[split])
+            done = writer.rows_finished(split)
+            with progress(
+                total=tokens[split], done=done, label=f"{split} tokens", unit="token"
+            ) as bar:
+                for window in residual_windows(
+                    cached.anatomy,
+                    corpus,
+                    split,
+                    layers,
+                    window=rules.window,
+                    seed=rules.seed,
+                    batch_size=batch_size,
+                    dtype=rules.dtype,
+                    not_finite=rules.not_finite,
+                    positions=rules.positions,
+                    section=rules.section,
+                    described_as=cached.described_as,
+                    skip=writer.finished(split),
+                    on_batch=bar.update,
+                ):
+                    rows = {layer: window.rows_of(layer) for layer in layers}
+                    writer.add(split, window.number, rows, window.dropped_rows)
         return writer.finish()
 
 
@@ -155,18 +160,3 @@ def _bytes_to_write(
     """Return the bytes of the shards that are not there yet; `tokens` are those of each split."""
     rows = sum(number - writer.rows_finished(split) for split, number in tokens.items())
     return sum(rows * bytes_of_a_row(each.d_model, each.dtype) for each in descriptions)
-
-
-def _write_windows(
-    writer: CacheWriter, split: str, windows: Iterable[Window], layers: Sequence[int], tokens: int
-) -> None:
-    """Hand the windows of a split that are not written yet to the writer.
-
-    `tokens` are those of the whole split, for the progress display.
-    """
-    with progress(total=tokens, label=f"{split} tokens", unit="token") as bar:
-        bar.update(writer.rows_finished(split))
-        for window in windows:
-            rows = {layer: window.rows_of(layer) for layer in layers}
-            writer.add(split, window.number, rows, window.dropped_rows)
-            bar.update(len(window) + window.dropped_rows)

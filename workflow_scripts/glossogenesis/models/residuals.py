@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Literal
@@ -64,6 +64,7 @@ def residual_windows(
     described_as: str = "the model",
     skip: Collection[int] = (),
     device: torch.device | None = None,
+    on_batch: Callable[[int], object] | None = None,
 ) -> Iterator[Window]:
     """Windows of one split: shuffled inside by a seeded order in `train`, else in corpus order.
 
@@ -88,6 +89,7 @@ def residual_windows(
         described_as: model and checkpoint, for messages.
         skip: numbers of windows that are not computed.
         device: where windows are kept; on the CPU where None. All layers of one are in memory.
+        on_batch: told how many kept tokens, whether finite or not, each forward pass read.
 
     Raises:
         StudyError: activations are not finite and `not_finite` is `stop`, the model lacks a layer,
@@ -109,7 +111,7 @@ def residual_windows(
             layer: torch.empty(n_rows, anatomy.d_model, dtype=STORED_DTYPES[dtype], device=device)
             for layer in layers
         }
-        finite = _fill(anatomy, block, _slots_of(block.kept, order), rows, batch_size)
+        finite = _fill(anatomy, block, _slots_of(block.kept, order), rows, batch_size, on_batch)
         ids = {name: ids[order] for name, ids in _ids_of(block).items()}
         if finite is None:
             yield Window(number, rows, ids, dropped_rows=0)
@@ -126,6 +128,7 @@ def _fill(
     slots: Tensor,
     rows: Mapping[int, Tensor],
     batch_size: int,
+    on_batch: Callable[[int], object] | None,
 ) -> dict[int, Tensor] | None:
     """Run the model over all contexts and put each kept token's activations into its row.
 
@@ -135,6 +138,7 @@ def _fill(
         slots: `[context, position]`, the row of each kept token, -1 for others.
         rows: by layer, `[row, d_model]`, to be filled.
         batch_size: contexts in one forward pass.
+        on_batch: as of `residual_windows`.
 
     Returns:
         By layer, which rows are finite, `[row]`, bool; None where all are.
@@ -154,6 +158,8 @@ def _fill(
             None if bool(mask.all()) else mask.long(),
             Destination(columns, slots_of_batch[columns], rows),
         )
+        if on_batch is not None:
+            on_batch(len(columns))
     if finite:
         return None
     by_layer = {layer: of_layer.isfinite().all(dim=1).cpu() for layer, of_layer in rows.items()}

@@ -92,7 +92,7 @@ def ablation_table(
     train: Sequence[Sequence[int]],
     held_out: LabelledPosts,
     rules: AblationRules,
-    on_posts: Callable[[int], object] | None = None,
+    on_posts: Callable[[float], object] | None = None,
 ) -> pl.DataFrame:
     """Right answers of the classifier under every ablation of every circuit.
 
@@ -102,7 +102,8 @@ def ablation_table(
         train: token ids of training posts, which means are taken over.
         held_out: the held-out posts, all of which are classified.
         rules: methods, positions and draws.
-        on_posts: told how many held-out posts each step finished.
+        on_posts: told how many held-out posts each pass finished, a part of one where a post is
+            done under some ablations alone.
 
     Returns rows of `ABLATIONS_SCHEMA`, none where there are no circuits.
 
@@ -171,7 +172,7 @@ def _right_answers(
     train: Sequence[Sequence[int]],
     held_out: LabelledPosts,
     rules: AblationRules,
-    on_posts: Callable[[int], object] | None,
+    on_posts: Callable[[float], object] | None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Whether each post is right in the whole classifier, `[post]`, and in `[ablation, post]`.
 
@@ -185,6 +186,11 @@ def _right_answers(
     circle = np.random.default_rng([rules.seed, _OTHER_POSTS]).permutation(len(held_out))
     full = np.empty(len(held_out), dtype=bool)
     ablated = np.empty((len(ablations), len(held_out)), dtype=bool)
+
+    def on_rows(rows: int) -> None:
+        if on_posts is not None:
+            on_posts(rows / len(ablations))
+
     for start in range(0, len(circle), POSTS_AT_ONCE):
         posts = circle[start : start + POSTS_AT_ONCE]
         following = circle[(start + len(posts)) % len(circle)]
@@ -192,13 +198,12 @@ def _right_answers(
         captured, logits = _capture(anatomy, token_ids, rules)
         unablated = logits[: len(posts)]
         full[posts] = unablated.argmax(dim=1).numpy() == labels[posts]
-        for index, found in _runs(anatomy, ablations, token_ids[:-1], captured, mean, rules):
+        runs = _runs(anatomy, ablations, token_ids[:-1], captured, mean, rules, on_rows)
+        for index, found in runs:
             if not ablations[index].replaced.any():
                 _check_unchanged(found, unablated, anatomy)
                 found = unablated
             ablated[index, posts] = found.argmax(dim=1).numpy() == labels[posts]
-        if on_posts is not None:
-            on_posts(len(posts))
     return full, ablated
 
 
@@ -209,6 +214,7 @@ def _runs(
     captured: ComponentValues,
     mean: Tensor,
     rules: AblationRules,
+    on_rows: Callable[[int], object],
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield the index of each ablation and the logits `[post, label]` under it.
 
@@ -248,6 +254,7 @@ def _runs(
             positions=positions,
             outputs=rules.outputs,
             batch_size=rules.batch_size,
+            on_batch=on_rows,
         )
         by_ablation = logits.view(len(posts), len(chosen), -1).transpose(0, 1)
         yield from zip(chosen, by_ablation, strict=True)

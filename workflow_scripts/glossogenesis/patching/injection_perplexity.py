@@ -6,7 +6,7 @@ blocks above that layer run again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -104,8 +104,10 @@ class PerplexityRun:
             for number in range(len(injection.variants))
         ]
         losses = Losses(self._zeros(), self._zeros(), {key: self._zeros() for key in keys})
-        for number, batch in enumerate(progress(self._batches, label="perplexity", unit="batch")):
-            self._add(losses, batch, injections, alphas, check=number == 0)
+        total = len(self._batches) * len(keys)
+        with progress(total=total, label="perplexity", unit="pass") as bar:
+            for number, batch in enumerate(self._batches):
+                self._add(losses, batch, injections, alphas, bar.update, check=number == 0)
         return losses
 
     def _add(
@@ -114,6 +116,7 @@ class PerplexityRun:
         batch: Contexts,
         injections: Sequence[LayerInjection],
         alphas: Sequence[float],
+        on_pass: Callable[[], object],
         *,
         check: bool,
     ) -> None:
@@ -143,6 +146,7 @@ class PerplexityRun:
                             spliced_pass(self._models.target, clean, injection.layer, changed),
                         )
                     _add_to(losses.injected[injection.layer, alpha, number], batch, loss)
+                    on_pass()
 
     def _readings(self, injection: LayerInjection) -> Iterator[tuple[Reading, Reading | None]]:
         """What the autoencoder reads off both models at the changed tokens of every batch."""

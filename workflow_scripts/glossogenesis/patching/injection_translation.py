@@ -92,14 +92,14 @@ def translation_table(
     items = items_of(injections, alphas)
     rows: list[Columns] = []
     signatures: dict[str, str] = {}
-    for task, of_task in zip(progress(tasks, label="scoring", unit="pair"), answers, strict=True):
+    for task, of_task in zip(tasks, answers, strict=True):
+        pair = "-".join(task.pair)
         scorer = TranslationScorer(task, bootstrap, comet)
         plain = scorer.scores(of_task.plain)
         scored = {
             _key(item): scorer.scores(of_task.injected.get(_key(item), of_task.plain))
-            for item in items
+            for item in progress(items, label=f"scoring {pair}", unit="score")
         }
-        pair = "-".join(task.pair)
         signatures |= {f"{pair} {name}": text for name, text in scorer.signatures.items()}
         for metric, score in plain.items():
             facts: Columns = {

@@ -31,6 +31,7 @@ from glossogenesis.patching.knockout_passes import (
     read_posts_once,
     run_changed,
 )
+from glossogenesis.patching.top_features import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
 
 
@@ -49,7 +50,7 @@ class LayerKnockout:
     layer: int
     sae: SparseAutoencoder
     """On the model's device."""
-    sets: Sequence[Tensor]
+    sets: Sequence[Features | Tensor]
     """Latents of each set, int64; a set may be empty."""
 
 
@@ -85,7 +86,7 @@ def knock_out(
         removal: how.
         batch_size: posts that are read together; one pass over the model has at most as many
             tokens as they have. It does not change the result.
-        on_batch: called with how many posts are done.
+        on_batch: called with how many posts are done with a layer.
 
     Raises:
         StudyError: a post has no tokens.
@@ -107,8 +108,8 @@ def knock_out(
             _check(anatomy, read.logits, whole, "the posts read block by block")
             for knockout, of_layer in zip(knockouts, after, strict=True):
                 of_layer[:, posts] = _without(runner, read, knockout, removal).float().cpu()
-        if on_batch is not None:
-            on_batch(len(posts))
+                if on_batch is not None:
+                    on_batch(len(posts))
     return Knockout(before, after)
 
 
@@ -192,10 +193,10 @@ def _without(
     return result
 
 
-def _only(fired: FiredLatents, latents: Tensor, n_latents: int) -> FiredLatents:
+def _only(fired: FiredLatents, latents: Features | Tensor, n_latents: int) -> FiredLatents:
     """Those of the fired latents that are among `latents`."""
     members = torch.zeros(n_latents, dtype=torch.bool, device=fired.latents.device)
-    members[latents.to(members.device)] = True
+    members[torch.as_tensor(latents, device=members.device)] = True
     kept = members[fired.latents]
     return FiredLatents(fired.rows[kept], fired.latents[kept], fired.values[kept], fired.n_rows)
 

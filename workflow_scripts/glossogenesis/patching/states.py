@@ -15,8 +15,9 @@ from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
 
-Capture = Callable[[Sequence[Sequence[int]], Sequence[int]], Tensor]
-"""Token ids and positions of prompts to their residual stream `[prompt, layer, d_model]`."""
+Capture = Callable[[Sequence[Sequence[int]], Sequence[int], Callable[[int], object]], Tensor]
+"""Token ids and positions of prompts to their residual stream `[prompt, layer, d_model]`; the last
+argument is told how many prompts are done."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,13 @@ def extract_states(prompts: pl.DataFrame, capture: Capture) -> SourceStates:
     groups = sources.partition_by(["input_language", "output_language"], maintain_order=True)
     concepts = groups[0]["concept"].to_list()
     by_pair: dict[str, Tensor] = {}
-    for group in progress(groups, label="source states", unit="pair"):
-        if group["concept"].to_list() != concepts:
-            raise StudyError("the prompt table's source pairs differ in concepts; remake it")
-        name = f"{group['input_language'][0]}-{group['output_language'][0]}"
-        by_pair[name] = capture(group["token_ids"].to_list(), group["position"].to_list())
+    with progress(total=sources.height, label="source states", unit="prompt") as bar:
+        for group in groups:
+            if group["concept"].to_list() != concepts:
+                raise StudyError("the prompt table's source pairs differ in concepts; remake it")
+            name = f"{group['input_language'][0]}-{group['output_language'][0]}"
+            token_ids, positions = group["token_ids"].to_list(), group["position"].to_list()
+            by_pair[name] = capture(token_ids, positions, bar.update)
     return SourceStates(concepts, by_pair)
 
 

@@ -69,9 +69,11 @@ def train_from_cache(
     )
     keeper = StateKeeper(state, seconds_between_states)
     bar = progress(
-        total=plan.total_steps * settings.batch_size, label=f"layer {cache.layer}", unit="tok"
+        total=plan.total_steps * settings.batch_size,
+        done=run.steps_done * settings.batch_size,
+        label=f"layer {cache.layer}",
+        unit="tok",
     )
-    bar.update(run.steps_done * settings.batch_size)
     for batch in batches:
         run.step(batch)
         show(bar, run)

@@ -6,7 +6,7 @@ normalises, else the residual stream as it is. The formulas stand in `sae.qualit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -72,7 +72,10 @@ class Quality:
 
 @torch.inference_mode()
 def measure_quality(
-    sae: SparseAutoencoder, shards: Iterable[ActivationRows], languages: Sequence[str]
+    sae: SparseAutoencoder,
+    shards: Iterable[ActivationRows],
+    languages: Sequence[str],
+    on_rows: Callable[[int], object] | None = None,
 ) -> Quality:
     """Measure in one pass over shards of held-out activations, on the autoencoder's device.
 
@@ -82,6 +85,7 @@ def measure_quality(
         sae: the autoencoder, trained.
         shards: activations with the language of each token, as the cache gives them.
         languages: codes that the rows' `languages` are indices of.
+        on_rows: told how many tokens each step measured.
 
     Raises:
         StudyError: there are no tokens, or an activation is NaN or infinite.
@@ -95,6 +99,8 @@ def measure_quality(
             rows = slice(start, start + ROWS_AT_ONCE)
             groups = shard.languages[rows].long().clamp_max(len(languages)).to(device)
             _add(sums, firings, sae, shard.activations[rows].to(device), groups)
+            if on_rows is not None:
+                on_rows(len(groups))
     overall = sums.of_all()
     if not overall.tokens:
         raise StudyError("no held-out activations to measure; raise the corpus' `held_out_tokens`")

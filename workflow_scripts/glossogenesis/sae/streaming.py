@@ -6,7 +6,7 @@ that the weights are those that training from a cache gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -84,23 +84,24 @@ def train_from_model(
     state = ResumeState(job.resume_folder, settings_digest(asdict(provenance)))
     kept = state.load()
     start = WindowStart() if kept is None else _restore(runs, *kept)
-    windows = WindowsInOrder(job, anatomy, corpus, start)
     any_run = next(iter(runs.values()))
     total = any_run.plan.total_steps
+    rows_done = any_run.steps_done * settings.batch_size
     keeper = StateKeeper(state, seconds_between_states)
+    # A token is half done when the model has read it, and done when it has been trained on.
     bar = progress(
-        total=total * settings.batch_size,
+        total=(train_rows * settings.epochs + total * settings.batch_size) / 2,
+        done=(start.rows_before + rows_done) / 2,
         label=f"layers {min(runs)} to {max(runs)}",
         unit="tok",
     )
-    rows_done = any_run.steps_done * settings.batch_size
-    bar.update(rows_done)
+    windows = WindowsInOrder(job, anatomy, corpus, start, lambda tokens: bar.update(tokens / 2))
     for batch in layer_batches_of(windows.activations(rows_done), settings.batch_size):
         for layer, run in runs.items():
             run.step(batch[layer])
         rows_done += settings.batch_size
         show(bar, any_run)
-        bar.update(settings.batch_size)
+        bar.update(settings.batch_size / 2)
         if any_run.steps_done < total:
             keeper.keep_if_due(partial(_state, runs, windows.start_of(rows_done)))
     bar.close()
@@ -130,11 +131,13 @@ class WindowsInOrder:
         anatomy: Anatomy,
         corpus: TokenisedCorpus,
         start: WindowStart,
+        on_batch: Callable[[int], object],
     ) -> None:
         self._job = job
         self._anatomy = anatomy
         self._corpus = corpus
         self._first = start
+        self._on_batch = on_batch
         self._begun: list[WindowStart] = []
         self._epoch = start.epoch
         self._rows = start.rows_before
@@ -173,6 +176,7 @@ class WindowsInOrder:
             not_finite=job.not_finite,
             described_as=f"{cache.model} {cache.checkpoint}",
             skip=range(first),
+            on_batch=self._on_batch,
         ):
             self._begun.append(WindowStart(self._epoch, window.number, self._rows))
             self._rows += len(window)
