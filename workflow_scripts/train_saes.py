@@ -12,8 +12,6 @@ import argparse
 from itertools import repeat
 from pathlib import Path
 
-import torch
-
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
@@ -75,7 +73,7 @@ def training_of(
             layer=cache.layer,
             seed=arguments.settings["seed"],
             dtype="float32",
-            device=torch.device(device).type,
+            device=device.partition(":")[0],
         ),
     )
 
