@@ -9,6 +9,8 @@ UV ?= $(shell command -v uv 2>/dev/null)
 
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
+# A job would compile the library anew, a quarter of a second, where its bytecode is not kept.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo showcase test lint unit faults format lock help
 

@@ -16,8 +16,8 @@ import polars as pl
 from glossogenesis.features.label_tables import LABELS_SCHEMA
 from glossogenesis.features.robustness_tables.ablations import ABLATIONS
 from glossogenesis.features.robustness_tables.circuit import EFFECTS
+from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.patching.circuit import CIRCUIT_SCHEMA, circuit_table
-from glossogenesis.patching.component_rows import COMPONENTS
 from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
 from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
 from glossogenesis.provenance import Provenance

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,53 @@ REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 # Distributions of modules that are called otherwise; pydantic brings pydantic_core.
 NAMES_OF_MODULES = {"yaml": "pyyaml", "pydantic_core": "pydantic", "sklearn": "scikit-learn"}
+
+HEAVY = [
+    *("torch", "transformers", "transformers.modeling_utils", "transformers.trainer", "accelerate"),
+    *("tokenizers", "huggingface_hub", "datasets", "sacrebleu", "polars", "pyarrow", "pandas"),
+    *("scipy.stats", "statsmodels", "sklearn", "matplotlib", "seaborn"),
+]
+"""Modules that take a tenth of a second or more; Python and this library take two tenths."""
+
+OF_MODELS = "polars torch transformers.modeling_utils"
+HEAVY_IMPORTS = {
+    "ablate_circuit": OF_MODELS,
+    "classify_posts": "polars torch",
+    "collect_features": "polars pyarrow torch",
+    "collect_label_features": "polars torch",
+    "compare_seeds": "polars torch",
+    "extract_activations": "torch",
+    "extract_embeddings": "torch",
+    "extract_post_activations": "polars torch",
+    "extract_states": "polars torch",
+    "fetch_checkpoint": "",
+    "finetune_classifier": "polars torch transformers.trainer",
+    "inject_features": "polars sacrebleu torch transformers.cache_utils",
+    "knock_out_features": OF_MODELS,
+    "match_features": "polars torch",
+    "measure_quality": "torch",
+    "measure_recovery": "polars torch",
+    "measure_variants": "polars torch",
+    "patch_components": OF_MODELS,
+    "patch_translations": OF_MODELS,
+    "plot_figures": "polars seaborn",
+    "prepare_corpus": "polars torch",
+    "prepare_posts": "polars",
+    "pretrain_model": f"{OF_MODELS} tokenizers",
+    "remove_download": "",
+    "select_pairs": "polars torch",
+    "tabulate_concepts": "polars",
+    "tabulate_features": "polars scipy.stats",
+    "tabulate_injection": "polars",
+    "tabulate_robustness": "polars scipy.stats",
+    "tabulate_tracking": "polars",
+    "tokenise_posts": "polars torch",
+    "train_baseline": "polars sklearn",
+    "train_sae": "polars torch",
+    "train_saes": "polars torch",
+    "write_prompts": "polars",
+}
+"""Heavy modules that each program imports before it does anything, with what these import."""
 
 
 def normalised(name: str) -> str:
@@ -54,41 +102,83 @@ def conda_environment_of_programs() -> dict[str, str]:
     return found
 
 
-# Other packages stay in memory from program to program, which takes a tenth of the time.
 MODULES_OF_PROGRAMS = """\
-import json, runpy, sys
+import importlib, json, os, runpy, sys
 
-found = {}
-for program in sys.argv[1:]:
-    for name in [name for name in sys.modules if name.split(".")[0] == "glossogenesis"]:
-        del sys.modules[name]
+heavy, groups = json.loads(sys.argv[1])
+
+def in_a_fork(work, *arguments):
+    child = os.fork()
+    if child == 0:
+        work(*arguments)
+        sys.stdout.flush()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0, arguments
+
+def import_group(allowed, programs):
+    for name in allowed:
+        importlib.import_module(name)
+    already = set(sys.modules)
+    for program in programs:
+        in_a_fork(import_program, program, already)
+
+def import_program(program, already):
     runpy.run_path(f"workflow_scripts/{program}.py", run_name="imported")
     modules = [sys.modules[name] for name in sys.modules if name.startswith("glossogenesis")]
-    found[program] = [module.__file__ for module in modules]
-print(json.dumps(found))
+    files = [module.__file__ for module in modules]
+    print(json.dumps([program, files, sorted((sys.modules.keys() - already) & set(heavy))]))
+
+for allowed, programs in groups:
+    in_a_fork(import_group, allowed, programs)
 """
+"""Imports every program in a process of its own; what programs may import is imported once."""
+
+
+@dataclass(frozen=True)
+class Imports:
+    """What a program imports before it does anything."""
+
+    library: list[str]
+    """Files of this library."""
+    unexpected: list[str]
+    """Heavy modules that are not expected of the program."""
 
 
 @pytest.fixture(scope="module")
-def modules_of_programs() -> dict[str, list[str]]:
-    """Files of the library that each program imports."""
+def imports_of_programs() -> dict[str, Imports]:
+    groups: dict[str, list[str]] = {}
+    for program, modules in HEAVY_IMPORTS.items():
+        groups.setdefault(modules, []).append(program)
+    given = [HEAVY, [(modules.split(), programs) for modules, programs in groups.items()]]
     done = subprocess.run(
-        [sys.executable, "-c", MODULES_OF_PROGRAMS, *conda_environment_of_programs()],
+        [sys.executable, "-c", MODULES_OF_PROGRAMS, json.dumps(given)],
         cwd=REPOSITORY,
         env={"PYTHONPATH": "workflow_scripts", "PATH": ""},
         capture_output=True,
         text=True,
         check=True,
     )
-    found: dict[str, list[str]] = json.loads(done.stdout)
-    return found
+    rows = map(json.loads, done.stdout.splitlines())
+    return {program: Imports(library, unexpected) for program, library, unexpected in rows}
+
+
+def test_every_program_is_run_by_a_rule():
+    scripts = {path.stem for path in (REPOSITORY / "workflow_scripts").glob("*.py")}
+    assert set(conda_environment_of_programs()) == scripts == set(HEAVY_IMPORTS)
+
+
+@pytest.mark.parametrize("program", HEAVY_IMPORTS)
+def test_programs_import_nothing_heavy_that_they_do_not_use(
+    imports_of_programs: dict[str, Imports], program: str
+):
+    assert imports_of_programs[program].unexpected == []
 
 
 @pytest.mark.parametrize(("program", "environment"), conda_environment_of_programs().items())
 def test_environment_has_what_the_program_imports(
-    modules_of_programs: dict[str, list[str]], program: str, environment: str
+    imports_of_programs: dict[str, Imports], program: str, environment: str
 ):
-    modules = modules_of_programs[program]
+    modules = imports_of_programs[program].library
     assert modules
     files = [REPOSITORY / "workflow_scripts" / f"{program}.py", *map(Path, modules)]
     imported = {name for file in files for name in imported_packages(file)}

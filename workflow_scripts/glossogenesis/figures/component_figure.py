@@ -25,8 +25,8 @@ from glossogenesis.figures.style import (
     new_figure,
     paper_style,
 )
+from glossogenesis.models.anatomy import COMPONENTS
 
-COMPONENTS = ("attention", "mlp")
 SETS = {"own": "own pairs", "common": "common pairs"}
 
 UNSURE = (0.05, 0.95)

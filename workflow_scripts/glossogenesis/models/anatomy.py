@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+COMPONENTS = ("attention", "mlp")
+"""What a block adds to the residual stream, in the order of every `component` axis."""
+
 
 @dataclass(frozen=True)
 class _Names:

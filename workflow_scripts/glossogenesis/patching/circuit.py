@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.patching.component_rows import COMPONENTS
+from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, times_drawn
 
 Floats = NDArray[np.float64]

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.patching.component_rows import (
-    COMPONENTS,
     ComponentRows,
     Mode,
     OnBatch,

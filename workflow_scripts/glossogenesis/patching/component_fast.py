@@ -16,14 +16,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
 from glossogenesis.models.padding import batches_by_length
 from glossogenesis.models.shared_attention import Context, RowLayout, attend_shared
 from glossogenesis.patching.component_capture import LastPosition, PromptBatch, run_unpatched
 from glossogenesis.patching.component_hooks import replacing
 from glossogenesis.patching.component_rows import (
-    COMPONENTS,
     ComponentRows,
     ComponentValues,
     OnBatch,

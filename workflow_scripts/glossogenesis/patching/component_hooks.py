@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.patching.component_rows import (
-    COMPONENTS,
     ComponentRows,
     ComponentValues,
     Outputs,

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.patching.component_effects import PatchedPairs, PatchingRule
 from glossogenesis.patching.component_rows import (
-    COMPONENTS,
     ComponentRows,
 )
 from glossogenesis.patching.component_runs import capture_components, run_components

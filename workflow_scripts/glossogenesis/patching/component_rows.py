@@ -16,13 +16,10 @@ import torch
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 
 if TYPE_CHECKING:
     from torch import nn
-
-COMPONENTS = ("attention", "mlp")
-"""The order of every `component` axis."""
 
 Mode = Literal["fast", "reference"]
 Outputs = Literal["added", "before_norm"]

@@ -9,8 +9,8 @@ import polars as pl
 import torch
 
 from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.patching.component_effects import ComponentEffects, PatchedPairs
-from glossogenesis.patching.component_rows import COMPONENTS
 
 EFFECTS_SCHEMA = pl.Schema(
     {

@@ -34,6 +34,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     ratios,
     resampled_counts,
 )
+from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.patching.circuit import (
     CIRCUIT_SCHEMA,
     Members,
@@ -41,7 +42,6 @@ from glossogenesis.patching.circuit import (
     effect_matrices,
     effect_sums,
 )
-from glossogenesis.patching.component_rows import COMPONENTS
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 
 BOTH = "both"
