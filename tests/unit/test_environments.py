@@ -50,6 +50,7 @@ HEAVY_IMPORTS = {
     "pretrain_model": f"{OF_MODELS} tokenizers",
     "remove_download": "",
     "select_pairs": "polars torch",
+    "stream_saes": "polars torch",
     "tabulate_concepts": "polars",
     "tabulate_features": "polars scipy.stats",
     "tabulate_injection": "polars",
@@ -57,7 +58,6 @@ HEAVY_IMPORTS = {
     "tabulate_tracking": "polars",
     "tokenise_posts": "polars torch",
     "train_baseline": "polars sklearn",
-    "train_sae": "polars torch",
     "train_saes": "polars torch",
     "write_prompts": "polars",
 }
