@@ -16,7 +16,6 @@ depends on no other: `update` keeps what an earlier block has trained, and the p
 """
 
 IS_STREAMED = study.features.activations.mode == "stream"
-TRAINING_PROGRAM = "stream_saes" if IS_STREAMED else "train_saes"
 FROM_MODEL = (
     " --checkpoint {input.checkpoint:q} --corpus {input.corpus:q}"
     " --batch-size {resources.batch_size}"
@@ -62,8 +61,8 @@ for number, (block, models) in enumerate(models_by_block().items()):
             batch_size=model_setting("batch_size"),
             device=model_setting("device"),
         params:
-            script=program(TRAINING_PROGRAM),
-            code=code_of(TRAINING_PROGRAM),
+            script=program("stream_saes") if IS_STREAMED else program("train_saes"),
+            code=code_of("stream_saes" if IS_STREAMED else "train_saes"),
             settings=settings_of(feature_settings.training_settings, "model", "sae"),
             resume_dir=resume_dir,
         message:
