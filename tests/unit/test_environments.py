@@ -188,9 +188,12 @@ def test_environment_has_what_the_program_imports(
 
 
 def imported_packages(file: Path) -> set[str]:
-    """Packages that a module imports anywhere, also within its functions, by distribution."""
+    """Packages that a module imports when it runs, also within its functions, by distribution."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    nodes: list[ast.AST] = [ast.parse(file.read_text(encoding="utf-8"))]
+    for node in nodes:
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            nodes += ast.iter_child_nodes(node)
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
