@@ -120,7 +120,8 @@ def _assigned(pairs: _Pairs, n_rows: int, n_columns: int) -> Numbers:
 
     # A cost of zero would be no pair.
     costs = csr_array((2 - pairs.cosines, np.divmod(pairs.places, n_columns)), (n_rows, n_columns))
-    return min_weight_full_bipartite_matching(costs)[1].astype(np.int64)
+    columns: Numbers = min_weight_full_bipartite_matching(costs)[1].astype(np.int64)
+    return columns
 
 
 def _prices(pairs: _Pairs, n_columns: int, chosen: Numbers, own: Values) -> Values:
