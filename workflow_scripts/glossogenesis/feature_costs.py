@@ -187,12 +187,13 @@ def collection_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
 
 
 def matching_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
-    """Return what matching two dictionaries takes: similarities in float32 and float64."""
+    """Return what matching two dictionaries takes: all cosines, a chunk at a time."""
     _, width = depth_and_width(study, model)
     latents = _training_of(study, sae).latents_of(int(width))
-    # Measured: the assignment of 8,192 latents takes 5 to 20 seconds, and grows faster than n^2.
-    operations = layers * 2 * latents**2 * (width + latents)
-    memory_mb = LIGHT_PROGRAM_MB + 500 + 20 * latents**2 // 10**6
+    # Finding the nearest, and the assignment, take as long as 700 more operations a pair of latents
+    # that are linked, and 1,800 a pair of unrelated ones (`benchmarks/matching.py`).
+    operations = layers * latents**2 * (2 * width + 1500)
+    memory_mb = LIGHT_PROGRAM_MB + 500 + int(24 * latents * width / 1e6)
     return Cost(operations, memory_mb, layers * 10**6, 0)
 
 

@@ -79,14 +79,14 @@ def match(first: Tensor, second: Tensor) -> Matching:
     `first` and `second` are [latent, d_model]; the pairs are as many as the smaller has rows.
     """
     if len(first) > len(second):
-        turned = match(second, first)
-        order = np.argsort(turned.second)
+        swapped = match(second, first)
+        order = np.argsort(swapped.second)
         return Matching(
-            turned.second[order],
-            turned.first[order],
-            turned.cosines[order],
-            turned.greatest_of_second,
-            turned.greatest_of_first,
+            swapped.second[order],
+            order,
+            swapped.cosines[order],
+            swapped.greatest_of_second,
+            swapped.greatest_of_first,
         )
     found = assign(unit_rows(first), unit_rows(second))
     return Matching(
