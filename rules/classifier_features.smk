@@ -75,8 +75,8 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
                 allow_missing=True,
             ),
         output:
-            weights=update(files_at(layers, POST_SAES, "sae_weights.safetensors")),
-            beside=update(files_at(layers, POST_SAES, "cfg.json", "training.parquet")),
+            weights=files_at(layers, POST_SAES, "sae_weights.safetensors"),
+            beside=files_at(layers, POST_SAES, "cfg.json", "training.parquet"),
         log:
             "<logs>/train_post_saes/{model}/{checkpoint}/{sae}.log",
         benchmark:

@@ -11,8 +11,7 @@ STEPS:
     train_saes    trains a block of layers, all learning rates in one pass over cached activations;
                   in mode `stream` its program is stream_saes, which runs the language model meanwhile
 
-A job's outputs depend on its block of layers, so there is a rule for each. On cached activations a layer
-depends on no other: `update` keeps what an earlier block has trained, and the program leaves it as it is.
+A job's outputs depend on its block of layers, so there is a rule for each.
 """
 
 IS_STREAMED = study.features.activations.mode == "stream"
@@ -34,9 +33,9 @@ for number, (block, models) in enumerate(models_by_block().items()):
             activations=activations_of(block),
             warm_start=earlier_saes(block),
         output:
-            weights=update(files_of(block, "sae", "sae_weights.safetensors")),
-            cfg=update(files_of(block, "sae", "cfg.json")),
-            training=update(files_of(block, "sae", "training.parquet")),
+            weights=files_of(block, "sae", "sae_weights.safetensors"),
+            cfg=files_of(block, "sae", "cfg.json"),
+            training=files_of(block, "sae", "training.parquet"),
         log:
             f"<logs>/train_saes/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
         benchmark:

@@ -3,7 +3,7 @@
 All learning rates train in one pass over a layer's activations, and the one with the lowest
 held-out loss is written. Beside the weights there are `cfg.json` and `training.parquet`, a table of
 loss, L0 and dead latents by step. An interrupted run goes on where it last kept its state under
-`--resume-dir`. A layer whose autoencoder is there, trained on just the same, is left as it is.
+`--resume-dir`, and trains no layer again that it had finished.
 """
 
 from __future__ import annotations

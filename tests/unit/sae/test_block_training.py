@@ -74,36 +74,32 @@ def test_each_layer_has_the_bytes_of_a_job_of_its_own(tmp_path: Path, block: Blo
     assert not (tmp_path / "block" / "resume").exists()
 
 
-def test_a_layer_more_trains_that_layer_alone(
-    tmp_path: Path, block: Block, trained_layers: list[str]
-) -> None:
-    train_block(block(tmp_path, (1, 5)), tmp_path / "resume", device="cpu")
-    before = {layer: bytes_of(tmp_path / str(layer)) for layer in (1, 5)}
-    train_block(block(tmp_path), tmp_path / "resume", device="cpu")
-    assert trained_layers == ["1", "5", "3"]
-    assert {layer: bytes_of(tmp_path / str(layer)) for layer in (1, 5)} == before
-    assert len(bytes_of(tmp_path / "3")) == 3
-
-
 @pytest.mark.parametrize("name", ["cfg.json", "sae_weights.safetensors", "training.parquet"])
-def test_a_layer_whose_files_are_damaged_or_of_another_training_is_trained(
+def test_a_finished_layer_is_taken_up_only_whole_and_of_the_same_training(
     tmp_path: Path, block: Block, trained_layers: list[str], name: str
 ) -> None:
     (one,) = block(tmp_path, (1,))
-    train_block([one], tmp_path / "resume", device="cpu")
-    file = one.folder / name
-    whole = file.read_bytes()
+    waiting = one.resume_folder
+
+    def resume(job: CachedTraining) -> None:
+        waiting.parent.mkdir(exist_ok=True)
+        one.folder.rename(waiting)
+        train_block([job], waiting.parent, device="cpu")
+
+    train_block([one], waiting.parent, device="cpu")
+    whole = (one.folder / name).read_bytes()
+    resume(one)
+    assert trained_layers == ["1"]
     for damaged in (whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:], b""):
-        file.write_bytes(damaged)
-        train_block([one], tmp_path / "resume", device="cpu")
-        assert file.read_bytes() == whole
-    file.unlink()
-    train_block([one], tmp_path / "resume", device="cpu")
+        (one.folder / name).write_bytes(damaged)
+        resume(one)
+        assert (one.folder / name).read_bytes() == whole
+    (one.folder / name).unlink()
+    resume(one)
     assert trained_layers == ["1"] * 4
-    changed = replace(one, provenance=replace(one.provenance, inputs={"warm_start": "0"}))
-    train_block([changed], tmp_path / "resume", device="cpu")
+    resume(replace(one, provenance=replace(one.provenance, inputs={"warm_start": "0"})))
     assert trained_layers == ["1"] * 5
-    assert file.read_bytes() != whole
+    assert (one.folder / name).read_bytes() != whole
 
 
 def test_a_bad_layer_names_itself_and_those_before_it_are_kept_for_the_next_start(

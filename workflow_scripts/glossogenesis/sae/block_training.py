@@ -24,31 +24,26 @@ def train_block(
     device: torch.device | str,
     seconds_between_states: float = 60.0,
 ) -> None:
-    """Train each layer that is not trained yet; all go to their folders when the last is done.
+    """Train each layer; all go to their folders when the last is done.
 
-    Until then they wait in their resume folders, which lie in `resume_folder`: what a job has
-    written is deleted when it fails.
+    Until then they wait in their resume folders, which lie in `resume_folder`, and an interrupted
+    run takes them up: outputs of a job are deleted when it fails, and before it starts again.
 
     Raises:
         StudyError: as `train_from_cache`; the layers before the one that it names are not lost.
     """
-    waiting = []
     for job in jobs:
-        if is_trained(job.folder, job.provenance):
-            print(f"layer {job.cache.layer}: trained before, from the same; left as it is")
-            continue
         if not is_trained(job.resume_folder, job.provenance):
             train_from_cache(
                 replace(job, folder=job.resume_folder),
                 device=device,
                 seconds_between_states=seconds_between_states,
             )
-        waiting.append(job)
-    for job in waiting:
+    for job in jobs:
         job.folder.mkdir(parents=True, exist_ok=True)
         for name in (TRAINING_FILE, CONFIG_FILE, WEIGHTS_FILE):
             shutil.move(job.resume_folder / name, job.folder / name)
-    shutil.rmtree(resume_folder, ignore_errors=True)
+    shutil.rmtree(resume_folder)
 
 
 def is_trained(folder: Path, provenance: Provenance) -> bool:
