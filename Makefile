@@ -1,4 +1,4 @@
-# `make demo` runs the demo study, `make test` runs every check; both set up what they need.
+# `make demo` runs the demo study, `make test` runs the checks; both set up what they need.
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -9,14 +9,15 @@ BIN := $(abspath $(VENV)/bin)
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test lint unit faults format lock help
+.PHONY: demo test test-all lint unit slow faults format lock help
 
 help:
-	@echo "make demo    pretrain the demo models and run the demo study to its figures"
-	@echo "make test    run every check: style, types, workflow, tests"
-	@echo "make faults  kill, fill and damage a study more than fifty times; hours on two cores"
-	@echo "make format  rewrite the code in its style"
-	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
+	@echo "make demo      pretrain the demo models and run the demo study to its figures"
+	@echo "make test      style, types, unit tests, dry runs, a small study of every part: 8 minutes on two cores"
+	@echo "make test-all  the same, then what takes long: a real Slurm, the Hub, faults, scale, every architecture"
+	@echo "make faults    kill, fill and damage a study more than fifty times; hours on two cores"
+	@echo "make format    rewrite the code in its style"
+	@echo "make lock      renew envs/requirements.lock from pyproject.toml"
 
 $(VENV)/installed: envs/requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -34,7 +35,9 @@ demo: $(VENV)/installed
 	@echo "  tables    results/tables/concepts_accuracy.csv, features_stages.csv, robustness_comparisons.csv and others"
 	@echo "  anything  $(VENV)/bin/glossogenesis inspect PATH"
 
-test: $(VENV)/installed lint unit
+test: lint unit
+
+test-all: test slow
 
 lint: $(VENV)/installed
 	ruff check .
@@ -44,8 +47,13 @@ lint: $(VENV)/installed
 	mypy
 
 # Folders whose tests share a finished study run in one process, the longest first: tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+
 unit: $(VENV)/installed
-	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+slow: $(VENV)/installed
+	$(PYTEST) -m slow
 
 faults: $(VENV)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/workflow python tests/faults/long_run.py
