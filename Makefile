@@ -1,4 +1,4 @@
-# `make demo` runs the demo study, `make test` runs every check; both set up what they need.
+# `make demo` runs the demo study, `make test` runs the checks; both set up what they need.
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -12,15 +12,16 @@ export PATH := $(BIN):$(PATH)
 # A job would compile the library anew, a quarter of a second, where its bytecode is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo showcase test lint unit faults format lock help
+.PHONY: demo showcase test test-all lint unit slow faults format lock help
 
 help:
-	@echo "make demo    pretrain the demo models and run the demo study to its figures"
-	@echo "make showcase   the same world in a larger size; half an hour and more"
-	@echo "make test    run every check: style, types, workflow, tests"
-	@echo "make faults  kill, fill and damage a study more than fifty times; hours on two cores"
-	@echo "make format  rewrite the code in its style"
-	@echo "make lock    renew envs/requirements.lock from pyproject.toml"
+	@echo "make demo      pretrain the demo models and run the demo study to its figures"
+	@echo "make showcase  the same world in a larger size: half an hour and more"
+	@echo "make test      style, types, unit tests, dry runs, a small study of every part: 8 minutes on two cores"
+	@echo "make test-all  the same, then what takes long: a real Slurm, the Hub, faults, scale, every architecture"
+	@echo "make faults    kill, fill and damage a study more than fifty times; hours on two cores"
+	@echo "make format    rewrite the code in its style"
+	@echo "make lock      renew envs/requirements.lock from pyproject.toml"
 
 # uv, where the machine has it, is told what the environment tells pip. Nothing is compiled here: a
 # program's first start compiles what it imports, a small part of all.
@@ -54,7 +55,9 @@ showcase: $(VENV)/installed
 	snakemake --cores $(CORES) --rerun-incomplete --show-failed-logs --configfile resources/studies/showcase.yaml
 	@echo "The showcase is done; its figures and tables are in results/showcase."
 
-test: $(VENV)/installed lint unit
+test: lint unit
+
+test-all: test slow
 
 lint: $(VENV)/installed
 	ruff check .
@@ -64,8 +67,13 @@ lint: $(VENV)/installed
 	mypy
 
 # Folders whose tests share a finished study run in one process, the longest first: tests/conftest.py.
+PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+
 unit: $(VENV)/installed
-	OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
+	$(PYTEST) -m "not slow"
+
+slow: $(VENV)/installed
+	$(PYTEST) -m slow
 
 faults: $(VENV)/installed
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/workflow python tests/faults/long_run.py

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
@@ -52,6 +53,11 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "gpt2": _SHARED | {"n_positions": 128, "scale_attn_by_inverse_layer_idx": True},
 }
 ARCHITECTURES = tuple(_SETTINGS)
+UNLIKE = ("gemma2", "gpt_neox")
+"""Two that have little in common: windows and normed outputs; attention and MLP side by side."""
+EACH_ARCHITECTURE = [
+    pytest.param(name, marks=() if name in UNLIKE else pytest.mark.slow) for name in ARCHITECTURES
+]
 
 
 def tiny_config(architecture: str, **overrides: Any) -> Any:

@@ -9,8 +9,6 @@ import pytest
 
 from working_tree import ADDED_ROW, REPOSITORY, WorkingTree, copy_of_repository
 
-pytestmark = pytest.mark.slow
-
 AGGREGATES = {"tabulate_features": 1, "plot_features": 1}
 
 
@@ -134,7 +132,7 @@ def test_damaged_shard_stops_with_one_line_that_names_it(features_tree: WorkingT
     shard.write_bytes(bytes(content))
     quality = "results/sae/tiny/last/layer_0/topk/quality.json"
     (features_tree.root / quality).unlink()
-    printed = features_tree.snakemake("--cores", "1", "--show-failed-logs", quality, check=False)
+    printed = features_tree.snakemake("--cores", "1", "--show-failed-logs", quality, status=1)
     (line,) = re.findall(r"^Error: .*", printed, re.M)
     assert shard.name in line
     assert "Traceback" not in printed
@@ -161,6 +159,7 @@ def weights_in(path: Path) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in load_file(path).items()}
 
 
+@pytest.mark.slow
 def test_the_grid_of_the_paper_plans_every_setup_once(tmp_path: Path):
     tree = copy_of_repository(tmp_path / "tree")
     study = (REPOSITORY / "resources/studies/inaba2025.yaml").read_text(encoding="utf-8")

@@ -4,41 +4,22 @@ Executors of a cluster start every job as a Snakemake of its own that loads the 
 one such job is started by hand, as they start it.
 """
 
-import os
-import shlex
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
-
 from working_tree import WorkingTree
-
-pytestmark = pytest.mark.slow
 
 ARTIFACT = Path("results/concepts/tiny/last/patching.parquet")
 JOB = "patch_translations:model=tiny,checkpoint=last"
 
 
-def spawn(tree: WorkingTree, configfile: Path) -> subprocess.CompletedProcess[str]:
+def spawn(tree: WorkingTree, configfile: Path, status: int = 0) -> str:
     """Run one job as the executors of a cluster do."""
-    command = (
-        f"-m snakemake --snakefile Snakefile --configfiles {configfile} --mode remote"
+    options = (
+        f"--snakefile Snakefile --configfiles {configfile} --mode remote"
         f" --target-jobs {JOB} --allowed-rules patch_translations --cores 1 --executor local"
         " --force --nolock --no-hooks --ignore-incomplete --retries 0 --max-inventory-time 0"
     )
-    return subprocess.run(
-        [sys.executable, *shlex.split(command)],
-        cwd=tree.root,
-        env={
-            **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(tree.root / "workflow_scripts"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return tree.run("snakemake", *options.split(), status=status)
 
 
 def frozen_copies(tree: WorkingTree) -> list[Path]:
@@ -52,8 +33,7 @@ def test_a_job_computes_what_its_run_began_with(tree: WorkingTree):
     artifact.unlink()
     tree.edit("small.yaml", "items: 6", "items: 5")
     tree.edit("small.tsv", "tiny\tlast\t8\t2048\t2", "tiny\tlast\t6\t1536\t2")
-    done = spawn(tree, copy)
-    assert done.returncode == 0, done.stdout + done.stderr
+    spawn(tree, copy)
     assert artifact.read_bytes() == before
 
 
@@ -64,16 +44,14 @@ def test_a_job_computes_also_while_the_study_cannot_be_read(tree: WorkingTree):
     artifact.unlink()
     (tree.root / "small.yaml").write_text("study: [half", encoding="utf-8")
     (tree.root / "small.tsv").unlink()
-    done = spawn(tree, copy)
-    assert done.returncode == 0, done.stdout + done.stderr
+    spawn(tree, copy)
     assert artifact.read_bytes() == before
 
 
 def test_a_job_without_the_copy_is_refused(tree: WorkingTree):
     (tree.root / ARTIFACT).unlink()
-    done = spawn(tree, Path("small.yaml"))
-    assert done.returncode != 0
-    assert "without the frozen copy of its study" in done.stdout + done.stderr
+    printed = spawn(tree, Path("small.yaml"), status=1)
+    assert "without the frozen copy of its study" in printed
     assert not (tree.root / ARTIFACT).exists()
 
 

@@ -96,7 +96,8 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStudy]:
 
 
 def study_in(root: Path, *rows: str) -> WorkingTree:
-    tree = WorkingTree(copy_of_repository(root).root, "hub.yaml")
+    # huggingface_hub reads its address in the environment where it is imported.
+    tree = WorkingTree(copy_of_repository(root).root, "hub.yaml", warm=False)
     (tree.root / "hub.yaml").write_text(STUDY, encoding="utf-8")
     (tree.root / "hub_lexicon.tsv").write_text(tiny_lexicon(), encoding="utf-8")
     write_sheet(tree, *rows)

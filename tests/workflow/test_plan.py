@@ -1,31 +1,15 @@
 """`glossogenesis plan` counts what Snakemake would run, and `inspect` reads what it wrote."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from glossogenesis.inspection.content import KINDS
 from working_tree import ADDED_ROW, WorkingTree, copy_of_repository
 
-pytestmark = pytest.mark.slow
-
 
 def glossogenesis(tree: WorkingTree, *arguments: str, status: int = 0) -> str:
     """Run the command in a tree; return what it printed."""
-    done = subprocess.run(
-        [sys.executable, "-m", "glossogenesis.cli", *arguments],
-        cwd=tree.root,
-        env={**os.environ, "PYTHONPATH": str(tree.root / "workflow_scripts")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    return tree.run("glossogenesis.cli", *arguments, status=status)
 
 
 def planned(tree: WorkingTree) -> dict[str, int]:

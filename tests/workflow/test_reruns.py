@@ -2,11 +2,7 @@
 
 import os
 
-import pytest
-
 from working_tree import ADDED_ROW, WorkingTree
-
-pytestmark = pytest.mark.slow
 
 AGGREGATES = {"tabulate_concepts": 1, "plot_concepts": 1}
 
@@ -82,7 +78,7 @@ def test_nothing_of_the_demo_study_leaks_into_another(tree: WorkingTree):
 def test_unknown_key_stops_with_one_line_and_keeps_what_is_finished(tree: WorkingTree):
     before = sorted((tree.root / "results").rglob("*"))
     tree.edit("small.yaml", "few_shot: 2", "fewshot: 2")
-    printed = tree.snakemake("--cores", "1", check=False)
+    printed = tree.snakemake("--cores", "1", status=1)
     assert "small.yaml: unknown key `concepts.fewshot`; did you mean `few_shot`?" in printed
     assert "Traceback" not in printed
     assert sorted((tree.root / "results").rglob("*")) == before

@@ -1,11 +1,8 @@
 """The robustness study: what it makes, what purging leaves, and what a change computes again."""
 
 import polars as pl
-import pytest
 
 from working_tree import WorkingTree
-
-pytestmark = pytest.mark.slow
 
 AGGREGATES = {"tabulate_robustness": 1, "plot_robustness": 1}
 TABLES = ("classification", "circuit", "features", "knockout", "cues", "variants", "comparisons")

@@ -53,7 +53,7 @@ def test_streams_every_layer_of_every_checkpoint(clone: WorkingTree) -> None:
 def test_a_run_stops_at_once_where_files_are_missing(clone: WorkingTree) -> None:
     arguments = ("--cores", "1")
     study = "resources/studies/koerner2026.yaml"
-    printed = clone.snakemake(*arguments, study=study, check=False)
+    printed = clone.snakemake(*arguments, study=study, status=1)
     assert "multi-simlex/translation.csv: no such lexicon; put it there or correct" in printed
     assert "(26 more not in place)" in printed
     assert not list(Path(clone.root).glob("results/*/*"))

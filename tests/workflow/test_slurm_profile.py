@@ -22,8 +22,6 @@ from glossogenesis import costs
 from glossogenesis.config.study import Study, load_study
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
-pytestmark = pytest.mark.slow
-
 STUDY = """\
 study: name-of-the-study
 checkpoints: sheet.tsv
@@ -141,7 +139,7 @@ def study(tree: WorkingTree) -> Study:
 @pytest.fixture(scope="module")
 def submissions(tree: WorkingTree) -> list[Submission]:
     """All calls of sbatch that the literal command makes."""
-    return submit(tree, tree.root.parent, "snakemake --profile slurm")
+    return submit(tree, tree.root.parent, f"snakemake --profile slurm {WITHOUT_WAITING}")
 
 
 def submit(tree: WorkingTree, scratch: Path, command: str) -> list[Submission]:

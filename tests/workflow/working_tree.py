@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from warm_python import warm_python
+
 REPOSITORY = Path(__file__).parents[2]
 COPIED = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "resources", "envs", "slurm")
 
@@ -158,20 +160,23 @@ class WorkingTree:
 
     root: Path
     study: str = "small.yaml"
+    warm: bool = True
+    """Whether programs start with the large packages imported."""
 
-    def snakemake(self, *arguments: str, study: str | None = None, check: bool = True) -> str:
+    def snakemake(self, *arguments: str, study: str | None = None, status: int = 0) -> str:
         """Run Snakemake on the tree's study, or another; return what it printed."""
-        return self.run("snakemake", "--configfile", study or self.study, *arguments, check=check)
+        return self.run("snakemake", "--configfile", study or self.study, *arguments, status=status)
 
-    def run(self, module: str, *arguments: str, check: bool = True) -> str:
-        """Run a Python module in the tree; return what it printed."""
+    def run(self, module: str, *arguments: str, status: int = 0) -> str:
+        """Run a Python module in the tree, which must end with a status; return what it printed."""
+        python = warm_python() if self.warm else Path(sys.executable)
         environment = {
             **os.environ,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PATH": os.pathsep.join([str(python.parent), os.environ["PATH"]]),
             "PYTHONPATH": str(self.root / "workflow_scripts"),
         }
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments],
+            [python, "-m", module, *arguments],
             cwd=self.root,
             env=environment,
             capture_output=True,
@@ -179,7 +184,7 @@ class WorkingTree:
             check=False,
         )
         printed = done.stdout + done.stderr
-        assert not check or done.returncode == 0, printed
+        assert done.returncode == status, printed
         return printed
 
     def planned(self, *arguments: str) -> dict[str, int]:

@@ -18,7 +18,7 @@ from glossogenesis.features.spelling_features import (
 )
 from planted_features import identity_sae
 from tiny_classifiers import tiny_classifier
-from tiny_models import ARCHITECTURES, random_tokens
+from tiny_models import EACH_ARCHITECTURE, random_tokens
 from tiny_tokenizers import byte_level, with_ends
 
 TEXTS = ["卵を買う", "赤いたまごだ", "PCを使う、毎日使う"]
@@ -73,7 +73,7 @@ def test_spellings_that_cannot_be_located() -> None:
         locate("卵a", made)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_states_are_those_of_the_whole_text_alone(architecture: str) -> None:
     anatomy = tiny_classifier(architecture)
     texts = random_tokens([9, 4, 12, 7])

@@ -37,10 +37,14 @@ def try_input(kind: Kind, folder: Path, content: bytes) -> bool:
     return False
 
 
+@pytest.mark.parametrize(
+    "share", [0.25, pytest.param(1.0, marks=pytest.mark.slow)], ids=["a quarter", "all"]
+)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_bad_file_is_refused_in_one_line(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    inputs = round(share * kind.inputs)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     kind.write(tmp_path)
     good = (tmp_path / kind.file).read_bytes()
@@ -50,7 +54,7 @@ def test_a_bad_file_is_refused_in_one_line(
     tried = refused = 0
 
     @settings(
-        max_examples=kind.inputs,
+        max_examples=inputs,
         deadline=None,
         derandomize=True,
         database=None,
@@ -63,8 +67,9 @@ def test_a_bad_file_is_refused_in_one_line(
         refused += try_input(kind, tmp_path, content)
 
     attempt()
-    assert tried >= kind.inputs
-    assert refused
+    assert tried >= inputs
+    # A few inputs may all be readable.
+    assert refused or share < 1
 
 
 def test_how_many_inputs_are_tried() -> None:

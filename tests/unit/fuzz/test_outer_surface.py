@@ -137,7 +137,6 @@ MISTAKES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_snakemake_itself(tmp_path: Path, mistake: str) -> None:
     write_tiny_study(tmp_path)
@@ -156,7 +155,6 @@ def test_snakemake_itself(tmp_path: Path, mistake: str) -> None:
 HOSTILE = 'it\'s "here"; touch hacked; $(touch hacked) `touch hacked` & *'
 
 
-@pytest.mark.slow
 def test_names_of_folders_are_no_commands(tmp_path: Path) -> None:
     """A job runs where the workflow, the study, its files and its results have such names."""
     tree = copy_of_repository(tmp_path / f"workflow {HOSTILE}")

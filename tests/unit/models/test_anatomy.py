@@ -11,7 +11,14 @@ from transformers import AutoModelForSequenceClassification, T5Config, T5Model
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import SUPPORTED_ARCHITECTURES, Anatomy
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy, tiny_config
+from tiny_models import (
+    ARCHITECTURES,
+    D_MODEL,
+    EACH_ARCHITECTURE,
+    random_tokens,
+    tiny_anatomy,
+    tiny_config,
+)
 
 
 def _record(modules: tuple[nn.Module, ...], into: list[Tensor]) -> list[Any]:
@@ -21,7 +28,7 @@ def _record(modules: tuple[nn.Module, ...], into: list[Tensor]) -> list[Any]:
     return [module.register_forward_hook(keep) for module in modules]
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_anatomy(request.param)
 

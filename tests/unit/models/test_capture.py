@@ -7,13 +7,13 @@ import torch
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [5, 17, 11, 17, 9]
 POSITIONS = [4, 3, 10, 16, 0]
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_anatomy(request.param)
 

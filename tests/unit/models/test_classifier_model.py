@@ -17,7 +17,7 @@ from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.storage.tensors import read_provenance
 from separable_posts import LABELS, save_tiny_model, tiny_fresh_classifier
 from tiny_checkpoint import save_tiny_checkpoint
-from tiny_models import ARCHITECTURES, tiny_model
+from tiny_models import EACH_ARCHITECTURE, tiny_model
 
 PROVENANCE = Provenance(kind="classifier", study="test", settings={"日": "本"}, inputs={}, code="0")
 
@@ -27,7 +27,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_tiny_checkpoint(tmp_path / "checkpoint")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_all_weights_but_the_head_are_the_checkpoints(architecture: str, tmp_path: Path) -> None:
     model = tiny_fresh_classifier(save_tiny_model(tmp_path, architecture))
     kept = tiny_model(architecture).state_dict()

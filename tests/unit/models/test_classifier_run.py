@@ -8,7 +8,7 @@ import torch
 from glossogenesis.models.capture import block_output
 from glossogenesis.models.classifier_run import ClassifiedPosts, classify_posts, pad_right
 from tiny_classifiers import N_LABELS, tiny_classifier
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 
 PAD = 0
 POSTS = [
@@ -26,7 +26,7 @@ def test_pads_on_the_right() -> None:
     assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_posts_are_classified_from_their_last_token(architecture: str) -> None:
     """As transformers does, padded or alone, and as the parts of the model do on a post alone."""
     anatomy = tiny_classifier(architecture)
@@ -66,7 +66,7 @@ def test_the_residual_is_what_the_final_norm_reads(architecture: str) -> None:
     assert not torch.allclose(classified.residual, classified.normed, atol=1e-2)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_the_batch_size_changes_nothing_but_rounding(architecture: str) -> None:
     anatomy = tiny_classifier(architecture)
     results: list[ClassifiedPosts] = []

@@ -30,7 +30,7 @@ from glossogenesis.models.pretraining_optimizers import make_optimizers
 from glossogenesis.models.training_text import token_batches
 from glossogenesis.provenance import SCRIPTS, Provenance, file_digest
 from glossogenesis.storage import tables
-from tiny_models import ARCHITECTURES, tiny_anatomy, tiny_model
+from tiny_models import ARCHITECTURES, EACH_ARCHITECTURE, tiny_anatomy, tiny_model
 from tiny_tokenizers import with_ends, word_level
 
 LETTERS = "abcdefghij"
@@ -94,7 +94,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): file_digest(path) for path in files}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_step_0_is_the_checkpoint_and_training_learns_new_text(
     tmp_path: Path, architecture: str
 ) -> None:

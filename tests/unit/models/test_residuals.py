@@ -14,7 +14,7 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residual_pass import hook_name
 from glossogenesis.models.residuals import Window, residual_windows
 from tiny_corpus import CONTEXT, tiny_corpus
-from tiny_models import ARCHITECTURES, D_MODEL, tiny_anatomy
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
 
 LAYERS = (0, 1, 2, 3)
 WINDOW = 30
@@ -64,7 +64,7 @@ def list_of_blocks(corpus: TokenisedCorpus, split: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("fill", ["padded", "packed"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_equals_hidden_states(
     architecture: str, fill: str, padded: TokenisedCorpus, packed: TokenisedCorpus
 ) -> None:

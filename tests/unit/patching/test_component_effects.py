@@ -29,7 +29,7 @@ from glossogenesis.patching.component_tables import (
     pairs_of_posts,
 )
 from tiny_classifiers import LENGTHS, tiny_classifier
-from tiny_models import ARCHITECTURES, random_tokens
+from tiny_models import EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 CLEAN = torch.tensor([0, 2, 0, 4, 3])
@@ -38,7 +38,7 @@ FAST = PatchingRule(mode="fast", outputs="added", batch_size=4)
 REFERENCE = PatchingRule(mode="reference", outputs="added", batch_size=16)
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_classifier(request.param)
 

@@ -10,13 +10,13 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs
 from glossogenesis.patching.component_runs import capture_components, run_components
 from tiny_classifiers import LENGTHS, random_rows, tiny_classifier
-from tiny_models import ARCHITECTURES, random_tokens
+from tiny_models import EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 SOURCES = random_tokens([14, 3, 8], seed=1)
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_classifier(request.param)
 

@@ -10,12 +10,12 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Mode
 from glossogenesis.patching.component_runs import capture_components, run_components
 from tiny_classifiers import LENGTHS, random_rows, tiny_classifier
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_classifier(request.param)
 

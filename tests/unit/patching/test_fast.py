@@ -12,10 +12,10 @@ from glossogenesis.patching.engine import NO_TOKEN, PatchedRun, PatchPrompt
 from glossogenesis.patching.fast import run_fast
 from glossogenesis.patching.reference import run_reference
 from patch_requests import assert_equal_runs, request_for
-from tiny_models import ARCHITECTURES, tiny_anatomy
+from tiny_models import EACH_ARCHITECTURE, tiny_anatomy
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES)
+@pytest.fixture(scope="module", params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_anatomy(request.param)
 

@@ -13,7 +13,7 @@ from glossogenesis.patching.injection import Method, Reading, Variant, change_of
 from glossogenesis.patching.injection_decoding import Decoding, Injected, PromptBatch
 from glossogenesis.patching.injection_perplexity import LayerInjection, TwoModels
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 from tiny_saes import perfect_sae, random_sae
 
 LAYER, STEPS = 1, 6
@@ -98,7 +98,7 @@ def _next_by_full_pass(
     return int(logits.argmax())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_without_injection_it_is_transformers_generate(architecture: str) -> None:
     models = two_models(architecture)
     target: Any = models.target.model
@@ -111,7 +111,7 @@ def test_without_injection_it_is_transformers_generate(architecture: str) -> Non
     assert generated(models, random_sae(D_MODEL, 64), None) == expected
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_caches_and_padding_change_nothing(architecture: str) -> None:
     models, sae = two_models(architecture), random_sae(D_MODEL, 64)
     variant = group(torch.arange(40))

@@ -29,7 +29,7 @@ from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap
 from tiny_corpus import tiny_corpus
-from tiny_models import ARCHITECTURES, D_MODEL, tiny_anatomy
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
 from tiny_saes import perfect_sae, random_sae
 
 LAYER = 1
@@ -101,7 +101,7 @@ def by_full_passes(
     return torch.tensor(sums)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_batches_padding_and_resuming_change_nothing(
     architecture: str, padded: ContextBlock
 ) -> None:

@@ -16,7 +16,7 @@ from glossogenesis.patching.knockout import Knockout, LayerKnockout, Removal, kn
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from planted_classifier import COMMON, STRENGTH, planted_classifier, planted_posts
 from tiny_classifiers import tiny_classifier
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 from tiny_saes import perfect_sae, random_sae
 
 LAYERS = (0, 3)
@@ -70,7 +70,7 @@ def by_hook(anatomy: Anatomy, ids: list[int], layer: int, removal: Removal) -> T
     return logits
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
 def test_equal_to_hooks_on_the_whole_model(architecture: str) -> None:
     anatomy = tiny_classifier(architecture)
     model: Any = anatomy.model

@@ -12,12 +12,12 @@ from glossogenesis.models.capture import residual_at
 from glossogenesis.patching.engine import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.patching.run import Mode, run_patching
 from patch_requests import assert_equal_runs, request_for
-from tiny_models import ARCHITECTURES, tiny_anatomy, tiny_model
+from tiny_models import EACH_ARCHITECTURE, tiny_anatomy, tiny_model
 
 N_WORDS = 12
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_anatomy(request.param)
 

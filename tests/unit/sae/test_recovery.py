@@ -23,7 +23,7 @@ from glossogenesis.sae.recovery import (
 )
 from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA, Resampling, recovery_table
 from glossogenesis.sae.splicing import clean_pass, spliced_pass
-from tiny_models import ARCHITECTURES, D_MODEL, random_tokens, tiny_anatomy
+from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [12, 7, 12, 9]
 CONTEXT = 12
@@ -109,7 +109,7 @@ def reference_nll(
     return totals
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=EACH_ARCHITECTURE)
 def anatomy(request: pytest.FixtureRequest) -> Anatomy:
     return tiny_anatomy(request.param)
 
