@@ -9,7 +9,6 @@ loss, L0 and dead latents by step. An interrupted run goes on where it last kept
 from __future__ import annotations
 
 import argparse
-from itertools import repeat
 from pathlib import Path
 
 from glossogenesis.config.sae import SaeTraining
@@ -32,9 +31,8 @@ def main() -> None:
         output={"nargs": "+", "help": "their sae_weights.safetensors"},
     )
     device = resolve_device(arguments.device)
-    layers = zip(
-        arguments.activations, arguments.warm_start or repeat(None), arguments.output, strict=False
-    )
+    warm_starts = arguments.warm_start or [None] * len(arguments.output)
+    layers = zip(arguments.activations, warm_starts, arguments.output, strict=True)
     train_block(
         [training_of(arguments, *files, device=device) for files in layers],
         arguments.resume_dir,
