@@ -79,7 +79,7 @@ COMMANDS = {
     "slurm": "snakemake --profile slurm --jobs 200 --slurm-init-seconds-before-status-checks 1",
 }
 
-AS_SNAKEMAKE_IS = "\nend_chains_of_rounds = lambda scheduler: None\n"
+AS_SNAKEMAKE_IS = "\ndrop_idle_rounds = lambda scheduler: None\n"
 """Takes the place of rules/scheduler.smk."""
 
 SLURM = {
