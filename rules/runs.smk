@@ -44,6 +44,7 @@ onstart:
         frozen.write()
     except StudyError as error:
         raise WorkflowError(str(error)) from None
+    drop_idle_rounds(workflow.scheduler)
     logger.info(f"This run's jobs read {frozen.file}")
 
 
