@@ -97,12 +97,11 @@ def test_added_layer_is_trained_alone_where_a_job_does_one_and_activations_are_m
     tmp_path: Path,
 ):
     tree = WorkingTree(copy_of_repository(tmp_path / "tree").root, "features.yaml")
-    tree.edit("features.yaml", "{window: 1024}", "{window: 1024, layers_per_job: 1}")
     tree.edit("features.yaml", "layers: [0], targets", "layers: [1], targets")
-    tree.edit("features.yaml", "layers: all}", "layers: [1]}")
+    tree.edit("features.yaml", "layers: all}", "layers: [1], layers_per_job: 1}")
     targets = [f"results/sae/tiny/last/layer_{layer}/topk/cfg.json" for layer in (1, 0)]
     tree.snakemake("--cores", "1", "--", targets[0])
-    tree.edit("features.yaml", "layers: [1]}", "layers: all}")
+    tree.edit("features.yaml", "layers: [1], layers_per_job", "layers: all, layers_per_job")
     # A job that is planned counts as one that will change what it makes.
     assert sum(tree.planned("--", *targets).values()) == 3
     tree.snakemake("--cores", "1", "--until", "extract_activations", "--", *targets)

@@ -9,7 +9,13 @@ from glossogenesis.config.study import load_study
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"
-CHECKPOINTS = {"koerner2026": 26, "bloom-560m": 8, "inaba2025": 10, "fukasawa2026": 2}
+CHECKPOINTS = {
+    "koerner2026": 26,
+    "bloom-560m": 8,
+    "inaba2025": 10,
+    "fukasawa2026": 2,
+    "showcase": 20,
+}
 CONCEPTS = ("koerner2026", "bloom-560m")
 
 
@@ -28,6 +34,14 @@ def test_loads(name: str) -> None:
     study = load_study(STUDIES / f"{name}.yaml")
     assert study.name == name
     assert len(study.sheet) == CHECKPOINTS[name]
+
+
+def test_showcase_is_the_demo_in_a_larger_size(clone: WorkingTree) -> None:
+    printed = clone.snakemake("--dry-run", study="resources/studies/showcase.yaml")
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
+    assert jobs["pretrain_model"] == "3"
+    assert jobs["patch_translations"] == "13"
+    assert jobs["finetune_classifier"] == "2"
 
 
 @pytest.mark.parametrize("name", CONCEPTS)
