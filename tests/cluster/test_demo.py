@@ -36,7 +36,7 @@ def requests(study: Study) -> dict[str, Request]:
         return Request(cost.gpus, cpus, cost.requested_memory_mb(), cost.runtime_minutes())
 
     return {
-        "pretrain_model tiny": of(costs.pretraining_cost(study, "tiny"), cpus=8),
+        "pretrain_model tiny": of(costs.pretraining_cost(study, "tiny"), cpus=2),
         "fetch_checkpoint tiny_first": of(costs.checkpoint_cost(study, "tiny")),
         "write_prompts tiny": Request(0, 1, 4000, 30),
         "extract_states tiny_first": of(costs.states_cost(study, "tiny")),

@@ -107,7 +107,7 @@ def test_a_killed_program_goes_on_and_ends_with_equal_bytes(tmp_path, manifest):
             stderr=subprocess.DEVNULL,
         )
         # The state is written many times a second, so the signal hits steps and writes alike.
-        while running.poll() is None and not list(killed.glob("resume/*/*.safetensors")):
+        while running.poll() is None and not list(killed.glob("resume/**/*.safetensors")):
             time.sleep(0.01)
         time.sleep(0.05 + 0.1 * kills)
         if running.poll() is None and kills < 2:
