@@ -10,7 +10,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 PROMISE = "GLOSSOGENESIS_REQUIRE"
 
-LONGEST_FIRST = ("workflow", "faults", "cluster")
+LONGEST_FIRST = ("cluster", "faults", "workflow")
 """Folders whose tests share studies that take minutes: each is for one process."""
 
 

@@ -131,7 +131,7 @@ def _next_program(listener: socket.socket) -> tuple[list[str], str, dict[str, st
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
         if listener not in ready:
-            sys.exit()
+            os._exit(0)
         connection, _ = listener.accept()
         if os.fork() == 0:
             break
