@@ -118,11 +118,6 @@ def weights_of_all_layers(wildcards):
     return files_of(layers, "sae", "sae_weights.safetensors")
 
 
-def outputs_of(name, number):
-    """Return the outputs of one of the numbered rules, which Snakemake need not look for then."""
-    return getattr(rules, numbered(name, number)).output
-
-
 def earlier_saes(block):
     """Return an input function: what warm starts of a block begin with, or nothing."""
     earlier_weights = earlier_files_of(block, "sae", "sae_weights.safetensors")

@@ -24,7 +24,7 @@ for number, (block, models) in enumerate(models_by_block().items()):
         input:
             activations=activations_of(block),
             corpus=study_corpus_manifest,
-            saes=outputs_of("train_saes", number).weights,
+            saes=files_of(block, "sae", "sae_weights.safetensors"),
             embeddings="<results>/embeddings/{model}/tokens.safetensors",
             own_vectors=own_vectors,
         output:
@@ -71,8 +71,8 @@ for number, (block, models) in enumerate(models_by_block().items()):
         name:
             numbered("match_features", number)
         input:
-            saes=outputs_of("train_saes", number).weights,
-            statistics=outputs_of("collect_features", number).statistics,
+            saes=files_of(block, "sae", "sae_weights.safetensors"),
+            statistics=files_of(block, "features", "statistics.parquet"),
             earlier_saes=earlier_files_of(block, "sae", "sae_weights.safetensors"),
             earlier_statistics=earlier_files_of(block, "features", "statistics.parquet"),
         output:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,18 @@ def grid(finished_grid: Grid, tmp_path: Path) -> Grid:
 
 def test_fresh_grid_has_the_jobs_of_its_setups(fresh_grid: Grid) -> None:
     assert by_stage(fresh_grid.plan().jobs) == expected_jobs(SMALL)
+
+
+def test_plan_is_that_of_snakemakes_own_lookup(fresh_grid: Grid, tmp_path: Path) -> None:
+    own = make_grid(tmp_path / "tree", SMALL)
+    (own.root / "rules" / "job_lookup.smk").write_text("", encoding="utf-8")
+    reason = re.compile(r"Job [0-9]+: (.*)\nReason: Missing output files: (.*)")
+    planned, expected = (
+        {job: set(re.split("[,;] ", files)) for job, files in reason.findall(run.printed)}
+        for run in (fresh_grid.plan(), own.plan())
+    )
+    assert len(expected) > len(SMALL)
+    assert planned == expected
 
 
 def test_finished_grid_has_nothing_to_do(finished_grid: Grid) -> None:
