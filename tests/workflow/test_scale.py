@@ -70,7 +70,7 @@ def test_plan_is_that_of_snakemakes_own_lookup(fresh_grid: Grid, tmp_path: Path)
     (own.root / "rules" / "job_lookup.smk").write_text("", encoding="utf-8")
     reason = re.compile(r"Job [0-9]+: (.*)\nReason: Missing output files: (.*)")
     planned, expected = (
-        {job: set(re.split("[,;] ", files)) for job, files in reason.findall(run.printed)}
+        {job: set(re.split("[,:;] ", files)) for job, files in reason.findall(run.printed)}
         for run in (fresh_grid.plan(), own.plan())
     )
     assert len(expected) > len(SMALL)
