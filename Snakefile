@@ -6,7 +6,7 @@ demo is read.
 
 from snakemake.utils import min_version
 
-min_version("9.12")
+min_version("9.27")
 
 
 if not workflow.overwrite_configfiles:

@@ -70,4 +70,4 @@ for number, (block, models) in enumerate(models_by_block().items()):
             "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
             " --activations {input.activations:q} --warm-start {input.warm_start:q}"
             " --resume-dir {params.resume_dir:q} --threads {threads} --device {resources.device}"
-            " --output {output.weights:q}" + FROM_MODEL + " > {log:q} 2>&1"
+            f" --output {{output.weights:q}}{FROM_MODEL} > {{log:q}} 2>&1"
