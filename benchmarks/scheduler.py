@@ -74,8 +74,11 @@ rule last_nap:
         "echo > {{output}}"
 """
 
+CORES = 32
+"""Of the machine, as Snakemake is told."""
+
 COMMANDS = {
-    "machine": "snakemake --cores 32",
+    "machine": f"snakemake --cores {CORES}",
     "slurm": "snakemake --profile slurm --jobs 200 --slurm-init-seconds-before-status-checks 1",
 }
 
@@ -117,10 +120,8 @@ class Cost:
     """Until the last of the short jobs had ended."""
     idle_share: float
     """Of a core, while the long job slept."""
-    first_threads: int
-    """When a quarter of the short jobs had ended."""
     most_threads: int
-    """From then on."""
+    """Since a quarter of the short jobs had ended."""
     seconds_at_end: float
     """From the end of the last job to that of the run."""
 
@@ -192,7 +193,6 @@ def measure(root: Path, where: str, jobs: int, as_snakemake_is: bool = False) ->
         jobs,
         over.cpu_seconds,
         (idle[-1].cpu_seconds - idle[0].cpu_seconds) / slept,
-        later[0].threads,
         max(moment.threads for moment in later),
         at_end,
     )

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scheduler import Cost, make_naps, measure, start
+from scheduler import CORES, Cost, make_naps, measure, start
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +19,8 @@ def test_a_run_sleeps_while_its_jobs_run(cost: Cost):
 
 
 def test_finished_jobs_leave_no_threads(cost: Cost):
-    assert cost.most_threads <= cost.first_threads + 5
+    # Snakemake keeps a thread for each core that has had a job, and a few of its own.
+    assert cost.most_threads <= CORES + 10
 
 
 def test_a_run_ends_with_its_last_job(cost: Cost):
