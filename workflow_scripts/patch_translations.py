@@ -12,15 +12,11 @@ from glossogenesis.corpora.prompt_table import answers_too_long
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.pair_scorer import AnswerWords
+from glossogenesis.patching.scoring import CLOSING_QUOTE
 from glossogenesis.patching.states import check_tokenizer, states_from_file
-from glossogenesis.patching.translation import (
-    Decode,
-    PatchingPlan,
-    layers_of,
-    patch_translations,
-    quote_tokens,
-)
+from glossogenesis.patching.translation import PatchingPlan, layers_of, patch_translations
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage import tables, tensors
 
@@ -46,10 +42,7 @@ def main() -> None:
         tensors.read_tensors(arguments.states), tensors.read_provenance(arguments.states)
     )
     words = AnswerWords(read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"])
-
-    def decode(token_ids: Any) -> str:
-        return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))
-
+    answers = AnswerTokens.of(tokenizer, loaded.model, CLOSING_QUOTE)
     prompts = tables.read_table(arguments.prompts)
     too_long = answers_too_long(prompts, settings["max_new_tokens"])
     print(
@@ -61,8 +54,8 @@ def main() -> None:
         prompts,
         states,
         words,
-        decode,
-        plan_of(settings, loaded.anatomy, decode, arguments.batch_size),
+        answers.text,
+        plan_of(settings, loaded.anatomy, answers.stop_ids, arguments.batch_size),
     )
     provenance = provenance_of(
         arguments,
@@ -84,7 +77,7 @@ def main() -> None:
 
 
 def plan_of(
-    settings: dict[str, Any], anatomy: Anatomy, decode: Decode, batch_size: int
+    settings: dict[str, Any], anatomy: Anatomy, stop_ids: frozenset[int], batch_size: int
 ) -> PatchingPlan:
     """Return the plan that the study's settings ask of this model."""
     start_layers = layers_of(settings["start_layers"], anatomy.n_layers, "start_layers")
@@ -95,7 +88,7 @@ def plan_of(
         start_layers=start_layers,
         generate_at=tuple(layer for layer in generate_at if layer in start_layers),
         max_new_tokens=settings["max_new_tokens"],
-        stop_ids=quote_tokens(anatomy.config.vocab_size, decode),
+        stop_ids=stop_ids,
         mode=settings["mode"],
         batch_size=batch_size,
     )

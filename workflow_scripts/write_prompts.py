@@ -1,5 +1,6 @@
 """Write a model's few-shot translation prompts with their tokens and patched positions."""
 
+from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.models.loading import load_tokenizer
@@ -22,7 +23,7 @@ def main() -> None:
     tokenizer = load_tokenizer(manifest.tokenizer_location)
     prompts = build_prompts(
         read_lexicon(arguments.lexicon, **settings["lexicon"]),
-        lambda text: tokenizer.encode(text, add_special_tokens=settings["add_special_tokens"]),
+        text_encoder(tokenizer, add_special_tokens=settings["add_special_tokens"]),
         endonyms=settings["endonyms"],
         source_pairs=[tuple(pair) for pair in settings["source_pairs"]],
         measured_pairs=[tuple(pair) for pair in settings["measured_pairs"]],
