@@ -20,8 +20,9 @@ from glossogenesis.config.stage_settings import is_local, lexicon_settings
 from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import check_weights, read_config
+from glossogenesis.models.files import read_config
 from glossogenesis.models.training_schedule import phase_of
+from glossogenesis.models.weight_files import check_weights
 
 LAYER_KEYS = ("num_hidden_layers", "n_layer")
 """Names of the number of blocks in the `config.json` of the supported architectures."""

@@ -122,7 +122,10 @@ def prompts_settings(study: Study, model: str) -> Settings:
 
 def states_settings(study: Study, model: str) -> Settings:
     """What source states depend on beside the prompts and the checkpoint."""
-    return {"dtype": study.settings.models[model].dtype}
+    return {
+        "dtype": study.settings.models[model].dtype,
+        "on_diverged": study.concepts.on_diverged,
+    }
 
 
 def patching_settings(study: Study, model: str) -> Settings:
@@ -142,6 +145,7 @@ def patching_settings(study: Study, model: str) -> Settings:
         "generate_at": _layers(concepts.generate_at),
         "max_new_tokens": concepts.max_new_tokens,
         "mode": concepts.mode,
+        "on_diverged": concepts.on_diverged,
     }
 
 

@@ -16,11 +16,11 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import require_supported
 from glossogenesis.models.files import (
     CheckpointLocation,
-    check_weights,
     local_files,
     read_config,
     tokenizer_files,
 )
+from glossogenesis.models.weight_files import check_weights
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.atomic import atomic_path
 from glossogenesis.storage.safetensors_file import write_safetensors

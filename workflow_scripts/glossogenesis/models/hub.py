@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
+from glossogenesis.models.weight_files import needed_weights, require_weights
 from glossogenesis.storage.hub_files import (
     HubFile,
     HubSnapshot,
@@ -27,8 +28,6 @@ from glossogenesis.storage.revisions import (
 if TYPE_CHECKING:
     from glossogenesis.models.files import CheckpointLocation
 
-WEIGHT_PATTERN = "model*.safetensors"
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
@@ -108,24 +107,10 @@ def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) 
         ]
     if not weights:
         return found
-    heavy = [file for file in inside if _matches(file, [WEIGHT_PATTERN])]
-    if not heavy:
-        _refuse_without_weights(location, inside)
-    return found + heavy
-
-
-def _refuse_without_weights(location: CheckpointLocation, files: list[HubFile]) -> None:
-    names = [PurePosixPath(file.path).name for file in files]
-    if pickles := [name for name in names if name.endswith(PICKLE_SUFFIXES)]:
-        raise StudyError(
-            f"{location}: its weights are pickles ({', '.join(pickles[:3])}), which can run code "
-            "when opened; name a revision with safetensors, or convert them and give the new "
-            "folder as `source`"
-        )
-    raise StudyError(
-        f"{location}: no {WEIGHT_PATTERN}; only safetensors weights are loaded. Name the revision "
-        "or subfolder that holds them"
-    )
+    names = [PurePosixPath(file.path).name for file in inside]
+    require_weights(location, names)
+    heavy = needed_weights(names)
+    return found + [file for file in inside if _matches(file, heavy)]
 
 
 def _files_at_hand(
@@ -146,7 +131,7 @@ def _files_at_hand(
         folder = root / (location.subfolder or "") if root else None
         if root is None or folder is None or not folder.is_dir():
             continue
-        if not weights or any(folder.glob(WEIGHT_PATTERN)):
+        if not weights or needed_weights([path.name for path in folder.iterdir()]):
             if kept is None:
                 keep_revision(access.record, KeptRevision(source, revision, commit))
             return root, commit

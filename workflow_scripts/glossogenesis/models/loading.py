@@ -14,11 +14,11 @@ from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
-    check_weights,
     local_files,
     read_config,
 )
 from glossogenesis.models.remote_code import how_to_allow_code, may_run_code
+from glossogenesis.models.weight_files import check_weights
 
 if TYPE_CHECKING:
     from torch import nn

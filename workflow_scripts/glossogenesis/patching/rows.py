@@ -57,6 +57,5 @@ def check_rows(rows: pl.DataFrame, source: str) -> None:
         broken = int(rows[column].is_nan().sum())
         if broken:
             raise StudyError(
-                f"{source}: {column} is not a number in {broken} rows, the model overflowed; "
-                "set its dtype to float32 or bfloat16 and run again"
+                f"{source}: {column} is not a number in {broken} rows, which no run writes; {mend}"
             )
