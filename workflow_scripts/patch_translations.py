@@ -4,6 +4,7 @@ Every setting, start layer and target pair of one checkpoint, from one load of i
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -12,7 +13,9 @@ from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import answers_too_long
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
+from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.answer_tokens import AnswerTokens
@@ -47,6 +50,12 @@ def main() -> None:
         f"{too_long} of {prompts.height} prompts ask for a word of more than "
         f"{settings['max_new_tokens']} tokens (`concepts.max_new_tokens`) and cannot be answered"
     )
+    longest = int(prompts["token_ids"].list.len().max() or 0) + settings["max_new_tokens"]
+    config = Path(manifest.folder) / "config.json"
+    limits = ModelLimits.of(read_config(config.parent))
+    mend = "lower `concepts.few_shot` or `concepts.max_new_tokens`"
+    if line := limits.longer(longest, "prompts with their answers", str(config), mend):
+        print(f"Warning: {line}")
     rows = PATCHING_SCHEMA.to_frame()
     device = resolve_device(arguments.device)
     reason = reason_left_out(tensors.read_provenance(arguments.states))

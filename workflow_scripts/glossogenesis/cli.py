@@ -67,6 +67,7 @@ def plan(
 ) -> None:
     """Print the jobs, hours and disk that a study will take; what is finished does not count."""
     from glossogenesis import planning, preflight
+    from glossogenesis.checkpoint_checks import check_small_files
     from glossogenesis.config.study import load_study
     from glossogenesis.planning_page import lay_out
 
@@ -74,12 +75,14 @@ def plan(
         study = load_study(configfile)
         preflight.check(study)
         results = planning.results_folder(study)
+        suspicious = check_small_files(study, results)
         planned = planning.plan_jobs(study, planning.jobs_of(study))
         is_kept = study.settings.hub.keep_downloads
         downloads = planning.download_folder(study) if is_kept else None
         warnings = planning.disk_warnings(planned, results, downloads)
         if missing := preflight.absent(study, results):
             warnings.insert(0, missing)
+        warnings += suspicious
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
 
 

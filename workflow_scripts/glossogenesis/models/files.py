@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.hub import TOKENIZER_FILES, HubAccess, fetch_files
@@ -103,24 +101,6 @@ def tokenizer_digest(folder: Path) -> str:
         digest.update(f"{path.name} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint.
-
-    Raises:
-        StudyError: it is missing or is not a JSON object.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: missing; a checkpoint folder needs its config.json") from None
-    except (ValueError, RecursionError) as error:
-        raise StudyError(f"{path}: not readable as JSON ({error}); save it again") from None
-    if not isinstance(config, dict):
-        raise StudyError(f"{path}: not a JSON object; save it again")
-    return config
 
 
 def _within(location: CheckpointLocation, root: Path, *, commit: str | None) -> LocalCheckpoint:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
+from glossogenesis.models.config_file import read_config
+from glossogenesis.models.limits import check_supported
 from glossogenesis.models.weight_files import needed_weights, require_weights
 from glossogenesis.storage.hub_files import (
     HubFile,
@@ -79,18 +81,25 @@ def fetch_files(
         access.record,
         in_cache=access.folder is None,
     )
-    wanted = _wanted(snapshot, location, weights)
-    if access.folder is not None:
-        for file in wanted:
-            fetch_to(snapshot, file, access.folder / file.path)
-        return access.folder, snapshot.commit
-    for file in wanted:
-        fetch_to_cache(snapshot, file)
-    return _snapshot_folder(location.source, snapshot.commit), snapshot.commit
+    root = access.folder or _snapshot_folder(location.source, snapshot.commit)
+    small, heavy = _wanted(snapshot, location, weights)
+    for files in (small, heavy):
+        for file in files:
+            if access.folder is None:
+                fetch_to_cache(snapshot, file)
+            else:
+                fetch_to(snapshot, file, access.folder / file.path)
+        if files is small and heavy:
+            # What the weights are of is known before they are there.
+            folder = root / (location.subfolder or "")
+            check_supported(read_config(folder), folder / "config.json")
+    return root, snapshot.commit
 
 
-def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) -> list[HubFile]:
-    """Return the files that a checkpoint needs, small ones first."""
+def _wanted(
+    snapshot: HubSnapshot, location: CheckpointLocation, weights: bool
+) -> tuple[list[HubFile], list[HubFile]]:
+    """Return the files that a checkpoint needs: small ones, and its weights where they are."""
     folder = PurePosixPath(location.subfolder or ".")
     inside = [file for file in snapshot.files if PurePosixPath(file.path).parent == folder]
     if not inside:
@@ -106,11 +115,11 @@ def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) 
             if PurePosixPath(file.path).parent == top and _matches(file, TOKENIZER_FILES)
         ]
     if not weights:
-        return found
+        return found, []
     names = [PurePosixPath(file.path).name for file in inside]
     require_weights(location, names)
     heavy = needed_weights(names)
-    return found + [file for file in inside if _matches(file, heavy)]
+    return found, [file for file in inside if _matches(file, heavy)]
 
 
 def _files_at_hand(

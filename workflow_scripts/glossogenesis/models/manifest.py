@@ -7,12 +7,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glossogenesis.errors import StudyError
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
     holds_tokenizer,
     local_files,
-    read_config,
     tokenizer_digest,
 )
 from glossogenesis.models.hub import HubAccess, fetch_files
