@@ -88,7 +88,7 @@ def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
             r"line 2: column 'model': 'a/b': names become parts of p",
         ),
         (HEADER + "m\t../c\t1\t\t\ta/b\n", r"line 2: column 'checkpoint': '../c': names become"),
-        (HEADER + "m\tc\t1\t\t\ta/b\t\t\t\n", r"line 2: 9 cells for 8 columns; remove a tab"),
+        (HEADER + "m\tc\t1\t\t\ta/b\t\t\tx\n", r"line 2: 9 cells for 8 columns; remove a tab"),
         (
             HEADER + "m\tc\t1\t\t\ta/b\tx\nm\tc\t2\t\t\ta/b\ty\n",
             r"model 'm' has checkpoint 'c' twice; remove a row or rename it",
@@ -104,3 +104,12 @@ def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(StudyError, match=expected) as caught:
         read_sheet(path)
     assert str(caught.value).startswith(str(path))
+
+
+def test_surplus_empty_cells_mean_nothing(tmp_path: Path) -> None:
+    row = "m\tc\t1\t\t\ta/b"
+    plain = read_sheet(sheet(tmp_path, HEADER + row + "\n"))
+    header = HEADER.rstrip("\n")
+    for ending in ("\t\t\t\t", "\t\t\t \t\t"):
+        assert read_sheet(sheet(tmp_path, f"{header}\n{row}{ending}\n")) == plain
+        assert read_sheet(sheet(tmp_path, f"{header}{ending}\n{row}{ending}\n")) == plain

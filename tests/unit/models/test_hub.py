@@ -109,7 +109,7 @@ def test_pickles_are_refused_before_anything_is_downloaded(hub: HubServer) -> No
     with pytest.raises(StudyError, match=r"weights are pickles \(pytorch_model.bin\)"):
         local_files(HERE)
     hub.repository(NAME).commit({"config.json": b"{}"})
-    with pytest.raises(StudyError, match="no model.safetensors.index.json and no model.safe"):
+    with pytest.raises(StudyError, match=r"no model.safetensors.index.json and no model.safe"):
         local_files(HERE)
     assert hub.fetched() == {}
 

@@ -73,7 +73,7 @@ def test_longer_texts_are_refused_where_positions_are_absolute_and_said_elsewher
     for limits in (absolute, rotary, without):
         assert limits.longer(24, "prompts", "config.json", "mend") is None
     with pytest.raises(
-        StudyError, match="config.json: prompts of 36 tokens, but the model has 24 "
+        StudyError, match=r"config.json: prompts of 36 tokens, but the model has 24 "
     ):
         absolute.longer(36, "prompts", "config.json", "lower it")
     line = rotary.longer(36, "prompts", "config.json", "lower it")

@@ -11,7 +11,7 @@ from glossogenesis.config.limits import LARGEST_NUMBER
 from glossogenesis.config.messages import problem_of
 from glossogenesis.config.section import Name, PathText, PathWithin, Revision, Section
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.text import filled_cells, read_text
 
 COLUMNS = ("model", "checkpoint", "step", "tokens", "phase", "source", "revision", "subfolder")
 REQUIRED = ("model", "checkpoint", "step", "source")
@@ -59,7 +59,7 @@ def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
     ]
     if not lines:
         raise StudyError(f"{path}: empty; its first line names the columns {', '.join(COLUMNS)}")
-    header = [cell.strip() for cell in lines[0][1]]
+    header = filled_cells([cell.strip() for cell in lines[0][1]])
     _check_header(path, header)
     checkpoints = [
         _checkpoint(path, number, header, cells)
@@ -86,6 +86,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) -> Checkpoint:
+    cells = filled_cells(cells, len(header))
     if len(cells) > len(header):
         raise StudyError(
             f"{path}, line {number}: {len(cells)} cells for {len(header)} columns; remove a tab"

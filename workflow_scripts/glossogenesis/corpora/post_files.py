@@ -15,7 +15,7 @@ import polars as pl
 from glossogenesis.config.posts import PostFiles
 from glossogenesis.corpora.posts import LabelledPost
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.text import filled_cells, read_text
 
 WHERE = "see `robustness.posts.text` in the study"
 
@@ -69,9 +69,10 @@ def _tsv_rows(path: Path, wanted: Mapping[str, str]) -> Iterator[FileRow]:
             place = f"{path}, line {before + 1}"
             before = reader.line_num
             if not header:
-                header = [cell.strip() for cell in cells]
+                header = filled_cells([cell.strip() for cell in cells])
                 _require_columns(str(path), header, wanted)
             elif any(cell.strip() for cell in cells):
+                cells = filled_cells(cells, len(header))
                 if len(cells) != len(header):
                     raise StudyError(
                         f"{place}: {len(cells)} cells for {len(header)} columns; put a cell that "

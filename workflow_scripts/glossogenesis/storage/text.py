@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
+
+
+def filled_cells(cells: Sequence[str], columns: int = 0) -> list[str]:
+    """Return the cells of a row without empty ones at its end, but at least `columns` of them.
+
+    Spreadsheets write surplus separators, which mean nothing.
+    """
+    end = len(cells)
+    while end > columns and not cells[end - 1].strip():
+        end -= 1
+    return list(cells[:end])
 
 
 def read_text(path: Path | str, what: str, mend: str) -> str:
