@@ -66,6 +66,9 @@ def main() -> None:
         settings["name"], corpus, settings["languages"], settings["add_special_tokens"]
     )
     written = prepare_corpus(plan, text, tokenizer, arguments.output.parent, provenance)
+    for language, rows in getattr(text, "skipped", {}).items():
+        if str(rows):
+            print(f"{language}: skipped {rows}")
     for split, facts in written.splits.items():
         counts = ", ".join(f"{language} {count:,}" for language, count in facts.tokens.items())
         print(f"{split}: {facts.contexts:,} contexts of {facts.documents:,} documents ({counts})")

@@ -19,11 +19,13 @@ from glossogenesis.checkpoint_checks import (
     local_checkpoints,
 )
 from glossogenesis.config.corpora import CorpusFiles
+from glossogenesis.config.pretrain import FileText
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.stage_settings import lexicon_settings
 from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
+from glossogenesis.corpora.text_files import texts_in
 from glossogenesis.errors import StudyError
 from glossogenesis.models.training_schedule import phase_of
 from glossogenesis.models.weight_files import check_weights
@@ -113,7 +115,7 @@ def _check_pretrained_facts(study: Study) -> None:
 
 
 def _check_text_files(study: Study) -> None:
-    """Every text file of a pretraining exists."""
+    """Every text file of a pretraining exists and begins with a text."""
     for name, pretraining in study.settings.pretrain.items():
         for written in pretraining.text.paths:
             if not Path(study.path(written)).is_file():
@@ -121,21 +123,26 @@ def _check_text_files(study: Study) -> None:
                     f"{study.path(written)}: no such text file; correct `pretrain.{name}.text` in "
                     f"{study.file}"
                 )
+            if isinstance(pretraining.text, FileText):
+                next(texts_in(study.path(written)), None)
 
 
 def _check_corpus_files(study: Study) -> None:
-    """Every text file of the features study exists."""
+    """Every text file of the features study exists and begins with a text."""
     if not study.has_features:
         return
     name = study.features.corpus
     text = study.settings.corpora[name].text
-    by_language = text.files.values() if isinstance(text, CorpusFiles) else ()
-    for written in (path for paths in by_language for path in paths):
+    if not isinstance(text, CorpusFiles):
+        return
+    for written in (path for paths in text.files.values() for path in paths):
         if not Path(study.path(written)).is_file():
             raise StudyError(
                 f"{study.path(written)}: no such text file; correct `corpora.{name}.text.files` in "
                 f"{study.file}"
             )
+        # The first text tells a wrong format, key or encoding.
+        next(texts_in(study.path(written), text_column=text.text_column), None)
 
 
 def _check_disk(study: Study, results: Path) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import polars as pl
@@ -167,3 +168,20 @@ def test_a_bad_file_is_named(tmp_path, name, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StudyError, match="no such file of posts"):
         read_post_file(tmp_path / "posts.tsv", columns())
+
+
+@pytest.mark.parametrize("name", ["posts.ndjson", "posts.json", "posts.jsonl.gz", "posts.tsv.gz"])
+def test_json_lines_by_other_names_and_compressed_tables_are_read(tmp_path, name):
+    path = tmp_path / name
+    (write_tsv if ".tsv" in name else write_jsonl)(path, ROWS)
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_post_file(path, columns()) == POSTS
+
+
+def test_surplus_empty_cells_mean_nothing(tmp_path):
+    path = tmp_path / "posts.tsv"
+    write_tsv(path, ROWS[1:2])
+    plain = read_post_file(path, columns())
+    path.write_text("".join(f"{line}\t\t\n" for line in path.read_text().splitlines()))
+    assert read_post_file(path, columns()) == plain

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.compressed import opened
 
 
 def filled_cells(cells: Sequence[str], columns: int = 0) -> list[str]:
@@ -22,11 +24,14 @@ def filled_cells(cells: Sequence[str], columns: int = 0) -> list[str]:
 def read_text(path: Path | str, what: str, mend: str) -> str:
     """Read a text file.
 
-    `what` names the kind of file, such as `lexicon`; `mend` says what to do where there is none.
-    StudyError where it is missing, unreadable or not UTF-8.
+    It may be compressed. `what` names the kind of file, such as `lexicon`; `mend` says what to do
+    where there is none. StudyError where it is missing, unreadable or not UTF-8.
     """
     try:
-        return Path(path).read_text(encoding="utf-8-sig")
+        with opened(Path(path)) as file:
+            return TextIOWrapper(file, encoding="utf-8-sig").read()
+    except StudyError:
+        raise
     except FileNotFoundError:
         raise StudyError(f"{path}: no such {what}; {mend}") from None
     except UnicodeDecodeError:
