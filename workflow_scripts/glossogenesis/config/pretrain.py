@@ -74,8 +74,8 @@ class FileText(Section):
         Field(min_length=1),
     ]
     """Files by language and phase, as in `corpora`: plain text (documents separated by empty
-    lines), JSON lines or Parquet with a column `text`. Languages are mixed by `languages.<code>.share`. A relative path
-    counts from the study file's folder."""
+    lines), JSON lines or Parquet with a column `text`. Languages are mixed by
+    `languages.<code>.share`. A relative path counts from the study file's folder."""
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -36,9 +36,9 @@ def read_post_file(path: Path | str, columns: PostFiles) -> list[LabelledPost]:
 
     `.tsv` has a header, tabs between cells, and cells in double quotes where they hold tabs, line
     breaks or quotes; `.jsonl`, `.ndjson` and `.json` hold an object a line; `.parquet` a row a
-    post. The first two may be compressed. A label is a string or a whole number; a title or body that is null is empty. StudyError names the file, its line or
-    row, and the column where one is missing, a value is no string, a label is empty, or a post has
-    neither title nor body.
+    post. All but the last may be compressed. A label is a string or a whole number; a title or body
+    that is null is empty. StudyError names the file, its line or row, and the column where one is
+    missing, a value is no string, a label is empty, or a post has neither title nor body.
     """
     path = Path(path)
     readers = {

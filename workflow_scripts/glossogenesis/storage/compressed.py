@@ -24,8 +24,8 @@ _BEGINNINGS = {
 }
 _ARCHIVES = {
     b"PK\x03\x04": "a zip archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"Rar!": "a rar",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
 }
 
 LONGEST_BEGINNING = 8
