@@ -29,7 +29,7 @@ from glossogenesis.figures.robustness_frames import (
 from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure, paper_style
 
 CONDITIONS = ("top", "random", "frequency", "other")
-RULES = {"best": "each model's best layer", "equal": "the same layer"}
+RULES = {"best": "the layer that other labels choose", "equal": "the same layer"}
 MOST_LABELS = 24
 """Labels that have a row; where there are more, they are taken evenly in order of their change."""
 
@@ -52,8 +52,8 @@ def knockout_frame(
     """Change of recall of every label and condition, at best layers and at an equal one.
 
     `knockout` and `features` are the tables `robustness_knockout` and `robustness_features`.
-    Labels are in the order of the first model's change at its best layer, the greatest drop first,
-    and `mean` is the last.
+    Rows of `best` have no layer: each label is shown at the layer that other labels choose. Labels
+    are in the order of the first model's change there, the greatest drop first; `mean` is the last.
 
     Columns: rule (best, equal), model, layer, l0, label, shown (its name in the figure), condition,
     draws, features, n, value, low, high (points), interval.
@@ -67,9 +67,12 @@ def knockout_frame(
             "be drawn"
         )
     equal = equal_layer(rows, list(models))
-    chosen = {"best": best, "equal": {} if equal is None else dict.fromkeys(models, equal)}
+    chosen: dict[str, Mapping[str, int | None]] = {"best": dict.fromkeys(best)}
+    chosen["equal"] = {} if equal is None else dict.fromkeys(models, equal)
     parts = [
-        deltas.filter(model=model, layer=layer).with_columns(rule=pl.lit(rule))
+        deltas.filter(pl.col("layer").eq_missing(layer), model=model).with_columns(
+            rule=pl.lit(rule)
+        )
         for rule, layers in chosen.items()
         for model, layer in layers.items()
     ]
@@ -169,5 +172,5 @@ def _layers(rows: pl.DataFrame, models: Mapping[str, str]) -> str:
     return "\n".join(
         f"{label}: {layer_with_l0(*found[model])}"
         for model, label in models.items()
-        if model in found
+        if model in found and found[model][0] is not None
     )

@@ -73,7 +73,7 @@ def draw_figure(
 ) -> Drawn:
     """Draw a figure of all `tables` of its part of the study; `model` where it is of one."""
     figure = FIGURES[name]
-    given = [tables[table] for table in figure.tables]
+    given = [_over_runs(tables[table]) for table in figure.tables]
     if figure.of_one_model:
         given = [table.filter(model=model) for table in given]
         settings = {**settings, "label": settings["models"][model]}
@@ -216,6 +216,11 @@ def spelling_variants(settings: Settings, variants: pl.DataFrame, features: pl.D
     """How far features outlive another spelling of a concept, with chance."""
     data = variant_frame(variants, features, settings["models"], settings["sae"])
     return plot_spelling_variants(data, settings["models"]), data
+
+
+def _over_runs(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows over all runs of a model, of a table that has those of each run beside them."""
+    return table.filter(pl.col("seed").is_null()) if "seed" in table.columns else table
 
 
 def _languages(settings: Settings) -> Languages:

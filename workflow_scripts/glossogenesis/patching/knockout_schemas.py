@@ -42,7 +42,6 @@ LAYER_SCHEMA = pl.Schema(
     {
         "layer": pl.Int16,
         "condition": pl.String,
-        "best": pl.Boolean,  # the layer of the model's largest mean drop by top features
         "labels": pl.Int32,  # those with held-out posts
         "without_features": pl.Int32,  # of them, those without a top feature
         "delta": pl.Float64,  # mean over labels
