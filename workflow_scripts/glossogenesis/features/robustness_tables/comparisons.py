@@ -87,19 +87,37 @@ def comparisons_table(
     `models` are all runs; `kinds` names the kind of every autoencoder; `threshold` is that of the
     circuits that are compared; `variants` says whether spelling variants were measured.
     """
-    rows: list[dict[str, Any]] = []
-    runs = pl.DataFrame({"model": [run.model for run in models], "run": range(len(models))})
-    by_model = [part["run"].to_list() for part in runs.partition_by("model", maintain_order=True)]
-    firsts, *others = [[models[run] for run in part] for part in by_model]
-    for those in others:
-        names = {"first": firsts[0].model, "other": those[0].model}
-        found = []
-        for first, other in zip(firsts, those, strict=True):
-            compared = _compared(results, first, other, list(kinds), threshold, bootstrap, variants)
-            run = names | {"run": first.seed}
-            found += [run | row | {"kind": kinds.get(row.get("sae", ""))} for row in compared]
-        rows += over_runs(found)
+    by_model: dict[str, list[ComparedModel]] = {}
+    for run in models:
+        by_model.setdefault(run.model, []).append(run)
+    first, *others = by_model.values()
+    rows = [
+        row
+        for other in others
+        for row in compare_runs(
+            results, first, other, kinds, threshold, bootstrap, variants=variants
+        )
+    ]
     return with_corrected(frame_of(rows, COMPARISONS_SCHEMA))
+
+
+def compare_runs(
+    results: Results,
+    first: Sequence[ComparedModel],
+    other: Sequence[ComparedModel],
+    kinds: Mapping[str, str],
+    threshold: float,
+    bootstrap: Bootstrap,
+    *,
+    variants: bool,
+) -> list[dict[str, Any]]:
+    """Rows of all runs of one model and as many of another; arguments as of the table."""
+    rows = []
+    for runs in zip(first, other, strict=True):
+        compared = _compared(results, *runs, list(kinds), threshold, bootstrap, variants)
+        told = {"first": runs[0].model, "other": runs[1].model, "run": runs[0].seed}
+        rows += [told | row | {"kind": kinds.get(row.get("sae", ""))} for row in compared]
+    return over_runs(rows)
 
 
 def over_runs(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
