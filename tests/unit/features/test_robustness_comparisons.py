@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.classification import label_counts, macro_f1_of
+from glossogenesis.features.robustness_tables.classification import label_counts
 from glossogenesis.features.robustness_tables.comparisons import comparisons_table
 from glossogenesis.features.robustness_tables.inputs import Results, compared_models
 from glossogenesis.features.robustness_tables.resampling import (
@@ -26,6 +26,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_ratios,
     paired_samples,
 )
+from glossogenesis.models.classifier_scores import macro_f1_of
 from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.statistics.permutation import permutation_p, sign_flip_p

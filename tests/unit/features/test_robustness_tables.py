@@ -210,6 +210,37 @@ def test_knockouts_by_label_and_over_labels(tables: dict[str, pl.DataFrame]) -> 
     assert left_out["note"].startswith("low without")
 
 
+def test_accuracy_macro_f1_and_false_positives_stand_beside_recall(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    table = tables["knockout"].filter(model="first", layer=1)
+    cars = table.filter(label="cars")
+    # 37 of 40 posts are right before, 33 without the features of cars.
+    before = one(cars, condition="none", measure="accuracy_before")
+    assert (before["value"], before["n"]) == (37 / 40, 40)
+    after = one(cars, condition="top", measure="accuracy_after")
+    low, high = wilson_interval(33, 40)
+    assert (after["value"], after["low"], after["high"]) == (33 / 40, float(low), float(high))
+    change = one(cars, condition="top", measure="accuracy_delta")
+    assert change["value"] == pytest.approx(-10)
+    assert change["low"] < -10 < change["high"]
+    f1 = one(cars, condition="top", measure="macro_f1_delta")
+    assert (f1["value"], f1["low"], f1["high"]) == pytest.approx((-8, -12, -4))
+    false = one(cars, condition="top", measure="false_positives_delta")
+    assert (false["value"], false["n"]) == (pytest.approx(100 * 4 / 30), 30)
+    # Features that fire as often are removed from all posts in the first draw alone.
+    assert one(cars, condition="frequency", measure="accuracy_delta")["draws"] == 1
+    assert one(cars, condition="net", measure="accuracy_delta")["value"] == pytest.approx(-10)
+    # Without the features of another label, accuracy is that label's.
+    assert cars.filter(condition="other", measure="accuracy_delta").is_empty()
+    mean = one(table, label=MEAN, condition="top", measure="accuracy_delta")
+    assert (mean["value"], mean["n"], mean["p"]) == (pytest.approx(-11.25), 4, 2 / 2**4)
+    # Random features are the same for all labels, which are no items then: draws are.
+    random = one(table, label=MEAN, condition="random", measure="accuracy_delta")
+    assert (random["low"], random["high"], random["draws"]) == (pytest.approx(-2.5), 0, 3)
+    assert (random["interval"], random["p"]) == ("range over draws", None)
+
+
 def test_cues_are_means_over_a_labels_features(tables: dict[str, pl.DataFrame]) -> None:
     table = tables["cues"].filter(model="first", layer=1)
     assert table["label"].unique(maintain_order=True).to_list() == [*LABELS[:3], MEAN]

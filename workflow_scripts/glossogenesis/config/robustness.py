@@ -156,8 +156,6 @@ class KnockoutSettings(Section):
     """Where: at `all` tokens of a post, or at the `last`."""
     draws: Annotated[int, Field(ge=1)] = 10
     """Random sets of features, and of features that fire as often, as controls."""
-    other_labels: Annotated[int, Field(ge=1)] = 3
-    """Other labels whose top features are removed instead, as a control."""
 
 
 class VariantSettings(Section):

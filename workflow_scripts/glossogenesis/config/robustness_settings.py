@@ -116,6 +116,7 @@ def knockout_settings(study: Study, model: str, sae: str) -> Settings:
         "top": robustness.label_features.top,
         "sae": sae,
         "dtype": study.settings.models[model].dtype,
+        "resamples": robustness.resamples,
         "seed": robustness.seed,
     }
 
