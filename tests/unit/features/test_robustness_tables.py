@@ -182,6 +182,21 @@ def test_l0_stands_beside_every_figure_of_features(tables: dict[str, pl.DataFram
     assert (pooled["low"], pooled["high"]) == pytest.approx((float(low), float(high)))
 
 
+def test_means_over_layers_resample_the_same_posts(tables: dict[str, pl.DataFrame]) -> None:
+    table = tables["features"].filter(model="first")
+    overall = table.filter(pl.col("layer").is_null())
+    by_layer = table.filter(pl.col("layer").is_not_null())
+    for measure in ("l0", "active_per_post", "top_ratio", "explained_variance"):
+        found = one(overall, measure=measure)
+        of_layers = by_layer.filter(measure=measure)
+        assert found["value"] == pytest.approx(of_layers["value"].mean()), measure
+        # Posts differ in the same way at every layer, so that a mean is not surer than one of them.
+        width = (of_layers["high"] - of_layers["low"]).mean()
+        assert found["high"] - found["low"] == pytest.approx(width), measure
+        assert found["n"] == of_layers["n"].min()
+    assert one(overall, measure="mean_variety")["value"] == pytest.approx(0.7)
+
+
 def test_knockouts_by_label_and_over_labels(tables: dict[str, pl.DataFrame]) -> None:
     table = tables["knockout"].filter(model="first", layer=1)
     assert table["best"].all()
