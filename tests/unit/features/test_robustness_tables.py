@@ -275,6 +275,12 @@ def test_survival_is_a_mean_over_pairs_then_concepts(tables: dict[str, pl.DataFr
     assert (found["value"], found["chance"]) == (pytest.approx(0.6), 0.25)
     assert (found["n"], found["pairs"]) == (5, 30)
     assert found["low"] < 0.6 < found["high"]
+    assert (found["fewer"], found["note"]) == (
+        6,
+        "fewer than 50 features fire in 6 of 30 pairs, down to 49",
+    )
+    enough = one(table, arm="sentence", k=20, kinds="all")
+    assert (enough["fewer"], enough["note"]) == (0, None)
     assert one(table, arm="carrier", k=20, kinds="all")["value"] == pytest.approx(0.6)
     assert table.filter(arm="carrier", k=20)["kinds"].n_unique() == 1 + 6
     assert one(table, arm="sentence", k=20, kinds="kanji → hiragana")["pairs"] == 5

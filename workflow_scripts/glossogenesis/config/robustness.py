@@ -167,6 +167,9 @@ class VariantSettings(Section):
     carrier: str | None = None
     """One sentence for all spellings, with `{variant}` in it: the second arm, in which nothing but
     the spelling differs."""
+    span: Literal["spelling", "sentence"] = "spelling"
+    """Whose tokens a feature's activation is the maximum over: those of the `spelling`, or of the
+    whole `sentence` that it stands in."""
     ks: Annotated[tuple[Positive, ...], Field(min_length=1), Distinct] = (20, 50, 100)
     """How many of a spelling's strongest features are compared."""
 
