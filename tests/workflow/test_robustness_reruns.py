@@ -37,7 +37,7 @@ def test_purged_study_stays_finished(robustness_tree: WorkingTree):
 
 
 def test_another_knockout_leaves_everything_else_alone(robustness_tree: WorkingTree):
-    robustness_tree.edit("robustness.yaml", "draws: 1, other", "draws: 2, other")
+    robustness_tree.edit("robustness.yaml", "knockout: {draws: 1", "knockout: {draws: 2")
     assert robustness_tree.planned() == {"knock_out_features": 2, **AGGREGATES}
 
 
