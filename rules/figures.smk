@@ -15,10 +15,11 @@ STEPS:
 """
 
 DRAWN_TABLES = {
-    "concepts": ["accuracy", "outcomes"],
+    "concepts": ["accuracy", "pooled", "comparisons"],
     "features": [
         "languages",
         "stages",
+        "grid",
         "monosemanticity",
         "quality",
         "tracking",

@@ -43,7 +43,8 @@ def settings(*models: Planted, variants: bool = True) -> dict[str, Any]:
             }
             for each in models
         },
-        "saes": [SAE],
+        "seeds": sorted({each.seed for each in models}),
+        "saes": {SAE: {"sae": SAE, "sae_seed": 0}},
         "thresholds": list(THRESHOLDS),
         "top": 3,
         "threshold": 1.0,
@@ -61,7 +62,7 @@ def origin(kind: str, model: Planted | None = None, **facts: Any) -> Provenance:
     )
     inputs = {"posts": "p0sts"}
     if model is not None:
-        inputs["classifier"] = f"weights of {model.model}"
+        inputs["classifier"] = f"weights of {model.folder}"
     return Provenance(kind, "demo", {"of": kind} | own, inputs, "c0de", facts=facts)
 
 
@@ -105,6 +106,7 @@ def write_features(results: Path, model: Planted, layer: int) -> None:
     figures = {"explained_variance": 0.9, "label_specific_share": share, "mean_variety": 0.7}
     figures |= {"label_specific_share_low": share - 0.1, "label_specific_share_high": share + 0.1}
     figures |= {"mean_variety_low": 0.6, "mean_variety_high": 0.8}
+    figures |= {"label_specific_share_counted": share + 0.02, "mean_variety_counted": 0.8}
     figures["shuffled"] = {"label_specific_share": 0.2, "mean_variety": 0.1}
     made = {
         "labels": pl.DataFrame(schema=LABELS_SCHEMA),
@@ -199,6 +201,7 @@ def knockout(model: Planted) -> pl.DataFrame:
     for layer in model.layers:
         for place, label in enumerate(LABELS):
             right = POSTS - sum(number // POSTS == place for number in model.wrong)
+            all_right = POSTS * len(LABELS) - len(model.wrong)
             dropped = model.drop if layer == 1 else model.drop // 2
             for condition, draws in {
                 "none": [0],
@@ -211,5 +214,12 @@ def knockout(model: Planted) -> pl.DataFrame:
                 features = 0 if condition == "none" else 3
                 for draw, lost in enumerate(draws):
                     told = (layer, label, condition, draw, other, features)
-                    rows.append((*told, POSTS, right, right - lost, lost, 0, -0.3 * lost))
+                    own = (POSTS, right, right - lost, lost, 0, -0.3 * lost)
+                    after = (all_right, all_right - lost, lost, 0)
+                    f1 = (0.9, 0.9 - 0.02 * lost, *(sorted((-0.03 * lost, -0.01 * lost))))
+                    false = (1, 1 + lost, 0, lost)
+                    everywhere = (POSTS * len(LABELS), *after, *f1, *false)
+                    if condition == "frequency" and draw:
+                        everywhere = (None,) * len(everywhere)
+                    rows.append((*told, *own, *everywhere))
     return pl.DataFrame(rows, KNOCKOUT_SCHEMA, orient="row")

@@ -19,6 +19,7 @@ from glossogenesis.checkpoint_checks import (
     local_checkpoints,
 )
 from glossogenesis.config.corpora import CorpusFiles
+from glossogenesis.config.feature_settings import parallel_files
 from glossogenesis.config.pretrain import FileText
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
@@ -64,6 +65,12 @@ def absent(study: Study, results: Path) -> str | None:
         if not Path(path).is_file():
             lines.append(
                 f"{path}: no such file; put it there or correct `robustness.{key}` in {study.file}"
+            )
+    for pair, path in parallel_files(study) if study.has_features else ():
+        if not Path(path).is_file():
+            lines.append(
+                f"{path}: no such file; put it there, or correct or remove "
+                f"`features.injection.translation.files.{pair}` in {study.file}"
             )
     sheet = study.path(study.settings.checkpoints)
     for found in local_checkpoints(study, results):
@@ -164,10 +171,10 @@ def _check_disk(study: Study, results: Path) -> None:
             f"`corpora.{corpus}.train_tokens` or `held_out_tokens`"
         )
     if study.has_robustness:
-        for model, checkpoint in study.robustness.models.items():
-            folder = results / "post_activations" / model / checkpoint
-            if not (folder / f"layer_{study.layers_of(model)[0]}" / "manifest.json").exists():
-                needed += robustness_costs.post_activations_cost(study, model).disk_bytes
+        for run in study.robustness.runs:
+            folder = results / "post_activations" / run.folder
+            if not (folder / f"layer_{study.layers_of(run.model)[0]}" / "manifest.json").exists():
+                needed += robustness_costs.post_activations_cost(study, run.model).disk_bytes
                 missing += 1
         mends.append("set `robustness.activations.positions: last`")
     existing = next(path for path in (results, *results.absolute().parents) if path.exists())

@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.classification import label_counts, macro_f1_of
+from glossogenesis.features.robustness_tables.classification import label_counts
+from glossogenesis.features.robustness_tables.compared_features import _compare_counts
 from glossogenesis.features.robustness_tables.comparisons import comparisons_table
 from glossogenesis.features.robustness_tables.inputs import Results, compared_models
 from glossogenesis.features.robustness_tables.resampling import (
@@ -26,6 +27,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_ratios,
     paired_samples,
 )
+from glossogenesis.models.classifier_scores import macro_f1_of
 from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
@@ -52,9 +54,10 @@ def compared(folder: Path, *models: Planted, variants: bool = True) -> pl.DataFr
 
 
 def of_written(folder: Path, *models: Planted, variants: bool = True) -> pl.DataFrame:
-    known = compared_models(settings(*models)["models"])
+    written = settings(*models)
+    known = compared_models(written["models"], written["seeds"])
     return comparisons_table(
-        Results(folder), known, [SAE], THRESHOLDS[0], BOOTSTRAP, variants=variants
+        Results(folder), known, {SAE: SAE}, THRESHOLDS[0], BOOTSTRAP, variants=variants
     )
 
 
@@ -132,9 +135,21 @@ def test_label_specific_shares_by_layer_and_over_layers(table: pl.DataFrame) -> 
     assert one(table, measure="l0", layer_first=2)["difference"] == pytest.approx(1)
 
 
+def test_numbers_of_distinguishing_features_are_compared(table: pl.DataFrame) -> None:
+    # 20 of 50 features at each of three layers, in both models: nothing to find.
+    row = one(table, measure="distinguishing_share", layer_first=None)
+    assert (row["first_value"], row["other_value"], row["n"]) == (0.4, 0.4, 150)
+    assert (row["difference"], row["p"]) == (0, 1)
+    # As many as were published, 1,490 and 904, in a dictionary of 9,216.
+    found = dict(list(_compare_counts([(0, 1490, 9216), (0, 904, 9216)]))[1])
+    assert found["p"] == fisher_exact([[1490, 9216 - 1490], [904, 9216 - 904]]).pvalue < 1e-30
+    assert found["low"] < found["difference"] < found["high"] < 0
+
+
 def test_knockouts_name_the_label_that_a_difference_rests_on(table: pl.DataFrame) -> None:
     row = one(table, table="knockout", rule="best", detail="top features")
-    assert (row["layer_first"], row["layer_other"]) == (1, 1)
+    # Each label is looked at where the others choose, which is layer 1 in both models.
+    assert (row["layer_first"], row["layer_other"]) == (None, None)
     assert (row["first_value"], row["other_value"]) == pytest.approx((-45, -25))
     assert row["difference"] == pytest.approx(20)
     assert row["p"] == 2 / 2**4
@@ -189,7 +204,7 @@ def test_common_pairs_must_be_the_same(tmp_path: Path) -> None:
     moved = pairs(OTHER).with_columns(pl.col("corrupted") + 1).cast(dict(PAIRS_SCHEMA))
     write_table(tmp_path / name.format(m=OTHER.folder), moved, origin(name, OTHER))
     with pytest.raises(
-        StudyError, match=r"pairs/other/end/pairs\.parquet: other common pairs than"
+        StudyError, match=r"pairs/other/end/seed_0/pairs\.parquet: other common pairs than"
     ):
         of_written(tmp_path, *models)
 

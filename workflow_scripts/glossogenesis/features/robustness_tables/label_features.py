@@ -1,8 +1,10 @@
 """Table of dictionaries: how label-specific their features are, with L0 beside every figure.
 
 A feature distinguishes a label where Cohen's d of the label's posts exceeds the threshold; it is
-label-specific where it distinguishes one label alone. The same under labels that are assigned to
-posts at random says how much of that is chance. Rows without a layer are sums over layers.
+label-specific where it distinguishes one label alone. Share and variety are corrected for what
+noise in d adds to a count; beside them stands what was counted, which is what the same under labels
+that are assigned to posts at random is to be compared with. Rows without a layer are over all
+layers: sums of features, means of the rest.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ from glossogenesis.features.robustness_tables.inputs import (
 )
 from glossogenesis.features.robustness_tables.resampling import (
     BOOTSTRAP,
+    BY_HALVES,
     WILSON,
     Ratio,
     interval_ends,
     ratio_estimate,
+    ratios,
     resampled_counts,
 )
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
@@ -44,17 +48,17 @@ POSTS = {
 SPECIFICITY = ("label_specific_share", "mean_variety")
 FACTS = (
     *("explained_variance", "shuffled"),
-    *(f"{name}{end}" for name in SPECIFICITY for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in SPECIFICITY for end in ("", "_low", "_high", "_counted")),
 )
 
 FEATURES_SCHEMA = table_schema(
     {
         "layer": pl.Int32,  # null: over all layers
         "sae": pl.String,
-        "l0": pl.Float64,
         "labels": pl.String,  # own, or shuffled: assigned to posts at random
         "measure": pl.String,
     },
+    {"l0": pl.Float64},
 )
 _POSTS = BOOTSTRAP.format("posts")
 
@@ -116,27 +120,49 @@ def features_table(
             for layer, dictionary in zip(model.layers, found, strict=True):
                 told = facts | {"layer": layer, "l0": dictionary.over_posts("l0").value}
                 rows += [told | row for row in _rows(dictionary, bootstrap)]
-            rows += [facts | row for row in _over_layers(found)]
+            rows += [facts | row for row in _over_layers(found, bootstrap)]
     return frame_of(rows, FEATURES_SCHEMA)
 
 
 def explained_variance(dictionary: Dictionary, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Explained variance with an interval over posts, in which the mean activation is held fixed.
+    """Explained variance with an interval over posts."""
+    unexplained = unexplained_variance(dictionary)
+    if unexplained is None:
+        return {"value": None}
+    return _mean_over_layers([unexplained], bootstrap, complement=True)
 
-    1 - E|x - x̂|² / (E|x|² - |E x|²): the last term is what the value itself leaves for it.
+
+def unexplained_variance(dictionary: Dictionary) -> Ratio | None:
+    """E|x - x̂|² / (E|x|² - |E x|²) as a ratio of sums over posts; None where it is not known.
+
+    The mean activation is held fixed: the last term is what the value itself leaves for it.
     """
     value = dictionary.facts["explained_variance"]
     if value is None or not np.isfinite(value):
-        return {"value": None}
+        return None
     errors, norms, tokens = (
         dictionary.posts[name].cast(pl.Float64).to_numpy()
         for name in ("squared_error", "squared_norm", "tokens")
     )
     variance = errors.sum() / (1 - value) if value < 1 else norms.sum()
-    about_mean = norms - (norms.sum() - variance) / tokens.sum() * tokens
-    times = resampled_counts(np.ones(len(errors)), bootstrap)
-    low, high = interval_ends(1 - (times @ errors) / (times @ about_mean), bootstrap)
-    return {"value": value, "low": low, "high": high, "interval": _POSTS, "n": len(errors)}
+    return Ratio(errors, norms - (norms.sum() - variance) / tokens.sum() * tokens)
+
+
+def _mean_over_layers(
+    layers: Sequence[Ratio], bootstrap: Bootstrap, *, complement: bool = False
+) -> dict[str, Any]:
+    """Mean over layers of ratios of sums over the same posts, which are resampled for all at once.
+
+    Of a `complement`, 1 minus that.
+    """
+    times = resampled_counts(np.ones(len(layers[0].above)), bootstrap)
+    drawn = np.mean([ratios(times @ each.above, times @ each.below) for each in layers], axis=0)
+    value = float(np.mean([each.value for each in layers]))
+    low, high = interval_ends(drawn, bootstrap)
+    found = {"interval": _POSTS, "n": min(each.n for each in layers)}
+    if complement:
+        return {"value": 1 - value, "low": 1 - high, "high": 1 - low, **found}
+    return {"value": value, "low": low, "high": high, **found}
 
 
 def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -154,21 +180,23 @@ def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
-    """Label variety under the posts' labels, and under shuffled ones."""
+    """Label variety, corrected for noise, and as counted with the posts' labels and shuffled ones."""
     size, facts = len(dictionary.variety), dictionary.facts
     counts = {"label_specific": dictionary.specific, "distinguishing": dictionary.distinguishing}
     rows = [{"measure": name, "value": count, "n": size} for name, count in counts.items()]
     for measure, n in zip(SPECIFICITY, (dictionary.distinguishing, size), strict=True):
         ends = {end: facts[f"{measure}_{end}"] for end in ("low", "high")}
-        interval = None if ends["low"] is None else _POSTS
+        interval = None if ends["low"] is None else BY_HALVES
         own = {"measure": measure, "value": facts[measure], "n": n, "interval": interval}
         rows.append(own | ends)
-        rows.append({"measure": measure, "labels": "shuffled", "value": facts["shuffled"][measure]})
+        counted = f"{measure}_counted"
+        rows.append({"measure": counted, "value": facts[counted], "n": n})
+        rows.append({"measure": counted, "labels": "shuffled", "value": facts["shuffled"][measure]})
     return [{"labels": "own"} | row for row in rows]
 
 
-def _over_layers(found: Sequence[Dictionary]) -> list[dict[str, Any]]:
-    """Features of all layers together, taken as independent."""
+def _over_layers(found: Sequence[Dictionary], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Features of all layers together, taken as independent, and means over layers."""
     specific = sum(dictionary.specific for dictionary in found)
     distinguishing = sum(dictionary.distinguishing for dictionary in found)
     size = sum(len(dictionary.variety) for dictionary in found)
@@ -182,4 +210,18 @@ def _over_layers(found: Sequence[Dictionary]) -> list[dict[str, Any]]:
         low, high = wilson_interval(specific, distinguishing)
         share = {"value": specific / distinguishing, "low": float(low), "high": float(high)}
         rows[-1] |= share | {"interval": WILSON}
-    return [{"labels": "own"} | row for row in rows]
+    varieties = [dictionary.facts["mean_variety"] for dictionary in found]
+    if None not in varieties:
+        rows.append({"measure": "mean_variety", "value": float(np.mean(varieties)), "n": size})
+    of_posts = [
+        {
+            "measure": measure,
+            **_mean_over_layers([each.over_posts(measure) for each in found], bootstrap),
+        }
+        for measure in POST_MEASURES
+    ]
+    unexplained = [known for known in map(unexplained_variance, found) if known is not None]
+    if len(unexplained) == len(found):
+        explained = _mean_over_layers(unexplained, bootstrap, complement=True)
+        of_posts.append({"measure": "explained_variance", **explained})
+    return [*({"labels": "own"} | row for row in rows), *of_posts]
