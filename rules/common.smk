@@ -20,9 +20,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis.checkpoint_checks import check_small_files
 from glossogenesis.code_digests import CodeDigests
-from glossogenesis import costs, feature_costs, preflight, robustness_costs
+from glossogenesis import (
+    costs,
+    feature_costs,
+    preflight,
+    robustness_costs,
+    suspicious,
+)
 from glossogenesis.config import feature_settings, robustness_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
 from glossogenesis.config.study import check_study
@@ -38,7 +43,7 @@ try:
         preflight.check(study)
         if missing := preflight.absent(study, results):
             logger.warning(f"Not in place yet: {missing}")
-        for line in check_small_files(study, results):
+        for line in suspicious.suspicious(study, results):
             logger.warning(line)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
