@@ -30,11 +30,15 @@ from glossogenesis import (
 )
 from glossogenesis.config import feature_settings, robustness_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
-from glossogenesis.config.study import check_study
+from glossogenesis.config.study import load_merged
 from glossogenesis.errors import StudyError
 
 try:
-    study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
+    study, content = load_merged(
+        config, [Path(os.path.relpath(file)) for file in workflow.configfiles]
+    )
+    config.clear()
+    config.update(content)
     results = Path(study.settings.pathvars.get("results", "results"))
     if study.settings.hub.offline:
         # Jobs inherit it, and with it every library that would ask the Hub.

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from glossogenesis.config.section import is_local
 from glossogenesis.config.sheet import Checkpoint
-from glossogenesis.config.stage_settings import endonyms, is_local, lexicon_settings
+from glossogenesis.config.stage_settings import endonyms, lexicon_settings
 from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -64,6 +65,8 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=80)]
 LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=12)]
 LanguagePair = tuple[LanguageCode, LanguageCode]
 IsPath = AfterValidator(_path_for_the_workflow)
+IsSource = "a Hub id, or a path where it is written as one"
+"""Marks a value that `is_local` tells a path from a Hub id."""
 PathText = Annotated[str, IsPath]
 """A path of the user's own, anywhere."""
 OutputFolder = Annotated[PathText, AfterValidator(_output_folder)]
@@ -72,6 +75,17 @@ PathWithin = Annotated[PathText, AfterValidator(_path_within)]
 """A path that stays below a folder."""
 Revision = Annotated[str, AfterValidator(_git_reference)]
 """A branch, tag or commit."""
+
+
+def is_local(source: str) -> bool:
+    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
+    return source.startswith((".", "/", "~"))
+
+
+def stays_in_place(metadata: Sequence[object]) -> bool:
+    """Tell of a path's type whether it counts from no file of the study: it is an output's."""
+    functions = (one.func for one in metadata if isinstance(one, AfterValidator))
+    return any(function in (_output_folder, _path_within) for function in functions)
 
 
 class Section(BaseModel):

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
+from glossogenesis.config.section import is_local
 from glossogenesis.config.source_pairs import pair_name, source_pairs
 from glossogenesis.config.study import Study
 
@@ -97,11 +98,6 @@ def checkpoint_settings(study: Study, model: str, checkpoint: str) -> Settings:
 def _resolved(study: Study, source: str | None) -> str | None:
     """Resolve a source that is a local path from the study file's folder; leave others."""
     return study.path(source) if source is not None and is_local(source) else source
-
-
-def is_local(source: str) -> bool:
-    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
-    return source.startswith((".", "/", "~"))
 
 
 def prompts_settings(study: Study, model: str) -> Settings:
