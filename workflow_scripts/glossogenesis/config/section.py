@@ -11,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 """Names become parts of paths: no slash, no space, no leading dot or dash."""
 
-LANGUAGE_PATTERN = r"^[A-Za-z][A-Za-z0-9]*$"
-"""Language codes are joined by dashes in names of tensors, so they hold none."""
+LANGUAGE_PATTERN = r"^[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*$"
+"""Language codes of any standard: `es`, `zh-Hans`, `sr-Latn-RS`, `zho_Hans`; parts of names."""
 
 LONGEST_PATH = 4000
 LONGEST_PART = 255
@@ -62,7 +62,7 @@ def _git_reference(revision: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=80)]
-LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=12)]
+LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=35)]
 LanguagePair = tuple[LanguageCode, LanguageCode]
 IsPath = AfterValidator(_path_for_the_workflow)
 IsSource = "a Hub id, or a path where it is written as one"

@@ -158,6 +158,11 @@ def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str
             raise StudyError(f"{path}: column {column!r} stands twice; rename or remove one")
 
 
+def _usual(columns: Mapping[str, str], code: str) -> str:
+    """Return a published list's column of a language, whatever script or region its code adds."""
+    return columns.get(code) or columns.get(re.split("[-_]", code)[0], code)
+
+
 def _mend_of(column: str) -> str:
     if column == "pos":
         return "add it, such as `noun` in every row, by which `lexicon.pos` chooses"
@@ -214,9 +219,7 @@ def _read_multisimlex(
 
     A concept is an English word; one with two parts of speech is left out, as in Körner et al.
     """
-    prefix_of = {
-        code: columns.get(code, MULTISIMLEX_PREFIXES.get(code, code)) for code in languages
-    }
+    prefix_of = {code: columns.get(code, _usual(MULTISIMLEX_PREFIXES, code)) for code in languages}
     english = MULTISIMLEX_PREFIXES["en"]
     needed = {"PoS": "parts of speech", f"{english} 1": "concepts", f"{english} 2": "concepts"}
     for code, prefix in prefix_of.items():
@@ -245,7 +248,7 @@ def _read_concepticon(
     columns: Mapping[str, str],
 ) -> tuple[list[Concept], int]:
     """Read a Concepticon list: a column a language in capitals, `-` where a word is missing."""
-    column_of = {code: columns.get(code, CONCEPTICON_COLUMNS.get(code, code)) for code in languages}
+    column_of = {code: columns.get(code, _usual(CONCEPTICON_COLUMNS, code)) for code in languages}
     name_columns = [name for name in NAME_COLUMNS if name in header] or ["ID"]
     needed = dict.fromkeys(name_columns, "names of concepts")
     needed |= {column: f"language {code!r}" for code, column in column_of.items()}
