@@ -137,7 +137,8 @@ def explained_variance(dictionary: Dictionary, bootstrap: Bootstrap) -> dict[str
     variance = errors.sum() / (1 - value) if value < 1 else norms.sum()
     about_mean = norms - (norms.sum() - variance) / tokens.sum() * tokens
     times = resampled_counts(np.ones(len(errors)), bootstrap)
-    low, high = interval_ends(1 - (times @ errors) / (times @ about_mean), bootstrap)
+    drawn = 1 - (times @ errors) / (times @ about_mean)
+    low, high = interval_ends(drawn, bootstrap, len(errors))
     return {"value": value, "low": low, "high": high, "interval": _POSTS, "n": len(errors)}
 
 
