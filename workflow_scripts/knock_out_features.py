@@ -1,19 +1,21 @@
 """Remove each label's top features from a classifier, and count what it still gets right.
 
-Every layer and label, on the label's own held-out posts; beside it nothing removed, random
-features, features that fire as often, and the top features of other labels.
+Every layer and label, on all held-out posts; beside it nothing removed, random features, features
+that fire as often, and the top features of other labels.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
+from torch import Tensor
 
 from glossogenesis.config.robustness import KnockoutSettings
 from glossogenesis.corpora.posts import Posts, read_posts
@@ -30,12 +32,8 @@ from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.patching.knockout import LayerKnockout, Removal, knock_out
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, knockout_rows
-from glossogenesis.patching.knockout_sets import (
-    ControlRule,
-    FeatureSet,
-    knockout_sets,
-)
+from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
+from glossogenesis.patching.knockout_sets import CONDITIONS, FeatureSet, knockout_sets
 from glossogenesis.patching.top_features import firing_frequencies, top_features_by_label
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
@@ -43,10 +41,8 @@ from glossogenesis.provenance import file_digest
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
 from glossogenesis.sae.recovery import layers_in_memory
+from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
-
-Sets = dict[str, list[FeatureSet]]
-"""By label."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +83,15 @@ def main() -> None:
     check_labels(manifest, loaded.model.config, posts)
     check_fit(loaded.model.config, held_out, described_as)
     run = Run(loaded.anatomy, posts, held_out.token_ids, settings, arguments.batch_size)
-    rows = list(run.rows({layer: files[layer].weights for layer in files}, sets))
-    table = pl.DataFrame(rows, schema=KNOCKOUT_SCHEMA).sort("layer", "label", maintain_order=True)
+    bootstrap = Bootstrap(settings["resamples"], settings["seed"])
+    rows = [
+        row
+        for found in run.predictions({layer: files[layer].weights for layer in files}, sets)
+        for row in knockout_rows(found, bootstrap)
+    ]
+    table = pl.DataFrame(rows, schema=KNOCKOUT_SCHEMA).sort(
+        "layer", "label", pl.col("condition").cast(pl.Enum(CONDITIONS)), "draw"
+    )
     inputs = {name: getattr(arguments, name) for name in ("classifier", "corpus", "posts")}
     for layer, of_layer in files.items():
         inputs |= {f"{name}_layer_{layer}": path for name, path in vars(of_layer).items()}
@@ -118,10 +121,10 @@ class Run:
     settings: Mapping[str, Any]
     batch_size: int
 
-    def rows(
-        self, weights: Mapping[int, Path], sets: Mapping[int, Sets]
-    ) -> Iterator[dict[str, Any]]:
-        """Knock out every set of every layer and label: rows of `KNOCKOUT_SCHEMA`.
+    def predictions(
+        self, weights: Mapping[int, Path], sets: Mapping[int, Sequence[FeatureSet]]
+    ) -> Iterator[LayerPredictions]:
+        """Knock out every set of every layer.
 
         As many layers' autoencoders are in memory as fit; each group of layers reads posts again.
         """
@@ -138,33 +141,62 @@ class Run:
                     )
                     for layer in group
                 }
-                for label_id, label in enumerate(self.posts.labels):
-                    of_label = {layer: sets[layer][label] for layer in group}
-                    yield from self._rows_of_label(label_id, saes, of_label, bar.update)
+                yield from self._of_group(saes, sets, bar.update)
 
-    def _rows_of_label(
+    def _of_group(
         self,
-        label_id: int,
         saes: Mapping[int, SparseAutoencoder],
-        sets: Mapping[int, list[FeatureSet]],
-        on_batch: Any,
-    ) -> Iterator[dict[str, Any]]:
-        numbers = np.flatnonzero(self.posts.label_ids("held_out") == label_id).tolist()
+        sets: Mapping[int, Sequence[FeatureSet]],
+        done: Callable[[int], object],
+    ) -> list[LayerPredictions]:
+        true = self.posts.label_ids("held_out")
+        found = [
+            LayerPredictions(
+                layer,
+                self.posts.labels,
+                sets[layer],
+                true,
+                before=np.empty(len(true), dtype=np.int64),
+                after=np.empty((len(sets[layer]), len(true)), dtype=np.int64),
+                change=np.empty((len(sets[layer]), len(true)), dtype=np.float32),
+            )
+            for layer in saes
+        ]
         rule = KnockoutSettings.model_validate(self.settings["knockout"])
-        found = knock_out(
+        knockouts = [
+            LayerKnockout(
+                layer, sae, [each.features for each in sets[layer]], self._posts_of(sets[layer])
+            )
+            for layer, sae in saes.items()
+        ]
+        for part in knock_out(
             self.anatomy,
-            [self.token_ids[number] for number in numbers],
-            [
-                LayerKnockout(layer, sae, [each.features for each in sets[layer]])
-                for layer, sae in saes.items()
-            ],
+            self.token_ids,
+            knockouts,
             Removal(rule.replace, rule.positions),
             batch_size=self.batch_size,
-            on_batch=on_batch,
-        )
-        label, before = self.posts.labels[label_id], found.before.numpy()
-        for layer, after in zip(saes, found.after, strict=True):
-            yield from knockout_rows(layer, label, label_id, sets[layer], before, after.numpy())
+        ):
+            before, some = part.before.numpy(), list(part.posts)
+            rows = np.arange(len(some))
+            for of_layer, logits in zip(found, part.after, strict=True):
+                after = logits.numpy()
+                of_layer.before[some] = before.argmax(axis=-1)
+                of_layer.after[:, some] = after.argmax(axis=-1)
+                own = true[some]
+                of_layer.change[:, some] = after[:, rows, own] - before[rows, own]
+            done(len(some) * len(saes))
+        return found
+
+    def _posts_of(self, sets: Sequence[FeatureSet]) -> Tensor:
+        """Which posts each set is removed from, bool `[set, post]`."""
+        true = self.posts.label_ids("held_out")
+        own = [
+            np.full(len(true), True)
+            if each.from_all_posts or each.label is None
+            else true == self.posts.labels.index(each.label)
+            for each in sets
+        ]
+        return torch.from_numpy(np.stack(own))
 
 
 def files_of_layers(arguments: argparse.Namespace) -> dict[int, LayerFiles]:
@@ -186,7 +218,7 @@ def sets_of_layer(
     files: LayerFiles,
     posts: Posts,
     settings: Mapping[str, Any],
-) -> Sets:
+) -> list[FeatureSet]:
     """Choose what is removed after one block.
 
     StudyError where the autoencoder is of another classifier or layer, or the features of another
@@ -216,12 +248,13 @@ def sets_of_layer(
     frequencies = firing_frequencies(
         read_table(files.features), n_latents=n_latents, path=files.features
     )
-    rule = settings["knockout"]
-    controls = ControlRule(rule["draws"], rule["other_labels"], settings["seed"])
-    return {
-        label: knockout_sets(label, tops, frequencies, controls, layer=layer)
-        for label in posts.labels
-    }
+    return knockout_sets(
+        tops,
+        frequencies,
+        draws=settings["knockout"]["draws"],
+        seed=settings["seed"],
+        layer=layer,
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def main() -> None:
             "sae": settings["sae"],
             "spellings": len(spellings),
             "concepts": table["concept"].n_unique(),
-            "activation": "maximum over the spelling's tokens, in the autoencoder's space",
+            "activation": f"maximum over the {settings['variants']['span']}'s tokens, in the "
+            "autoencoder's space",
             "l0": l0,
         },
     )
@@ -107,6 +108,7 @@ def states_by_arm(
                 of_arm,
                 tokenizer,
                 add_special_tokens=settings["add_special_tokens"],
+                span=settings["variants"]["span"],
             ),
             settings["layers"],
             batch_size=batch_size,

@@ -78,6 +78,10 @@ def survival(model: Planted) -> pl.DataFrame:
                                     "survival": value + 0.1 * (arm == "carrier"),
                                 }
                                 | {"chance": k / 200, "n_active": 200}
+                                | {
+                                    "first_features": k,
+                                    "second_features": k - (k == 50 and not place),
+                                }
                             )
     return _of_schema(pl.DataFrame(rows), SURVIVAL_SCHEMA)
 

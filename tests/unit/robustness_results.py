@@ -201,6 +201,7 @@ def knockout(model: Planted) -> pl.DataFrame:
     for layer in model.layers:
         for place, label in enumerate(LABELS):
             right = POSTS - sum(number // POSTS == place for number in model.wrong)
+            all_right = POSTS * len(LABELS) - len(model.wrong)
             dropped = model.drop if layer == 1 else model.drop // 2
             for condition, draws in {
                 "none": [0],
@@ -213,5 +214,12 @@ def knockout(model: Planted) -> pl.DataFrame:
                 features = 0 if condition == "none" else 3
                 for draw, lost in enumerate(draws):
                     told = (layer, label, condition, draw, other, features)
-                    rows.append((*told, POSTS, right, right - lost, lost, 0, -0.3 * lost))
+                    own = (POSTS, right, right - lost, lost, 0, -0.3 * lost)
+                    after = (all_right, all_right - lost, lost, 0)
+                    f1 = (0.9, 0.9 - 0.02 * lost, *(sorted((-0.03 * lost, -0.01 * lost))))
+                    false = (1, 1 + lost, 0, lost)
+                    everywhere = (POSTS * len(LABELS), *after, *f1, *false)
+                    if condition == "frequency" and draw:
+                        everywhere = (None,) * len(everywhere)
+                    rows.append((*told, *own, *everywhere))
     return pl.DataFrame(rows, KNOCKOUT_SCHEMA, orient="row")

@@ -130,7 +130,7 @@ robustness:
     l1: {preset: fukasawa2026, epochs: 1, batch_size: 128}
   activations: {window: 1024}
   label_features: {top: 5, strongest: 10, shuffles: 1, resamples: 10}
-  knockout: {draws: 1, other_labels: 1}
+  knockout: {draws: 1}
   variants:
     file: resources/spelling_variants/ja.tsv
     carrier: 「{variant}」という言葉です。

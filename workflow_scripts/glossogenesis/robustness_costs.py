@@ -23,6 +23,8 @@ BYTES_OF_A_DEMO_POST = 120
 BYTES_OF_ABSENT_FILES = 10_000_000
 """Taken for the user's posts where their files are not in place yet."""
 
+LABELS_OF_FILES = 107
+
 SHARE_OF_CHANGED_POSTS = 0.5
 """Posts in which some feature of a knockout fires; the others are not run again."""
 
@@ -33,15 +35,23 @@ def _bytes_of(paths: tuple[str, ...]) -> int:
     return sum(sizes) or BYTES_OF_ABSENT_FILES
 
 
+def number_of_labels(study: Study) -> int:
+    """Return the labels of the demo's posts, or so many as the posts of Fukasawa 2026 have."""
+    text = study.robustness.posts.text
+    if not isinstance(text, PostsDemo):
+        return LABELS_OF_FILES
+    communities = Path(study.path(text.communities))
+    rows = communities.read_text("utf-8").splitlines() if communities.is_file() else []
+    listed = max(1, len({row.split("\t")[0] for row in rows if not row.startswith("#")}) - 1)
+    return min(listed, text.limit or listed)
+
+
 def number_of_posts(study: Study) -> tuple[float, float]:
     """Return the training and the held-out posts, of the user's files by their sizes."""
     posts = study.robustness.posts
     text = posts.text
     if isinstance(text, PostsDemo):
-        communities = Path(study.path(text.communities))
-        rows = communities.read_text("utf-8").splitlines() if communities.is_file() else []
-        listed = max(1, len({row.split("\t")[0] for row in rows if not row.startswith("#")}) - 1)
-        labels = min(listed, text.limit or listed)
+        labels = number_of_labels(study)
         return labels * text.train_posts, labels * text.held_out_posts
     number = _bytes_of(tuple(study.path(path) for path in text.paths)) / BYTES_A_POST
     return number * (1 - posts.held_out_share), number * posts.held_out_share
@@ -162,7 +172,7 @@ def label_features_cost(study: Study, model: str, sae: str) -> Cost:
     _, latents, width = _dictionary(study, model, sae)
     _, held_out = _stored_tokens(study)
     _, posts = number_of_posts(study)
-    labels = 120
+    labels = number_of_labels(study)
     resampled = study.robustness.label_features.resamples * labels * posts * latents
     memory = 16 * latents * width + 24 * labels * latents * 3 + 12 * posts * latents
     layers = len(study.layers_of(model))
@@ -175,10 +185,14 @@ def label_features_cost(study: Study, model: str, sae: str) -> Cost:
 
 
 def knockout_cost(study: Study, model: str, sae: str) -> Cost:
-    """Return what knockouts at all layers take: half a pass on average, for posts that change."""
+    """Return what knockouts at all layers take: half a pass on average, for posts that change.
+
+    Every post is run without the top features of every label and as many others, without random
+    ones, and without those that fire as often as its own label's.
+    """
     knockout = study.robustness.knockout
     _, held_out = number_of_posts(study)
-    runs = 1 + 2 * knockout.draws + knockout.other_labels
+    runs = 2 * number_of_labels(study) + 2 * knockout.draws
     passes = len(study.layers_of(model)) * runs * 0.5 * SHARE_OF_CHANGED_POSTS
     return _with_dictionary(study, model, sae, held_out * (1 + passes))
 

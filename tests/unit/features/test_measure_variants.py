@@ -65,10 +65,17 @@ class Study:
         lines = ["concept\tkind\tvariant\tsentence", *("\t".join(row) for row in rows)]
         (self.folder / "spellings.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-    def measure(self, name: str, *, carrier: str | None = CARRIER, **options: Any) -> Path:
+    def measure(
+        self,
+        name: str,
+        *,
+        carrier: str | None = CARRIER,
+        span: str = "spelling",
+        **options: Any,
+    ) -> Path:
         settings = {
             "layers": list(LAYERS),
-            "variants": {"carrier": carrier, "ks": list(KS)},
+            "variants": {"carrier": carrier, "ks": list(KS), "span": span},
             "add_special_tokens": True,
             "sae": "l1",
             "dtype": "float32",
@@ -155,6 +162,19 @@ def test_equal_runs_give_equal_bytes_and_a_carrier_is_optional(study: Study) -> 
     assert set(table["arm"]) == {"sentence"}
     both = tables.read_table(study.folder / "a.parquet")
     assert table.equals(both.filter(arm="sentence"))
+
+
+def test_a_spelling_may_be_measured_over_its_sentence(study: Study) -> None:
+    table = tables.read_table(study.measure("sentences", carrier=None, span="sentence"))
+    sentences = {variant: sentence for _, _, variant, sentence in SPELLINGS}
+    for layer in LAYERS:
+        found = {
+            variant: study.strongest(layer, sentence, sentence)
+            for variant, sentence in sentences.items()
+        }
+        for first, second in permutations(("卵", "たまご", "エッグ"), 2):
+            (row,) = table.filter(layer=layer, k=5, first=first, second=second).to_dicts()
+            assert row["shared"] == len(set(found[first][:5]) & set(found[second][:5]))
 
 
 def test_what_does_not_fit_is_refused(study: Study) -> None:

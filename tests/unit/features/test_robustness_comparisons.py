@@ -15,7 +15,8 @@ from statsmodels.stats.multitest import multipletests
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.classification import label_counts, macro_f1_of
+from glossogenesis.features.robustness_tables.classification import label_counts
+from glossogenesis.features.robustness_tables.compared_features import _compare_counts
 from glossogenesis.features.robustness_tables.comparisons import comparisons_table
 from glossogenesis.features.robustness_tables.inputs import Results, compared_models
 from glossogenesis.features.robustness_tables.resampling import (
@@ -26,6 +27,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_ratios,
     paired_samples,
 )
+from glossogenesis.models.classifier_scores import macro_f1_of
 from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
@@ -131,6 +133,17 @@ def test_label_specific_shares_by_layer_and_over_layers(table: pl.DataFrame) -> 
     assert pooled["p"] == pytest.approx(fisher_exact([[36, 24], [48, 12]]).pvalue)
     # The other model has one more feature active for every token.
     assert one(table, measure="l0", layer_first=2)["difference"] == pytest.approx(1)
+
+
+def test_numbers_of_distinguishing_features_are_compared(table: pl.DataFrame) -> None:
+    # 20 of 50 features at each of three layers, in both models: nothing to find.
+    row = one(table, measure="distinguishing_share", layer_first=None)
+    assert (row["first_value"], row["other_value"], row["n"]) == (0.4, 0.4, 150)
+    assert (row["difference"], row["p"]) == (0, 1)
+    # As many as were published, 1,490 and 904, in a dictionary of 9,216.
+    found = dict(list(_compare_counts([(0, 1490, 9216), (0, 904, 9216)]))[1])
+    assert found["p"] == fisher_exact([[1490, 9216 - 1490], [904, 9216 - 904]]).pvalue < 1e-30
+    assert found["low"] < found["difference"] < found["high"] < 0
 
 
 def test_knockouts_name_the_label_that_a_difference_rests_on(table: pl.DataFrame) -> None:

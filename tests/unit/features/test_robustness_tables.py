@@ -185,6 +185,21 @@ def test_l0_stands_beside_every_figure_of_features(tables: dict[str, pl.DataFram
     assert (pooled["low"], pooled["high"]) == pytest.approx((float(low), float(high)))
 
 
+def test_means_over_layers_resample_the_same_posts(tables: dict[str, pl.DataFrame]) -> None:
+    table = tables["features"].filter(model="first")
+    overall = table.filter(pl.col("layer").is_null())
+    by_layer = table.filter(pl.col("layer").is_not_null())
+    for measure in ("l0", "active_per_post", "top_ratio", "explained_variance"):
+        found = one(overall, measure=measure)
+        of_layers = by_layer.filter(measure=measure)
+        assert found["value"] == pytest.approx(of_layers["value"].mean()), measure
+        # Posts differ in the same way at every layer, so that a mean is not surer than one of them.
+        width = (of_layers["high"] - of_layers["low"]).mean()
+        assert found["high"] - found["low"] == pytest.approx(width), measure
+        assert found["n"] == of_layers["n"].min()
+    assert one(overall, measure="mean_variety")["value"] == pytest.approx(0.7)
+
+
 def test_knockouts_by_label_and_over_labels(tables: dict[str, pl.DataFrame]) -> None:
     table = tables["knockout"].filter(model="first", layer=1)
     assert table["best"].all()
@@ -213,6 +228,37 @@ def test_knockouts_by_label_and_over_labels(tables: dict[str, pl.DataFrame]) -> 
     assert left_out["note"].startswith("low without")
 
 
+def test_accuracy_macro_f1_and_false_positives_stand_beside_recall(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    table = tables["knockout"].filter(model="first", layer=1)
+    cars = table.filter(label="cars")
+    # 37 of 40 posts are right before, 33 without the features of cars.
+    before = one(cars, condition="none", measure="accuracy_before")
+    assert (before["value"], before["n"]) == (37 / 40, 40)
+    after = one(cars, condition="top", measure="accuracy_after")
+    low, high = wilson_interval(33, 40)
+    assert (after["value"], after["low"], after["high"]) == (33 / 40, float(low), float(high))
+    change = one(cars, condition="top", measure="accuracy_delta")
+    assert change["value"] == pytest.approx(-10)
+    assert change["low"] < -10 < change["high"]
+    f1 = one(cars, condition="top", measure="macro_f1_delta")
+    assert (f1["value"], f1["low"], f1["high"]) == pytest.approx((-8, -12, -4))
+    false = one(cars, condition="top", measure="false_positives_delta")
+    assert (false["value"], false["n"]) == (pytest.approx(100 * 4 / 30), 30)
+    # Features that fire as often are removed from all posts in the first draw alone.
+    assert one(cars, condition="frequency", measure="accuracy_delta")["draws"] == 1
+    assert one(cars, condition="net", measure="accuracy_delta")["value"] == pytest.approx(-10)
+    # Without the features of another label, accuracy is that label's.
+    assert cars.filter(condition="other", measure="accuracy_delta").is_empty()
+    mean = one(table, label=MEAN, condition="top", measure="accuracy_delta")
+    assert (mean["value"], mean["n"], mean["p"]) == (pytest.approx(-11.25), 4, 2 / 2**4)
+    # Random features are the same for all labels, which are no items then: draws are.
+    random = one(table, label=MEAN, condition="random", measure="accuracy_delta")
+    assert (random["low"], random["high"], random["draws"]) == (pytest.approx(-2.5), 0, 3)
+    assert (random["interval"], random["p"]) == ("range over draws", None)
+
+
 def test_cues_are_means_over_a_labels_features(tables: dict[str, pl.DataFrame]) -> None:
     table = tables["cues"].filter(model="first", layer=1)
     assert table["label"].unique(maintain_order=True).to_list() == [*LABELS[:3], MEAN]
@@ -232,6 +278,12 @@ def test_survival_is_a_mean_over_pairs_then_concepts(tables: dict[str, pl.DataFr
     assert (found["value"], found["chance"]) == (pytest.approx(0.6), 0.25)
     assert (found["n"], found["pairs"]) == (5, 30)
     assert found["low"] < 0.6 < found["high"]
+    assert (found["fewer"], found["note"]) == (
+        6,
+        "fewer than 50 features fire in 6 of 30 pairs, down to 49",
+    )
+    enough = one(table, arm="sentence", k=20, kinds="all")
+    assert (enough["fewer"], enough["note"]) == (0, None)
     assert one(table, arm="carrier", k=20, kinds="all")["value"] == pytest.approx(0.6)
     assert table.filter(arm="carrier", k=20)["kinds"].n_unique() == 1 + 6
     assert one(table, arm="sentence", k=20, kinds="kanji → hiragana")["pairs"] == 5
@@ -275,7 +327,9 @@ def test_a_file_made_in_another_way_is_refused(tmp_path: Path) -> None:
     results.table("knockout/first/end/seed_0/l1.parquet", wanted, "first")
     other = tmp_path / "knockout/other/end/seed_0/l1.parquet"
     write_table(other, knockout(OTHER), origin("another way", OTHER))
-    with pytest.raises(StudyError, match=r"other/end/seed_0/l1\.parquet: made with other settings than"):
+    with pytest.raises(
+        StudyError, match=r"other/end/seed_0/l1\.parquet: made with other settings than"
+    ):
         results.table("knockout/other/end/seed_0/l1.parquet", wanted, "other")
     made = origin("components/{m}/effects.parquet", FIRST)
     stale = replace(made, inputs={**made.inputs, "classifier": "weights of an earlier run"})

@@ -58,6 +58,14 @@ def test_a_spelling_has_the_tokens_that_hold_its_characters(
         ]
         assert list(found.positions) == expected
         assert len(found.token_ids) == expected[-1] + 1
+    whole = locate_spellings(
+        spellings, TEXTS, made, add_special_tokens=add_special_tokens, span="sentence"
+    )
+    for text, found in zip(TEXTS, whole, strict=True):
+        # Every token that stands for text, and no special one.
+        held = "".join(made.backend.id_to_token(found.token_ids[each]) for each in found.positions)
+        assert len(held) == len(text.encode())
+        assert found.positions[0] == int(add_special_tokens)
 
 
 def test_spellings_that_cannot_be_located() -> None:

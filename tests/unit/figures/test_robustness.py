@@ -23,7 +23,7 @@ from glossogenesis.features.robustness_tables.variants import variants_table
 from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
 from glossogenesis.figures.component_figure import component_frame, plot_component_effects
 from glossogenesis.figures.cue_figure import cue_frame, plot_cues
-from glossogenesis.figures.knockout_figure import MOST_LABELS, knockout_frame, plot_knockout
+from glossogenesis.figures.knockout_figure import MEANS, MOST_LABELS, knockout_frame, plot_knockout
 from glossogenesis.figures.robustness_frames import best_layers, equal_layer, readable
 from glossogenesis.figures.variant_figure import plot_spelling_variants, variant_frame
 from glossogenesis.statistics.intervals import Bootstrap
@@ -113,7 +113,7 @@ def test_circuits_are_bars_with_random_ones_on_them(tables: Tables) -> None:
 
 def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> None:
     frame = knockout_frame(tables["knockout"], tables["features"], MODELS, SAE)
-    assert frame["label"].unique(maintain_order=True).to_list()[-1] == "mean"
+    assert frame["label"].unique(maintain_order=True).to_list()[-4:] == list(MEANS.values())
     # At best layers each label is looked at where the others choose.
     assert frame.filter(rule="best")["layer"].null_count() == frame.height // 2
     figure = plot_knockout(frame, MODELS)
@@ -123,11 +123,13 @@ def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> Non
     series = points(best, 0)
     assert len(series) == 2 * 4
     labels = [tick.get_text() for tick in best.get_yticklabels()]
-    assert sorted(labels[:-1]) == sorted(LABELS)
-    assert labels[-1] == "mean of labels"
+    assert sorted(labels[:-4]) == sorted(LABELS)
+    assert labels[-4] == "mean: recall"
     top = frame.filter(rule="best", model="first", condition="top")["value"].to_list()
     assert series[3] == top
-    assert top[:-1] == sorted(top[:-1])
+    assert top[:-4] == sorted(top[:-4])
+    # Two labels of four lose 4 posts of 40, two lose 5; and as many posts are given another label.
+    assert top[-4:] == pytest.approx([-45, 15, -11.25, -9])
     assert len(legend_texts(figure)) == 2 + 3
     assert len(points(equal, 0)) == 2 * 4
 
@@ -144,7 +146,7 @@ def test_layers_that_are_compared(tables: Tables) -> None:
 
 def test_many_labels_fit_a_page(tables: Tables) -> None:
     frame = knockout_frame(tables["knockout"], tables["features"], MODELS, SAE)
-    of_labels = frame.filter(pl.col("label") != "mean")
+    of_labels = frame.filter(~pl.col("label").is_in(list(MEANS.values())))
     many = pl.concat(
         [
             *(
@@ -154,11 +156,11 @@ def test_many_labels_fit_a_page(tables: Tables) -> None:
                 )
                 for number in range(30)
             ),
-            frame.filter(label="mean"),
+            frame.filter(pl.col("label").is_in(list(MEANS.values()))),
         ]
     )
     figure = plot_knockout(many, MODELS)
-    assert len(figure.axes[0].get_yticks()) == MOST_LABELS + 1
+    assert len(figure.axes[0].get_yticks()) == MOST_LABELS + len(MEANS)
     assert figure.get_figheight() < 9.5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import block_output
 from glossogenesis.patching import knockout as module
-from glossogenesis.patching.knockout import Knockout, LayerKnockout, Removal, knock_out
+from glossogenesis.patching.knockout import KnockedOut, LayerKnockout, Removal, knock_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from planted_classifier import COMMON, STRENGTH, planted_classifier, planted_posts
 from tiny_classifiers import tiny_classifier
@@ -34,9 +35,20 @@ def autoencoder(layer: int) -> SparseAutoencoder:
     return random_sae(D_MODEL, 48, seed=layer)
 
 
-def knocked_out(anatomy: Anatomy, removal: Removal, *, batch_size: int = 3) -> Knockout:
-    knockouts = [LayerKnockout(layer, autoencoder(layer), SETS) for layer in LAYERS]
-    return knock_out(anatomy, POSTS, knockouts, removal, batch_size=batch_size)
+def together(parts: Iterable[KnockedOut]) -> KnockedOut:
+    """All posts, in order."""
+    known = list(parts)
+    order = torch.tensor([post for part in known for post in part.posts]).argsort()
+    before = torch.cat([part.before for part in known])[order]
+    after = zip(*(part.after for part in known), strict=True)
+    return KnockedOut(range(len(order)), before, [torch.cat(each, 1)[:, order] for each in after])
+
+
+def knocked_out(
+    anatomy: Anatomy, removal: Removal, *, batch_size: int = 3, posts: Tensor | None = None
+) -> KnockedOut:
+    knockouts = [LayerKnockout(layer, autoencoder(layer), SETS, posts) for layer in LAYERS]
+    return together(knock_out(anatomy, POSTS, knockouts, removal, batch_size=batch_size))
 
 
 def by_hook(anatomy: Anatomy, ids: list[int], layer: int, removal: Removal) -> Tensor:
@@ -93,6 +105,25 @@ def test_batches_do_not_matter() -> None:
         assert torch.allclose(first, second, atol=1e-5)
 
 
+@pytest.mark.parametrize("removal", REMOVALS, ids=lambda each: f"{each.replace}-{each.positions}")
+def test_sets_are_removed_from_chosen_posts_alone(removal: Removal) -> None:
+    anatomy = tiny_classifier("llama")
+    everywhere = knocked_out(anatomy, removal)
+    posts = torch.tensor([[True] * 4, [False, True, True, False], [False] * 4, [True] * 4])
+    found = knocked_out(anatomy, removal, posts=posts)
+    for some, whole in zip(found.after, everywhere.after, strict=True):
+        chosen = torch.where(posts[:, :, None], whole, everywhere.before)
+        assert torch.allclose(some, chosen, atol=1e-5)
+
+
+def test_how_many_sets_are_in_memory_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    anatomy = tiny_classifier("llama")
+    at_once = knocked_out(anatomy, Removal())
+    monkeypatch.setattr(module, "_SETS_AT_ONCE", 3)
+    for first, second in zip(knocked_out(anatomy, Removal()).after, at_once.after, strict=True):
+        assert torch.allclose(first, second, atol=1e-5)
+
+
 @pytest.mark.parametrize("positions", ["all", "last"])
 def test_nothing_removed_changes_no_bit(positions: Any) -> None:
     found = knocked_out(tiny_classifier("llama"), Removal(positions=positions))
@@ -115,7 +146,7 @@ def test_posts_in_which_nothing_fires_are_not_run_again(monkeypatch: pytest.Monk
     knockout = LayerKnockout(1, perfect_sae(D_MODEL), sets)
     anatomy = planted_classifier()
     anatomy.embedding.weight[30:40] = -1.0
-    knock_out(anatomy, posts, [knockout], Removal(), batch_size=8)
+    list(knock_out(anatomy, posts, [knockout], Removal(), batch_size=8))
     # All posts as they are, for the check; then those with axis 0 removed.
     assert rows == [3, 3]
 
@@ -126,7 +157,7 @@ def test_a_label_is_lost_with_the_one_latent_that_carries_it(layer: int, removal
     sets = [NOTHING, torch.tensor([1]), torch.tensor([2, 5, 9, D_MODEL + 1])]
     knockout = LayerKnockout(layer, perfect_sae(D_MODEL), sets)
     posts = planted_posts(1, 4)
-    found = knock_out(planted_classifier(), posts, [knockout], removal, batch_size=3)
+    found = together(knock_out(planted_classifier(), posts, [knockout], removal, batch_size=3))
     assert found.before.argmax(dim=-1).tolist() == [1] * 4
     assert found.after[0].argmax(dim=-1).tolist() == [[1] * 4, [3] * 4, [1] * 4]
 
@@ -152,10 +183,12 @@ def test_the_error_of_the_autoencoder_stays_or_goes() -> None:
     anatomy = planted_classifier()
     knockout = LayerKnockout(2, half_sae(), [NOTHING, torch.tensor([0])])
     posts = planted_posts(0, 1)
-    kept = knock_out(anatomy, posts, [knockout], Removal(), batch_size=1).after[0][:, 0]
+    found = knock_out(anatomy, posts, [knockout], Removal(), batch_size=1)
+    kept = together(found).after[0][:, 0]
     assert kept[0].tolist() == pytest.approx(logits_of({0: STRENGTH, COMMON: 1.0}), abs=1e-4)
     assert kept[1].tolist() == pytest.approx(logits_of({0: STRENGTH / 2, COMMON: 1.0}), abs=1e-4)
-    gone = knock_out(anatomy, posts, [knockout], Removal("reconstruction"), batch_size=1)
+    found = knock_out(anatomy, posts, [knockout], Removal("reconstruction"), batch_size=1)
+    gone = together(found)
     assert gone.after[0][0, 0].tolist() == pytest.approx(logits_of({0: STRENGTH / 2}), abs=1e-4)
     assert gone.after[0][1, 0].tolist() == [0.0] * 4
 
@@ -167,10 +200,9 @@ def test_a_model_that_cannot_be_resumed_is_reported(monkeypatch: pytest.MonkeyPa
         knocked_out(tiny_classifier("llama"), Removal())
 
 
-def test_a_post_without_tokens_is_refused_and_no_post_gives_no_logits() -> None:
+def test_a_post_without_tokens_is_refused_and_no_post_gives_nothing() -> None:
     anatomy = tiny_classifier("llama")
     knockouts = [LayerKnockout(1, autoencoder(1), SETS)]
     with pytest.raises(StudyError, match="post 1 has no tokens"):
-        knock_out(anatomy, [[5], []], knockouts, Removal(), batch_size=2)
-    found = knock_out(anatomy, [], knockouts, Removal(), batch_size=2)
-    assert (found.before.shape, found.after[0].shape) == ((0, 5), (4, 0, 5))
+        next(knock_out(anatomy, [[5], []], knockouts, Removal(), batch_size=2))
+    assert not list(knock_out(anatomy, [], knockouts, Removal(), batch_size=2))

@@ -34,12 +34,12 @@ SETTINGS: dict[str, Any] = {
         "replace": "error_preserving",
         "positions": "all",
         "draws": 4,
-        "other_labels": 1,
     },
     "pooling": "mean",
     "top": 2,
     "sae": "l1",
     "dtype": "float32",
+    "resamples": 200,
     "seed": 0,
 }
 
@@ -152,23 +152,36 @@ def test_planted_features_are_all_that_matters(
         "d": {(1, 0, 0)},
     }
     unchanged = {label: {(1, number, number)} for label, number in HELD_OUT.items()}
-    for control in ("random", "frequency", "other"):
+    for control in ("frequency", "other"):
         assert recalls(table, 1, control) == unchanged
     nothing = {label: {(0, number, number)} for label, number in HELD_OUT.items()}
     assert recalls(table, 1, "none") == nothing
     # At layer 3 no feature is known to be of b.
     assert recalls(table, 3, "top")["b"] == {(0, 2, 2)}
     assert recalls(table, 3, "random")["b"] == set()
+    without_a = table.filter(layer=1, label="a", condition="top").row(0, named=True)
+    # Three posts of eight are lost, and all of them are taken for ones of `d`.
+    assert [without_a[f"all_{name}"] for name in ("n", "correct_after", "lost", "gained")] == [
+        *(8, 5, 3, 0)
+    ]
+    assert (without_a["macro_f1_before"], without_a["macro_f1_after"]) == (1, 2 / 4)
+    assert without_a["macro_f1_low"] <= 2 / 4 - 1 <= without_a["macro_f1_high"]
+    given_d = table.filter(layer=1, label="d", condition="other", other_label="a")
+    false = [given_d[f"false_{name}"].item() for name in ("before", "after", "lost", "gained")]
+    assert false == [0, 3, 0, 3]
     assert "layer 3: no feature fires more for b than" in capsys.readouterr().out
 
 
 def test_rows_are_in_order_and_complete(study: Study) -> None:
     table = study.run()
-    expected = ["none", "top", *["random"] * 4, *["frequency"] * 4, "other"]
+    expected = ["none", "top", *["random"] * 4, *["frequency"] * 4, *["other"] * 3]
     of_label = table.filter(layer=1, label="a")
     assert of_label["condition"].to_list() == expected
-    assert of_label["draw"].to_list() == [0, 0, *range(4), *range(4), 0]
-    assert of_label["other_label"].drop_nulls().to_list() in (["b"], ["c"], ["d"])
+    assert of_label["draw"].to_list() == [0, 0, *range(4), *range(4), *range(3)]
+    assert of_label["other_label"].drop_nulls().to_list() == ["b", "c", "d"]
+    # Features that fire as often are removed from all posts once, then from the label's own.
+    of_all = of_label.filter(condition="frequency")["all_n"].to_list()
+    assert of_all == [8, None, None, None]
     order = table.select("layer", "label").unique(maintain_order=True)
     assert order.rows() == [(layer, label) for layer in LAYERS for label in LABELS]
     assert table.filter(label="d")["logit_change"].is_null().all()

@@ -157,8 +157,6 @@ class KnockoutSettings(Section):
     """Where: at `all` tokens of a post, or at the `last`."""
     draws: Annotated[int, Field(ge=1)] = 10
     """Random sets of features, and of features that fire as often, as controls."""
-    other_labels: Annotated[int, Field(ge=1)] = 3
-    """Other labels whose top features are removed instead, as a control."""
 
 
 class VariantSettings(Section):
@@ -170,6 +168,9 @@ class VariantSettings(Section):
     carrier: str | None = None
     """One sentence for all spellings, with `{variant}` in it: the second arm, in which nothing but
     the spelling differs."""
+    span: Literal["spelling", "sentence"] = "spelling"
+    """Whose tokens a feature's activation is the maximum over: those of the `spelling`, or of the
+    whole `sentence` that it stands in."""
     ks: Annotated[tuple[Positive, ...], Field(min_length=1), Distinct] = (20, 50, 100)
     """How many of a spelling's strongest features are compared."""
 

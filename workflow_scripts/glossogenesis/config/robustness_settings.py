@@ -121,6 +121,7 @@ def knockout_settings(study: Study, model: str, sae: str) -> Settings:
         "top": robustness.label_features.top,
         "sae": sae,
         "dtype": study.settings.models[model].dtype,
+        "resamples": robustness.resamples,
         "seed": robustness.seed,
     }
 
@@ -131,7 +132,7 @@ def variant_settings(study: Study, model: str, sae: str) -> Settings:
     variants = variants_of(study)
     return {
         "layers": list(study.layers_of(model)),
-        "variants": {"carrier": variants.carrier, "ks": list(variants.ks)},
+        "variants": variants.model_dump(mode="json", exclude={"file"}),
         "add_special_tokens": study.settings.models[model].add_special_tokens,
         "sae": sae,
         "dtype": study.settings.models[model].dtype,

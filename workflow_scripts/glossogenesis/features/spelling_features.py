@@ -1,12 +1,14 @@
 """The features that fire on a spelling: where it stands among tokens, and what is strongest there.
 
-A spelling's activation of a feature is the maximum over the tokens that hold its characters.
+A spelling's activation of a feature is the maximum over the tokens that hold its characters, or
+over those of the whole sentence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,14 +23,16 @@ from glossogenesis.models.padding import batches_by_length
 from glossogenesis.models.residual_pass import Destination, scatter_residuals
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 
+Span = Literal["spelling", "sentence"]
+
 
 @dataclass(frozen=True)
 class LocatedSpelling:
-    """A text up to the last token of the spelling in it; what comes after cannot change it."""
+    """A text up to the last token that counts; what comes after cannot change it."""
 
     token_ids: tuple[int, ...]
     positions: tuple[int, ...]
-    """Indices of the tokens that hold characters of the spelling."""
+    """Indices of the tokens that count."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,9 @@ def locate_spellings(
     tokenizer: CorpusTokenizer,
     *,
     add_special_tokens: bool,
+    span: Span = "spelling",
 ) -> list[LocatedSpelling]:
-    """Find the tokens of each spelling in its text.
+    """Find the tokens of each spelling in its text, or all that stand for text.
 
     A token that holds a part of a character, or characters beside the spelling too, counts.
 
@@ -79,6 +84,8 @@ def locate_spellings(
             first, end = span_of(text, spelling.variant)
         except StudyError as error:
             raise StudyError(f"{named}: {error}") from None
+        if span == "sentence":
+            first, end = 0, len(text)
         # Tokens that stand for no text have an empty span.
         positions = tuple(
             position

@@ -1,4 +1,4 @@
-"""Figure of what recall of each label loses without its top features, with the controls."""
+"""Figure of what each label, and all of them, lose without its top features, with the controls."""
 
 from __future__ import annotations
 
@@ -29,8 +29,15 @@ from glossogenesis.figures.robustness_frames import (
 from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure, paper_style
 
 CONDITIONS = ("top", "random", "frequency", "other")
+MEANS = {
+    "delta": MEAN,
+    "false_positives_delta": "mean: false positives",
+    "accuracy_delta": "mean: accuracy",
+    "macro_f1_delta": "mean: macro F1",
+}
+"""Rows below those of labels: means over labels of changes, by the measure of the table."""
 RULES = {"best": "the layer that other labels choose", "equal": "the same layer"}
-MOST_LABELS = 24
+MOST_LABELS = 22
 """Labels that have a row; where there are more, they are taken evenly in order of their change."""
 
 _NAMES = {
@@ -53,13 +60,18 @@ def knockout_frame(
 
     `knockout` and `features` are the tables `robustness_knockout` and `robustness_features`.
     Rows of `best` have no layer: each label is shown at the layer that other labels choose. Labels
-    are in the order of the first model's change there, the greatest drop first; `mean` is the last.
+    are in the order of the first model's change there, the greatest drop first; then come the means
+    over labels of every measure (`MEANS`).
 
     Columns: rule (best, equal), model, layer, l0, label, shown (its name in the figure), condition,
     draws, features, n, value, low, high (points), interval.
     """
     rows = of_models(knockout, models, sae=sae)
-    deltas = rows.filter(pl.col("condition").is_in(CONDITIONS), measure="delta")
+    is_mean = pl.col("label") == MEAN
+    of_means = is_mean & pl.col("measure").is_in(list(MEANS))
+    deltas = rows.filter(
+        pl.col("condition").is_in(CONDITIONS), of_means | (pl.col("measure") == "delta")
+    ).with_columns(label=pl.when(is_mean).then(pl.col("measure").replace(MEANS)).otherwise("label"))
     best = best_layers(rows, models)
     if deltas.is_empty() or not best:
         raise StudyError(
@@ -112,9 +124,9 @@ def plot_knockout(data: pl.DataFrame, models: Mapping[str, str]) -> Figure:
             rows = data.filter(rule=rule)
             axes.set_title(f"{RULES[rule]}\n{_layers(rows, models)}")
             _draw_rows(axes, rows, labels, looks)
-            axes.set_xlabel("change of recall (points)")
+            axes.set_xlabel("change (points)")
         names = dict(data.select("label", "shown").unique().rows())
-        shown = ["mean of labels" if label == MEAN else names[label] for label in labels]
+        shown = ["mean: recall" if label == MEAN else names[label] for label in labels]
         panels[0].set_yticks(range(len(labels)), shown)
         panels[0].set_ylim(len(labels) - 0.4, -0.6)
         handles = [point(label, looks[model]) for model, label in models.items()]
@@ -123,7 +135,7 @@ def plot_knockout(data: pl.DataFrame, models: Mapping[str, str]) -> Figure:
             for name in CONDITIONS[1:]
         ]
         legend_below(figure, handles)
-        of_labels = data.filter(pl.col("label") != MEAN)
+        of_labels = data.filter(~pl.col("label").is_in(list(MEANS.values())))
         number, posts = of_labels["label"].n_unique(), counted(of_labels)
         draw_heading(
             figure,
@@ -153,17 +165,19 @@ def _draw_rows(
 
 
 def _ordered(frame: pl.DataFrame, model: str) -> list[str]:
-    """Labels by the change in one model at its best layer, then those that it lacks; the mean."""
+    """Labels by the change in one model at its best layer, then those that it lacks; means."""
     of_best = frame.filter(rule="best", model=model, condition="top").sort("value", "label")
     known = of_best["label"].to_list()
     lacking = sorted(set(frame["label"]) - set(known))
-    return [label for label in (*known, *lacking) if label != MEAN] + [MEAN]
+    means = [label for label in MEANS.values() if label in known]
+    return [label for label in (*known, *lacking) if label not in means] + means
 
 
 def _shown_labels(data: pl.DataFrame) -> list[str]:
-    """At most `MOST_LABELS` labels, evenly taken in their order, and the mean."""
+    """At most `MOST_LABELS` labels, evenly taken in their order, and the means."""
     labels = data["label"].unique(maintain_order=True).to_list()
-    return [*evenly([label for label in labels if label != MEAN], MOST_LABELS), MEAN]
+    means = [label for label in MEANS.values() if label in labels]
+    return [*evenly([label for label in labels if label not in means], MOST_LABELS), *means]
 
 
 def _layers(rows: pl.DataFrame, models: Mapping[str, str]) -> str:

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+_ROUNDING = 1e-9
+"""A mean below this is what rounding leaves of a label that is nobody's."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,28 @@ def scores_of(labels: ArrayLike, predicted: ArrayLike) -> Scores:
     right = np.bincount(true[true == answered], minlength=names.size)
     f1 = 2 * right / np.bincount(codes)
     return Scores(accuracy=float((true == answered).mean()), macro_f1=float(f1.mean()))
+
+
+def f1_counts(labels: ArrayLike, predicted: ArrayLike, n_labels: int) -> Floats:
+    """What the F1 of every label is made of, post by post: `[post, 2 x label]`, of ids `[post]`.
+
+    First whether the post was given this label, its own; then how often the label is the post's own
+    or was given to it.
+    """
+    told, given = (np.eye(n_labels)[np.asarray(ids)] for ids in (labels, predicted))
+    return np.concatenate([told * given, told + given], axis=1)
+
+
+def macro_f1_of(counts: Floats) -> Floats:
+    """Mean over labels of their F1, of sums or means of `f1_counts` `[..., 2 x label]`: `[...]`.
+
+    As scikit-learn has it, over the labels that a post has or was given.
+    """
+    hits, sizes = np.split(counts, 2, axis=-1)
+    there = sizes > _ROUNDING
+    f1 = np.divide(2 * hits, sizes, out=np.zeros_like(sizes), where=there)
+    mean: Floats = f1.sum(axis=-1) / there.sum(axis=-1)
+    return mean
 
 
 def chance_of(labels: Sequence[str]) -> float:

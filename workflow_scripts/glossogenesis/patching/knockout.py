@@ -13,8 +13,8 @@ Both are readings of the knockout of Fukasawa 2026, who does not say which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -34,6 +34,9 @@ from glossogenesis.patching.knockout_passes import (
 from glossogenesis.patching.top_features import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
 
+_SETS_AT_ONCE = 32
+"""Sets whose changed states are in memory at a time."""
+
 
 @dataclass(frozen=True)
 class Removal:
@@ -52,16 +55,20 @@ class LayerKnockout:
     """On the model's device."""
     sets: Sequence[Features | Tensor]
     """Latents of each set, int64; a set may be empty."""
+    posts: Tensor | None = None
+    """Which posts each set is removed from, bool `[set, post]`; all where None."""
 
 
 @dataclass(frozen=True)
-class Knockout:
-    """Logits of posts with and without features, float32 on the CPU."""
+class KnockedOut:
+    """Logits of some posts with and without features, float32 on the CPU."""
 
+    posts: Sequence[int]
+    """Their numbers."""
     before: Tensor
     """`[post, label]`"""
     after: Sequence[Tensor]
-    """For each layer's knockout, `[set, post, label]`."""
+    """For each layer's knockout, `[set, post, label]`; as before where a set is not removed."""
 
 
 @torch.inference_mode()
@@ -72,9 +79,8 @@ def knock_out(
     removal: Removal,
     *,
     batch_size: int,
-    on_batch: Callable[[int], object] | None = None,
-) -> Knockout:
-    """Remove every set of every layer, one at a time, from posts.
+) -> Iterator[KnockedOut]:
+    """Remove every set of every layer, one at a time, from posts; yield some posts at a time.
 
     A post in which no removed feature fires is not run again. Neither is what precedes the first
     changed token of one that is.
@@ -86,7 +92,6 @@ def knock_out(
         removal: how.
         batch_size: posts that are read together; one pass over the model has at most as many
             tokens as they have. It does not change the result.
-        on_batch: called with how many posts are done with a layer.
 
     Raises:
         StudyError: a post has no tokens.
@@ -96,28 +101,51 @@ def knock_out(
         raise StudyError(f"post {empty[0]} has no tokens; a post without text cannot be classified")
     runner = BlockRunner(anatomy)
     layers = [knockout.layer for knockout in knockouts]
-    n_labels = int(anatomy.config.num_labels)
-    before = torch.empty(len(token_ids), n_labels)
-    after = [torch.empty(len(each.sets), len(token_ids), n_labels) for each in knockouts]
     for posts in batches_by_length([len(ids) for ids in token_ids], batch_size):
         chosen = [token_ids[post] for post in posts]
         whole = _logits_of_model(anatomy, chosen)
         with runner.attending():
             read = read_posts_once(runner, chosen, layers)
-            before[posts] = read.logits.float().cpu()
             _check(anatomy, read.logits, whole, "the posts read block by block")
-            for knockout, of_layer in zip(knockouts, after, strict=True):
-                of_layer[:, posts] = _without(runner, read, knockout, removal).float().cpu()
-                if on_batch is not None:
-                    on_batch(len(posts))
-    return Knockout(before, after)
+            after = [
+                _without(runner, read, _of_posts(knockout, posts), removal).float().cpu()
+                for knockout in knockouts
+            ]
+        yield KnockedOut(posts, read.logits.float().cpu(), after)
+
+
+def _of_posts(knockout: LayerKnockout, posts: Sequence[int]) -> LayerKnockout:
+    """The same of some posts alone."""
+    return replace(knockout, posts=None if knockout.posts is None else knockout.posts[:, posts])
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """What the autoencoder makes of the tokens that features are removed from."""
+
+    where: Tensor
+    """Which entries of the layer's stream they are, bool `[post, position]`."""
+    whole: Tensor
+    """What is left of them where nothing is removed, float32 `[token, d_model]`."""
+    fired: FiredLatents
+    scale: Tensor
+    """Undoes the autoencoder's normalisation, `[token, 1]`."""
+
+    @classmethod
+    def of(cls, stream: Tensor, where: Tensor, sae: SparseAutoencoder, removal: Removal) -> _Stream:
+        """Encode the tokens of `stream` `[post, position, d_model]` that `where` has."""
+        tokens = stream[where]
+        u, scale = sae.to_sae_space(tokens)
+        fired = sae.fired(u)
+        rebuilt = removal.replace == "reconstruction"
+        return cls(where, sae.decode(fired) * scale if rebuilt else tokens.float(), fired, scale)
 
 
 @dataclass(frozen=True)
 class _Changes:
     """What stands in for a layer's stream in each run, where it differs from what was read.
 
-    A run is a post with one of the layer's sets removed.
+    A run is a post with one of some sets removed.
     """
 
     states: Tensor
@@ -127,29 +155,38 @@ class _Changes:
 
     @classmethod
     def of(
-        cls, stream: Tensor, where: Tensor, knockout: LayerKnockout, removal: Removal
+        cls,
+        known: _Stream,
+        knockout: LayerKnockout,
+        numbers: range,
+        removal: Removal,
+        dtype: torch.dtype,
     ) -> _Changes:
-        """Remove sets from the tokens of `stream` `[post, position, d_model]` that `where` has."""
-        tokens = stream[where]
-        u, scale = knockout.sae.to_sae_space(tokens)
-        fired = knockout.sae.fired(u)
-        whole = tokens.float()
-        if removal.replace == "reconstruction":
-            whole = knockout.sae.decode(fired) * scale
-        places = torch.full((len(knockout.sets), *where.shape), -1, device=stream.device)
+        """Remove the sets of these numbers."""
+        fired, device = known.fired, known.where.device
+        places = torch.full((len(numbers), *known.where.shape), -1, device=device)
+        of_post = known.where.nonzero()[:, 0]
         parts: list[Tensor] = []
         count = 0
-        for number, latents in enumerate(knockout.sets):
-            removed = _only(fired, latents, knockout.sae.n_latents)
-            touched = torch.unique_consecutive(removed.rows)
-            if removal.replace == "reconstruction":
-                touched = torch.arange(len(tokens), device=stream.device)
-            part = decode(removed, knockout.sae.w_dec)[touched] * scale[touched]
-            parts.append((whole[touched] - part).to(stream.dtype))
-            place = torch.full((len(tokens),), -1, device=stream.device)
-            place[touched] = torch.arange(count, count + len(touched), device=stream.device)
-            places[number][where] = place
-            count += len(touched)
+        for place, number in zip(places, numbers, strict=True):
+            looked_at = torch.ones(fired.n_rows, dtype=torch.bool, device=device)
+            if knockout.posts is not None:
+                looked_at = knockout.posts[number].to(device)[of_post]
+            removed = _members(knockout.sets[number], knockout.sae.n_latents, device)[fired.latents]
+            removed &= looked_at[fired.rows]
+            touched = looked_at
+            if removal.replace == "error_preserving":
+                touched = torch.zeros_like(looked_at)
+                touched[fired.rows[removed]] = True
+            among = touched.cumsum(0) - 1
+            total = int(touched.sum())
+            only = FiredLatents(
+                among[fired.rows[removed]], fired.latents[removed], fired.values[removed], total
+            )
+            part = decode(only, knockout.sae.w_dec) * known.scale[touched]
+            parts.append((known.whole[touched] - part).to(dtype))
+            place[known.where] = torch.where(touched, among + count, -1)
+            count += total
         return cls(torch.cat(parts), places)
 
     def applied(self, stream: Tensor, sets: Tensor, posts: Tensor, first: int, end: int) -> Tensor:
@@ -170,19 +207,31 @@ def _without(
     if removal.positions == "last" and stream.shape[1] > 1:
         columns = torch.arange(stream.shape[1], device=stream.device)
         where = columns == (read.lengths - 1)[:, None]
-    changes = _Changes.of(stream, where, knockout, removal)
+    if layer < runner.anatomy.n_layers - 1:
+        everything = torch.arange(len(read.lengths), device=stream.device)
+        resumed = run_changed(runner, read, layer, everything, 0, stream)
+        _check(runner.anatomy, resumed, read.logits, f"the model resumed above layer {layer}")
+    known = _Stream.of(stream, where, knockout.sae, removal)
+    n_sets = len(knockout.sets)
+    result = read.logits.expand(n_sets, *read.logits.shape).clone()
+    for start in range(0, n_sets, _SETS_AT_ONCE):
+        numbers = range(start, min(start + _SETS_AT_ONCE, n_sets))
+        changes = _Changes.of(known, knockout, numbers, removal, stream.dtype)
+        _fill(result[start : numbers.stop], runner, read, layer, changes)
+    return result
+
+
+def _fill(
+    result: Tensor, runner: BlockRunner, read: ReadPosts, layer: int, changes: _Changes
+) -> None:
+    """Replace logits `[set, post, label]` of the runs that differ from what was read."""
+    stream = read.streams[layer]
     touched = changes.places >= 0
-    result = read.logits.expand(len(knockout.sets), *read.logits.shape).clone()
-    if layer == runner.anatomy.n_layers - 1:
-        sets, posts = touched[:, :, 0].nonzero(as_tuple=True)
-        result[sets, posts] = runner.anatomy.logits(
-            changes.applied(stream, sets, posts, 0, 1)[:, 0]
-        )
-        return result
-    everything = torch.arange(len(read.lengths), device=stream.device)
-    resumed = run_changed(runner, read, layer, everything, 0, stream)
-    _check(runner.anatomy, resumed, read.logits, f"the model resumed above layer {layer}")
     sets, posts = touched.any(dim=2).nonzero(as_tuple=True)
+    if layer == runner.anatomy.n_layers - 1:
+        last = changes.applied(stream, sets, posts, 0, 1)[:, 0]
+        result[sets, posts] = runner.anatomy.logits(last)
+        return
     starts = touched[sets, posts].int().argmax(dim=1)
     tokens = stream.shape[0] * stream.shape[1]
     for runs in batches_of_runs(starts, read.lengths[posts], tokens):
@@ -190,15 +239,13 @@ def _without(
         first, end = int(starts[runs].min()), int(read.lengths[some].max())
         hidden = changes.applied(stream, sets[runs], some, first, end)
         result[sets[runs], some] = run_changed(runner, read, layer, some, first, hidden)
-    return result
 
 
-def _only(fired: FiredLatents, latents: Features | Tensor, n_latents: int) -> FiredLatents:
-    """Those of the fired latents that are among `latents`."""
-    members = torch.zeros(n_latents, dtype=torch.bool, device=fired.latents.device)
-    members[torch.as_tensor(latents, device=members.device)] = True
-    kept = members[fired.latents]
-    return FiredLatents(fired.rows[kept], fired.latents[kept], fired.values[kept], fired.n_rows)
+def _members(latents: Features | Tensor, n_latents: int, device: torch.device) -> Tensor:
+    """Which latents are among some, bool `[latent]`."""
+    members = torch.zeros(n_latents, dtype=torch.bool, device=device)
+    members[torch.as_tensor(latents, device=device)] = True
+    return members
 
 
 def _logits_of_model(anatomy: Anatomy, token_ids: Sequence[Sequence[int]]) -> Tensor:

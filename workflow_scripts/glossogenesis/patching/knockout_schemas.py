@@ -11,19 +11,19 @@ LABEL_SCHEMA = pl.Schema(
         "layer": pl.Int16,
         "label": pl.String,
         "condition": pl.String,
+        "measure": pl.String,
         "draws": pl.Int32,  # of a control; null elsewhere
         "features": pl.Float64,  # removed, mean over draws; null of `net`
-        "n": pl.Int32,
+        "n": pl.Int32,  # posts that the measure is a share of
         # Null without held-out posts; means over the draws of a control.
-        "recall_before": pl.Float64,
-        "recall_after": pl.Float64,  # null of `net`
+        "before": pl.Float64,  # null of `logit`
+        "after": pl.Float64,  # null of `logit` and `net`
         "delta": pl.Float64,
         "low": pl.Float64,  # of `top` alone, over posts
         "high": pl.Float64,
         "minimum": pl.Float64,  # of a control alone, over draws
         "maximum": pl.Float64,
-        "relative": pl.Float64,  # delta as a share of the recall before; null where that is 0
-        "logit_change": pl.Float64,
+        "relative": pl.Float64,  # delta as a share of what was before; null where that is 0
     }
 )
 
@@ -42,8 +42,10 @@ LAYER_SCHEMA = pl.Schema(
     {
         "layer": pl.Int16,
         "condition": pl.String,
+        "measure": pl.String,
         "labels": pl.Int32,  # those with held-out posts
         "without_features": pl.Int32,  # of them, those without a top feature
+        "draws": pl.Int32,  # where low and high are the range of draws; null elsewhere
         "delta": pl.Float64,  # mean over labels
         **MEAN_OVER_LABELS,
     }

@@ -1,4 +1,4 @@
-"""Which features are removed for a label, and which instead of them as controls."""
+"""Which features are removed at a layer: those of each label, and controls."""
 
 from __future__ import annotations
 
@@ -19,75 +19,59 @@ NEAREST = 10
 """Of so many features that fire about as often as one, its stand-in is drawn."""
 
 # Second entries of the seeds: no two controls share their draws.
-_RANDOM, _FREQUENCY, _OTHER = range(3)
+_RANDOM, _FREQUENCY = range(2)
 
 
 @dataclass(frozen=True)
 class FeatureSet:
     """Features that are removed together."""
 
-    condition: Condition
+    condition: Literal["none", "top", "random", "frequency"]
+    label: str | None
+    """Whose top features these are, or stand in for; None of the others, which serve all labels."""
     draw: int
-    other_label: str | None
     features: Features
 
+    @property
+    def from_all_posts(self) -> bool:
+        """Whether they are removed from every post, or from those of their label alone.
 
-@dataclass(frozen=True)
-class ControlRule:
-    """How many sets of each control there are, and the seed that draws them."""
-
-    draws: int
-    other_labels: int
-    seed: int
+        Features that fire as often are drawn anew for each label, so that all draws on all posts
+        would cost as many times more as there are labels; the first draw is enough for accuracy.
+        """
+        return self.condition != "frequency" or self.draw == 0
 
 
 def knockout_sets(
-    label: str,
-    tops: Mapping[str, Features],
-    frequencies: Frequencies,
-    rule: ControlRule,
-    *,
-    layer: int,
+    tops: Mapping[str, Features], frequencies: Frequencies, *, draws: int, seed: int, layer: int
 ) -> list[FeatureSet]:
-    """Return nothing, a label's top features, and the controls, in the order of rows.
+    """Return every set that is removed at a layer: nothing, random ones, then label by label.
 
-    A label without a top feature has no controls. Random and frequency-matched features are drawn
-    from those that fire and are not among the top ones; there are as many as of the top ones, or
-    fewer where no more are left. Others' top features may be among the label's own.
+    Random features are drawn from all that fire, as many as the label with most top features has.
+    Frequency-matched ones are drawn from those that fire and are not among the label's top ones;
+    there are as many as of the top ones, or fewer where no more are left. A label without a top
+    feature has none. The top features of one label are the control `other` of all others, so they
+    have no sets of their own.
 
     Args:
-        label: one of `tops`.
         tops: as from `top_features_by_label`, of all labels in order.
         frequencies: as from `firing_frequencies`.
-        rule: the number of controls, and the seed; what is drawn depends on nothing beside it but
-            the layer and the label's place.
+        draws: sets of each control.
+        seed: draws controls; what is drawn depends on nothing beside it but the layer and the
+            label's place.
         layer: the layer.
     """
-    top = tops[label]
-    sets = [
-        FeatureSet("none", 0, None, np.empty(0, dtype=np.int64)),
-        FeatureSet("top", 0, None, top),
-    ]
-    if not len(top):
-        return sets
-    seed = (rule.seed, layer, list(tops).index(label))
     alive = np.flatnonzero(frequencies > 0)
-    others = alive[~np.isin(alive, top)]
-    drawn: dict[Condition, Iterator[Features]] = {
-        "random": random_sets(len(top), others, rule.draws, seed),
-        "frequency": frequency_sets(top, others, frequencies, rule.draws, seed),
-    }
-    for condition, of_condition in drawn.items():
-        sets += [
-            FeatureSet(condition, draw, None, chosen) for draw, chosen in enumerate(of_condition)
-        ]
-    candidates = [name for name in tops if name != label and len(tops[name])]
-    generator = np.random.default_rng([*seed, _OTHER])
-    places = generator.permutation(len(candidates))[: rule.other_labels].tolist()
-    sets += [
-        FeatureSet("other", draw, candidates[place], tops[candidates[place]])
-        for draw, place in enumerate(places)
-    ]
+    sets = [FeatureSet("none", None, 0, np.empty(0, dtype=np.int64))]
+    most = max(map(len, tops.values()), default=0)
+    drawn = random_sets(most, alive, draws, (seed, layer))
+    sets += [FeatureSet("random", None, draw, chosen) for draw, chosen in enumerate(drawn)]
+    for place, (label, top) in enumerate(tops.items()):
+        sets.append(FeatureSet("top", label, 0, top))
+        if len(top):
+            others = alive[~np.isin(alive, top)]
+            drawn = frequency_sets(top, others, frequencies, draws, (seed, layer, place))
+            sets += [FeatureSet("frequency", label, draw, each) for draw, each in enumerate(drawn)]
     return sets
 
 

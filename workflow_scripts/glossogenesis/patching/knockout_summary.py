@@ -1,13 +1,13 @@
 """What knockouts say: of each label, of each layer, and of one model beside another.
 
-Recalls are shares. Everything about their change is in points, after minus before, so that a drop
-is negative. `net` is the change by the label's top features less the mean change by features that
-fire as often.
+Recalls and the like are shares. Everything about their change is in points, after minus before, so
+that a drop is negative. `net` is the change by the label's top features less the mean change by
+features that fire as often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
+from glossogenesis.patching.knockout_rows import (
+    ACCURACY,
+    FALSE_POSITIVES,
+    KNOCKOUT_SCHEMA,
+    RECALL,
+)
 from glossogenesis.patching.knockout_schemas import (
     COMPARISON_KEYS,
     COMPARISON_SCHEMA,
@@ -35,84 +40,135 @@ CONTROLS = ("random", "frequency", "other")
 SUMMARISED = ("top", *CONTROLS, "net")
 """The conditions of summaries, in order."""
 COMPARED = ("top", "net")
-_NETTED = ("delta", "logit_change")
+MEASURES = ("recall", "accuracy", "macro_f1", "false_positives", "logit")
+"""Of the label's posts, of all posts, of all posts, of posts of other labels that are given this
+label; and the change of the label's logit."""
+KEYS = ["layer", "label", "condition"]
 
 
 def label_drops(knockout: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Sum up the draws of each condition: rows of `LABEL_SCHEMA` by layer, label and condition.
+    """Sum up the draws of each condition: `LABEL_SCHEMA` by layer, label, condition and measure.
 
-    A label whose recall cannot be measured has null for it. `knockout` was read from `path`.
+    What cannot be measured of a label is null; a measure that a condition does not have has no row.
+    `knockout` was read from `path`.
 
     Raises:
         StudyError: the table is not one of knockouts.
     """
     if knockout.schema != KNOCKOUT_SCHEMA:
         raise StudyError(f"{path}: not a table of knockouts; remove the file and rerun")
-    n = pl.when(pl.col("n") > 0).then("n")
-    measured = knockout.with_columns(
-        before=pl.col("correct_before") / n,
-        after=pl.col("correct_after") / n,
-        delta=100 * (pl.col("correct_after") - pl.col("correct_before")) / n,
-    )
-    rows = measured.filter(pl.col("condition").is_in(("top", *CONTROLS)))
-    is_control = pl.col("condition").first() != "top"
-    summed = rows.group_by("layer", "label", "condition").agg(
-        draws=pl.when(is_control).then(pl.len()),
-        features=pl.col("features").mean(),
-        n=pl.col("n").first(),
-        recall_before=pl.col("before").first(),
-        recall_after=pl.col("after").mean(),
-        delta=pl.col("delta").mean(),
-        minimum=pl.when(is_control).then(pl.col("delta").min()),
-        maximum=pl.when(is_control).then(pl.col("delta").max()),
-        logit_change=pl.col("logit_change").cast(pl.Float64).mean(),
-    )
-    ends = _intervals_of_top(rows.filter(pl.col("n") > 0, condition="top"))
-    found = summed.join(ends, on=["layer", "label", "condition"], how="left")
+    rows = knockout.filter(pl.col("condition").is_in(("top", *CONTROLS)))
+    found = pl.concat([_summed(part, measure) for measure, part in _measured(rows).items()])
     everything = pl.concat([found, _net(found)], how="diagonal_relaxed")
-    relative = pl.when(pl.col("recall_before") > 0).then(
-        pl.col("delta") / (100 * pl.col("recall_before"))
-    )
+    relative = pl.when(pl.col("before") > 0).then(pl.col("delta") / (100 * pl.col("before")))
     return (
         everything.with_columns(relative=relative)
         .select(pl.col(name).cast(dtype) for name, dtype in LABEL_SCHEMA.items())
-        .sort("layer", "label", _place_of_condition())
+        .sort("layer", "label", _place(MEASURES, "measure"), _place(SUMMARISED, "condition"))
+    )
+
+
+def _measured(rows: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """Rows of each measure, with n, before, after and delta; of `top` also low and high."""
+    everywhere = rows.filter(pl.col("all_n").is_not_null())
+    of_others = everywhere.with_columns(n=pl.col("all_n") - pl.col("n"))
+    # Without another label's features it is what that label has in its own rows.
+    of_all = everywhere.filter(pl.col("condition") != "other").with_columns(n="all_n")
+    change = pl.col("macro_f1_after") - pl.col("macro_f1_before")
+    return {
+        "recall": _of_counts(rows, RECALL),
+        "accuracy": _of_counts(of_all, ACCURACY),
+        "macro_f1": of_all.with_columns(
+            before="macro_f1_before",
+            after="macro_f1_after",
+            delta=100 * change,
+            low=100 * pl.col("macro_f1_low"),
+            high=100 * pl.col("macro_f1_high"),
+        ),
+        "false_positives": _of_counts(of_others, FALSE_POSITIVES),
+        "logit": rows.with_columns(
+            pl.lit(None, pl.Float64).alias(name) for name in ("before", "after", "low", "high")
+        ).with_columns(delta=pl.col("logit_change").cast(pl.Float64)),
+    }
+
+
+def _of_counts(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Shares of `n` posts before and after, and their difference in points with its interval."""
+    before, after, lost, gained = columns
+    n = pl.when(pl.col("n") > 0).then("n")
+    counted = rows.with_columns(
+        before=pl.col(before) / n,
+        after=pl.col(after) / n,
+        delta=100 * (pl.col(after) - pl.col(before)) / n,
+    )
+    of_top = (pl.col("n") > 0) & (pl.col("condition") == "top")
+    once = counted.filter(of_top)
+    numbers = (once[name].to_numpy().astype(np.float64) for name in (before, lost, gained, "n"))
+    right, losses, gains, posts = numbers
+    low, high = paired_score_interval(right - losses, losses, gains, posts - right - gains)
+    ends = once.select(*KEYS, low=pl.Series(100 * low), high=pl.Series(100 * high))
+    return counted.join(ends, on=KEYS, how="left")
+
+
+def _summed(rows: pl.DataFrame, measure: str) -> pl.DataFrame:
+    """Means over the draws of each condition."""
+    is_control = pl.col("condition").first() != "top"
+    return rows.group_by(KEYS).agg(
+        measure=pl.lit(measure),
+        draws=pl.when(is_control).then(pl.len()),
+        features=pl.col("features").mean(),
+        n=pl.col("n").first(),
+        before=pl.col("before").first(),
+        after=pl.col("after").mean(),
+        delta=pl.col("delta").mean(),
+        low=pl.when(~is_control).then(pl.col("low").first()),
+        high=pl.when(~is_control).then(pl.col("high").first()),
+        minimum=pl.when(is_control).then(pl.col("delta").min()),
+        maximum=pl.when(is_control).then(pl.col("delta").max()),
     )
 
 
 def layer_drops(labels: pl.DataFrame, *, bootstrap: Bootstrap) -> pl.DataFrame:
-    """Mean over labels of each layer and condition: rows of `LAYER_SCHEMA`.
+    """Mean over labels of each layer, condition and measure: rows of `LAYER_SCHEMA`.
 
     Args:
         labels: as from `label_drops`; layers where no label can be measured have no row.
         bootstrap: resamples and seed of intervals, and of p.
     """
     rows = []
-    for (layer, condition), group in _groups(labels, "layer", "condition"):
+    over_labels = labels.filter(pl.col("measure") != "logit")
+    for (layer, condition, measure), group in _groups(over_labels, "layer", "condition", "measure"):
         featureless = labels.filter(
-            pl.col("features") == 0, pl.col("n") > 0, pl.col("layer").eq_missing(layer), condition="top"
+            pl.col("features") == 0,
+            pl.col("n") > 0,
+            pl.col("layer").eq_missing(layer),
+            condition="top",
+            measure=measure,
         )
         rows.append(
             {
                 "layer": layer,
                 "condition": condition,
+                "measure": measure,
                 "labels": group.height,
                 "without_features": featureless.height,
                 "delta": group["delta"].mean(),
-                **_over_labels(group["delta"].to_numpy(), group["label"].to_list(), bootstrap),
+                **_spread(group, bootstrap),
             }
         )
-    return pl.DataFrame(rows, schema=LAYER_SCHEMA).sort("layer", _place_of_condition())
+    return pl.DataFrame(rows, schema=LAYER_SCHEMA).sort(
+        "layer", _place(MEASURES, "measure"), _place(SUMMARISED, "condition")
+    )
 
 
 def best_layer(labels: pl.DataFrame) -> int | None:
     """Return the layer at which top features matter most; None where no label can be measured.
 
-    That of the largest mean drop over labels; of equal ones the earliest. `labels` is as from
-    `label_drops`.
+    That of the largest mean drop of recall over labels; of equal ones the earliest. `labels` is as
+    from `label_drops`.
     """
     means = (
-        labels.filter(pl.col("delta").is_not_null(), condition="top")
+        labels.filter(pl.col("delta").is_not_null(), condition="top", measure="recall")
         .group_by("layer")
         .agg(pl.col("delta").mean())
         .sort("delta", "layer")
@@ -128,7 +184,8 @@ def cross_fitted(labels: pl.DataFrame) -> pl.DataFrame:
     is reported at the best layer of the other. `labels` is as from `label_drops`; so are the rows,
     with null for the layer. None where a half has nothing to choose by.
     """
-    names = labels.filter(pl.col("delta").is_not_null(), condition="top")["label"].unique().sort()
+    known = labels.filter(pl.col("delta").is_not_null(), condition="top", measure="recall")
+    names = known["label"].unique().sort()
     halves = (names[::2], names[1::2])
     best = [best_layer(labels.filter(pl.col("label").is_in(half.implode()))) for half in halves]
     if None in best:
@@ -137,15 +194,14 @@ def cross_fitted(labels: pl.DataFrame) -> pl.DataFrame:
         labels.filter(pl.col("label").is_in(half.implode()), layer=layer)
         for half, layer in zip(halves, reversed(best), strict=True)
     ]
-    return pl.concat(parts).with_columns(layer=pl.lit(None, pl.Int16)).sort(
-        "label", _place_of_condition()
-    )  # fmt: skip
+    chosen = pl.concat(parts).with_columns(layer=pl.lit(None, pl.Int16))
+    return chosen.sort("label", _place(MEASURES, "measure"), _place(SUMMARISED, "condition"))
 
 
 def compare_models(
     first: pl.DataFrame, other: pl.DataFrame, *, bootstrap: Bootstrap
 ) -> pl.DataFrame:
-    """Mean differences of two models over the labels that both have: `COMPARISON_SCHEMA`.
+    """Mean differences of changes of recall over labels of both models: `COMPARISON_SCHEMA`.
 
     First at each model's own best layers, as `cross_fitted`, then at every layer that both have.
 
@@ -175,7 +231,7 @@ def compare_models(
 
 
 def compare_labels(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
-    """Differences of two models, label by label: rows of `LABEL_COMPARISON_SCHEMA`.
+    """Differences of changes of recall, label by label: rows of `LABEL_COMPARISON_SCHEMA`.
 
     In the order of `compare_models`, then by label. Arguments are as from `label_drops`.
     """
@@ -186,7 +242,9 @@ def compare_labels(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     for rule, layer, *both in compared:
         for condition in COMPARED:
             sides = [
-                labels.filter(condition=condition).select("label", pl.col("delta").alias(name))
+                labels.filter(condition=condition, measure="recall").select(
+                    "label", pl.col("delta").alias(name)
+                )
                 for labels, name in zip(both, ("first", "other"), strict=True)
             ]
             joined = sides[0].join(sides[1], on="label").drop_nulls().sort("label")
@@ -202,35 +260,13 @@ def compare_labels(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _intervals_of_top(rows: pl.DataFrame) -> pl.DataFrame:
-    """Ends, in points, of the change by top features of each layer and label."""
-    before, lost, gained, n = (
-        rows[name].to_numpy().astype(np.float64)
-        for name in ("correct_before", "lost", "gained", "n")
-    )
-    low, high = paired_score_interval(before - lost, lost, gained, n - before - gained)
-    return rows.select(
-        "layer", "label", "condition", low=pl.Series(100 * low), high=pl.Series(100 * high)
-    )
-
-
 def _net(found: pl.DataFrame) -> pl.DataFrame:
-    """Rows of `net`; that of a label without a top feature, which has no controls, is 0."""
-    control = found.filter(condition="frequency").select(
-        "layer", "label", *(pl.col(name).alias(f"{name}_control") for name in _NETTED)
-    )
-    top = found.filter(condition="top").join(control, on=["layer", "label"], how="left")
-    return top.select(
-        "layer",
-        "label",
-        "n",
-        "recall_before",
-        *(
-            pl.col(name) - pl.when(pl.col("features") == 0).then(name).otherwise(f"{name}_control")
-            for name in _NETTED
-        ),
-        condition=pl.lit("net"),
-    )
+    """Rows of `net`; those of a label without a top feature, which has no controls, are 0."""
+    keys = ["layer", "label", "measure"]
+    control = found.filter(condition="frequency").select(*keys, control="delta")
+    top = found.filter(condition="top").join(control, on=keys, how="left")
+    beyond = pl.when(pl.col("features") == 0).then("delta").otherwise("control")
+    return top.select(*keys, "n", "before", delta=pl.col("delta") - beyond, condition=pl.lit("net"))
 
 
 def _groups(
@@ -238,6 +274,19 @@ def _groups(
 ) -> Iterator[tuple[tuple[Any, ...], pl.DataFrame]]:
     """Rows with a value, by keys, in their order."""
     yield from rows.drop_nulls(measured).group_by(*keys, maintain_order=True)
+
+
+def _spread(group: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+    """How sure a mean over labels is.
+
+    Random features are drawn once for all labels, so that accuracy without them is one number,
+    whose range over draws is told.
+    """
+    first = group.row(0, named=True)
+    if first["condition"] == "random" and first["measure"] in ("accuracy", "macro_f1"):
+        told = {"draws": first["draws"], "low": first["minimum"], "high": first["maximum"]}
+        return dict.fromkeys(MEAN_OVER_LABELS) | told
+    return _over_labels(group["delta"].to_numpy(), group["label"].to_list(), bootstrap)
 
 
 def _over_labels(values: Floats, names: list[str], bootstrap: Bootstrap) -> dict[str, Any]:
@@ -261,5 +310,5 @@ def _over_labels(values: Floats, names: list[str], bootstrap: Bootstrap) -> dict
     }
 
 
-def _place_of_condition() -> pl.Expr:
-    return pl.col("condition").cast(pl.Enum(SUMMARISED))
+def _place(order: Sequence[str], column: str) -> pl.Expr:
+    return pl.col(column).cast(pl.Enum(order))

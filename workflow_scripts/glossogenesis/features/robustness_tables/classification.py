@@ -27,14 +27,16 @@ from glossogenesis.features.robustness_tables.resampling import (
     interval_ends,
     resampled_counts,
 )
-from glossogenesis.models.classifier_scores import chance_of, scores_of
+from glossogenesis.models.classifier_scores import (
+    chance_of,
+    f1_counts,
+    macro_f1_of,
+    scores_of,
+)
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 
 BASELINE = "tf-idf"
 """The model of the baseline's rows."""
-
-_ROUNDING = 1e-9
-"""A mean below this is what rounding leaves of a label that is nobody's."""
 
 CLASSIFICATION_SCHEMA = table_schema(
     {
@@ -104,25 +106,12 @@ def right_answers(predictions: pl.DataFrame) -> NDArray[np.bool_]:
 
 
 def label_counts(predictions: pl.DataFrame, labels: Sequence[str]) -> Floats:
-    """What the F1 of every label is made of, post by post: [post, 2 x label].
-
-    First whether the post was given this label, its own; then how often the label is the post's own
-    or was given to it. `labels` are all that occur.
-    """
-    told, given = (_one_hot(predictions[name], labels) for name in ("label", "predicted"))
-    return np.concatenate([told * given, told + given], axis=1)
-
-
-def macro_f1_of(counts: Floats) -> Floats:
-    """Mean over labels of their F1, of sums or means of `label_counts` [..., 2 x label]: [...].
-
-    As scikit-learn has it, over the labels that a post has or was given.
-    """
-    hits, sizes = np.split(counts, 2, axis=-1)
-    there = sizes > _ROUNDING
-    f1 = np.divide(2 * hits, sizes, out=np.zeros_like(sizes), where=there)
-    mean: Floats = f1.sum(axis=-1) / there.sum(axis=-1)
-    return mean
+    """`f1_counts` of predictions, [post, 2 x label]; `labels` are all that occur."""
+    places = {label: place for place, label in enumerate(labels)}
+    told, given = (
+        [places[name] for name in predictions[column]] for column in ("label", "predicted")
+    )
+    return f1_counts(told, given, len(labels))
 
 
 def labels_of(*predictions: pl.DataFrame) -> list[str]:
@@ -161,9 +150,3 @@ def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
     low, high = wilson_interval(correct.sum(), correct.size)
     ends = {"low": float(low), "high": float(high), "interval": WILSON}
     return {"value": float(correct.mean()), "n": correct.size} | ends
-
-
-def _one_hot(names: pl.Series, labels: Sequence[str]) -> Floats:
-    places = {label: place for place, label in enumerate(labels)}
-    hot: Floats = np.eye(len(labels))[[places[name] for name in names]]
-    return hot

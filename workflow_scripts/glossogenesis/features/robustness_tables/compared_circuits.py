@@ -32,7 +32,6 @@ from glossogenesis.features.robustness_tables.circuit import (
 from glossogenesis.features.robustness_tables.classification import (
     label_counts,
     labels_of,
-    macro_f1_of,
     right_answers,
 )
 from glossogenesis.features.robustness_tables.inputs import ComparedModel, Results, shortest_digits
@@ -48,6 +47,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     ratios,
     resampled_counts,
 )
+from glossogenesis.models.classifier_scores import macro_f1_of
 from glossogenesis.patching.circuit import effect_matrices
 from glossogenesis.statistics.intervals import Bootstrap, paired_difference
 

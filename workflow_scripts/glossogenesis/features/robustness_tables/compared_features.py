@@ -1,9 +1,10 @@
 """How features, knockouts, cues and spelling variants differ between two models.
 
 Layers are compared where both models have them (`equal`), and each model's best one, by knockout
-(`best`); what knockouts themselves do is then reported on other labels than chose the layer. What both models do to the same posts, labels or concepts is paired; features of two
-dictionaries are not: the label-specific share is tested by Fisher's exact test, which is the
-permutation test over features, and has Newcombe's interval. Features are taken as independent;
+(`best`); what knockouts themselves do is then reported on other labels than chose the layer. What
+both models do to the same posts, labels or concepts is paired; features of two dictionaries are
+not: shares of features are tested by Fisher's exact test, which is the permutation test over
+features, and have Newcombe's interval. Features are taken as independent;
 another seed of the autoencoder is not in it.
 """
 
@@ -80,8 +81,8 @@ def compare_features(comparison: Comparison) -> Iterator[Row]:
             label_features.read_dictionary(comparison.results, model, layer, comparison.sae)
             for model in comparison.models
         ]
-        counts.append([(each.specific, each.distinguishing) for each in both])
-        yield where | _compare_shares(counts[-1])
+        counts.append([(each.specific, each.distinguishing, len(each.variety)) for each in both])
+        yield from (where | row for row in _compare_counts(counts[-1]))
         if not comparison.same_tokenizer:
             told = {"measure": "l0", "note": OTHER_TOKENIZER}
             yield where | told
@@ -99,9 +100,8 @@ def compare_features(comparison: Comparison) -> Iterator[Row]:
                 }
             )
     if counts:
-        first_sum, other_sum = np.sum(counts, axis=0).tolist()
         over_layers = {"rule": "equal", "detail": f"over {len(counts)} layers"}
-        yield over_layers | _compare_shares([tuple(first_sum), tuple(other_sum)])
+        yield from (over_layers | row for row in _compare_counts(np.sum(counts, axis=0).tolist()))
 
 
 def compare_knockouts(comparison: Comparison) -> Iterator[Row]:
@@ -176,12 +176,23 @@ def compare_variants(comparison: Comparison) -> Iterator[Row]:
         }
 
 
+def _compare_counts(counts: Sequence[Sequence[int]]) -> Iterator[Row]:
+    """Shares of label-specific, distinguishing, and all features of both models.
+
+    How many features distinguish a label is a count; in dictionaries of one size it is compared as
+    their share in them.
+    """
+    shares = [(specific, distinguishing) for specific, distinguishing, _ in counts]
+    yield {"measure": "label_specific_share"} | _compare_shares(shares)
+    shares = [(distinguishing, size) for _, distinguishing, size in counts]
+    yield {"measure": "distinguishing_share"} | _compare_shares(shares)
+
+
 def _compare_shares(counts: Sequence[tuple[int, int]]) -> Row:
-    """Label-specific among distinguishing features of both models."""
+    """Some among more features of both models."""
     (few_first, all_first), (few_other, all_other) = counts
     values = [few / total if total else float("nan") for few, total in counts]
-    row = {"measure": "label_specific_share", "first_value": values[0], "other_value": values[1]}
-    row |= {"n": min(all_first, all_other)}
+    row = {"first_value": values[0], "other_value": values[1], "n": min(all_first, all_other)}
     if not all_first or not all_other:
         return row | {"note": "no feature distinguishes a label"}
     table = [[few, total - few] for few, total in counts]

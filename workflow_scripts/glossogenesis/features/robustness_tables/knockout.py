@@ -1,15 +1,17 @@
-"""Table of knockouts: how much recall a label loses without its top features, and without others.
+"""Table of knockouts: what a label loses without its top features, and without others.
 
-Recall is a share; everything about its change is in points, after minus before, so that a drop is
-negative. Rows of label `mean` are over labels: their interval resamples labels, their p is that of
-flipping signs over labels, or, over several runs, that of t.
-`net` is the drop beyond that of features that fire as often.
+Recall, accuracy and macro F1 over the posts of all labels, and the share of other labels' posts
+that are given this one, are shares; everything about their change is in points, after minus before,
+so that a drop is negative. Rows of label `mean` are over labels: their interval resamples labels,
+their p is that of flipping signs over labels or, over several runs, that of t, and q corrects it
+for the layers, autoencoders and models of the table. `net` is the drop beyond that of features that
+fire as often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -33,6 +35,18 @@ from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 
 MEAN = "mean"
 """The label of rows over all labels."""
+
+
+class _Names(NamedTuple):
+    level: str
+    change: str
+
+
+NAMES = {
+    "recall": _Names("recall", "delta"),
+    **{name: _Names(name, f"{name}_delta") for name in ("accuracy", "macro_f1", "false_positives")},
+}
+"""What the table calls a measure, with `_before` or `_after`, and its change."""
 
 KNOCKOUT_TABLE_SCHEMA = table_schema(
     {
@@ -84,7 +98,9 @@ def with_best_layers(table: pl.DataFrame) -> pl.DataFrame:
     at the layer that other labels choose.
     """
     keys = ["model", "seed", "sae"]
-    means = table.filter(pl.col("layer").is_not_null(), label=MEAN, condition="top", measure="delta")
+    means = table.filter(
+        pl.col("layer").is_not_null(), label=MEAN, condition="top", measure="delta"
+    )
     least = means.sort("value", "layer").unique(keys, keep="first", maintain_order=True)
     known = least.select(*keys, best_layer="layer")
     return (
@@ -95,59 +111,57 @@ def with_best_layers(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """Recall before and after, its change, and that of the logit, of one label and condition."""
+    """A measure before and after, and its change, of one label and condition."""
     told = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
     is_control = row["draws"] is not None
-    change = (row["minimum"], row["maximum"], OVER_DRAWS) if is_control else (
-        row["low"], row["high"], NEWCOMBE if row["low"] is not None else None,
-    )  # fmt: skip
-    found = [
-        {"measure": "delta", "value": row["delta"], **_ends(*change)},
-        {"measure": "delta_relative", "value": row["relative"]},
-    ]
+    change = (row["minimum"], row["maximum"], OVER_DRAWS)
+    if not is_control:
+        interval = BOOTSTRAP.format("posts") if row["measure"] == "macro_f1" else NEWCOMBE
+        change = (row["low"], row["high"], interval if row["low"] is not None else None)
+    if row["measure"] == "logit":
+        return [told | {"measure": "logit_change", "value": row["delta"], **_ends(*change)}]
+    measure = NAMES[row["measure"]]
+    found = [{"measure": measure.change, "value": row["delta"], **_ends(*change)}]
+    if row["measure"] == "recall":
+        found.append({"measure": "delta_relative", "value": row["relative"]})
     if row["condition"] != "net":
-        after = _after(row) if is_control else _recall(row["recall_after"], row["n"])
-        found = [
-            {"measure": "recall_after", "value": row["recall_after"], **after},
-            *found,
-            {"measure": "logit_change", "value": row["logit_change"]},
-        ]
+        after = _after(row) if is_control else _share(row, "after")
+        found.insert(0, {"measure": f"{measure.level}_after", "value": row["after"], **after})
     if row["condition"] == "top":
-        before = {"measure": "recall_before", "value": row["recall_before"]}
-        found = [before | _recall(row["recall_before"], row["n"]) | {"condition": "none"}, *found]
-        found[0] |= {"features": 0.0}
+        before = {"measure": f"{measure.level}_before", "value": row["before"]}
+        nothing = {"condition": "none", "features": 0.0}
+        found.insert(0, before | _share(row, "before") | nothing)
     return [told | part for part in found]
 
 
 def _mean_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """The change over all labels of a layer, and its range with one label left out."""
-    told = {name: row[name] for name in ("layer", "condition")}
+    """A change over all labels of a layer, and its range with one label left out."""
+    told = {name: row[name] for name in ("layer", "condition", "draws")}
     told |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
-    note = None
-    if row["lowest_without"] is not None:
+    interval = BOOTSTRAP.format("labels") if row["draws"] is None else OVER_DRAWS
+    change = NAMES[row["measure"]].change
+    found = [told | {"measure": change, **_ends(row["low"], row["high"], interval), "p": row["p"]}]
+    if row["draws"] is None:
         note = f"low without {row['lowest_without']}, high without {row['highest_without']}"
-    return [
-        told
-        | {"measure": "delta", **_ends(row["low"], row["high"], BOOTSTRAP.format("labels"))}
-        | {"p": row["p"]},
-        told
-        | {"measure": "delta_left_out", **_ends(row["lowest"], row["highest"], LEFT_OUT)}
-        | {"note": note},
-    ]
+        ends = _ends(row["lowest"], row["highest"], LEFT_OUT)
+        left_out = {"measure": f"{change}_left_out", **ends}
+        found.append(told | left_out | {"note": note if row["lowest_without"] else None})
+    return found
 
 
-def _recall(recall: float | None, n: int) -> dict[str, Any]:
-    if recall is None or not n:
+def _share(row: dict[str, Any], when: str) -> dict[str, Any]:
+    """The interval of a share before or after; macro F1 is none."""
+    if row[when] is None or not row["n"] or row["measure"] == "macro_f1":
         return {}
-    low, high = wilson_interval(round(recall * n), n)
+    low, high = wilson_interval(round(row[when] * row["n"]), row["n"])
     return _ends(float(low), float(high), WILSON)
 
 
 def _after(row: dict[str, Any]) -> dict[str, Any]:
-    """Lowest and highest recall over the draws of a control, from those of its change."""
+    """Lowest and highest value over the draws of a control, from those of its change."""
     if row["minimum"] is None:
         return {}
-    ends = np.array([row["minimum"], row["maximum"]]) / 100 + row["recall_before"]
+    ends = np.array([row["minimum"], row["maximum"]]) / 100 + row["before"]
     return _ends(float(ends[0]), float(ends[1]), OVER_DRAWS)
 
 

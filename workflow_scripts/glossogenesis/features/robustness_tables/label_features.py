@@ -3,7 +3,8 @@
 A feature distinguishes a label where Cohen's d of the label's posts exceeds the threshold; it is
 label-specific where it distinguishes one label alone. Share and variety are corrected for what
 noise in d adds to a count; beside them stands what was counted, which is what the same under labels
-that are assigned to posts at random is to be compared with. Rows without a layer are sums over layers.
+that are assigned to posts at random is to be compared with. Rows without a layer are over all
+layers: sums of features, means of the rest.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     Ratio,
     interval_ends,
     ratio_estimate,
+    ratios,
     resampled_counts,
 )
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
@@ -118,28 +120,50 @@ def features_table(
             for layer, dictionary in zip(model.layers, found, strict=True):
                 told = facts | {"layer": layer, "l0": dictionary.over_posts("l0").value}
                 rows += [told | row for row in _rows(dictionary, bootstrap)]
-            rows += [facts | row for row in _over_layers(found)]
+            rows += [facts | row for row in _over_layers(found, bootstrap)]
     return frame_of(rows, FEATURES_SCHEMA)
 
 
 def explained_variance(dictionary: Dictionary, bootstrap: Bootstrap) -> dict[str, Any]:
-    """Explained variance with an interval over posts, in which the mean activation is held fixed.
+    """Explained variance with an interval over posts."""
+    unexplained = unexplained_variance(dictionary)
+    if unexplained is None:
+        return {"value": None}
+    return _mean_over_layers([unexplained], bootstrap, complement=True)
 
-    1 - E|x - x̂|² / (E|x|² - |E x|²): the last term is what the value itself leaves for it.
+
+def unexplained_variance(dictionary: Dictionary) -> Ratio | None:
+    """E|x - x̂|² / (E|x|² - |E x|²) as a ratio of sums over posts; None where it is not known.
+
+    The mean activation is held fixed: the last term is what the value itself leaves for it.
     """
     value = dictionary.facts["explained_variance"]
     if value is None or not np.isfinite(value):
-        return {"value": None}
+        return None
     errors, norms, tokens = (
         dictionary.posts[name].cast(pl.Float64).to_numpy()
         for name in ("squared_error", "squared_norm", "tokens")
     )
     variance = errors.sum() / (1 - value) if value < 1 else norms.sum()
-    about_mean = norms - (norms.sum() - variance) / tokens.sum() * tokens
-    times = resampled_counts(np.ones(len(errors)), bootstrap)
-    drawn = 1 - (times @ errors) / (times @ about_mean)
-    low, high = interval_ends(drawn, bootstrap, len(errors))
-    return {"value": value, "low": low, "high": high, "interval": _POSTS, "n": len(errors)}
+    return Ratio(errors, norms - (norms.sum() - variance) / tokens.sum() * tokens)
+
+
+def _mean_over_layers(
+    layers: Sequence[Ratio], bootstrap: Bootstrap, *, complement: bool = False
+) -> dict[str, Any]:
+    """Mean over layers of ratios of sums over the same posts, which are resampled for all at once.
+
+    Of a `complement`, 1 minus that.
+    """
+    times = resampled_counts(np.ones(len(layers[0].above)), bootstrap)
+    drawn = np.mean([ratios(times @ each.above, times @ each.below) for each in layers], axis=0)
+    value = float(np.mean([each.value for each in layers]))
+    n = min(each.n for each in layers)
+    low, high = interval_ends(drawn, bootstrap, n)
+    found = {"interval": _POSTS, "n": n}
+    if complement:
+        return {"value": 1 - value, "low": 1 - high, "high": 1 - low, **found}
+    return {"value": value, "low": low, "high": high, **found}
 
 
 def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
@@ -172,8 +196,8 @@ def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
     return [{"labels": "own"} | row for row in rows]
 
 
-def _over_layers(found: Sequence[Dictionary]) -> list[dict[str, Any]]:
-    """Features of all layers together, taken as independent."""
+def _over_layers(found: Sequence[Dictionary], bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Features of all layers together, taken as independent, and means over layers."""
     specific = sum(dictionary.specific for dictionary in found)
     distinguishing = sum(dictionary.distinguishing for dictionary in found)
     size = sum(len(dictionary.variety) for dictionary in found)
@@ -187,4 +211,18 @@ def _over_layers(found: Sequence[Dictionary]) -> list[dict[str, Any]]:
         low, high = wilson_interval(specific, distinguishing)
         share = {"value": specific / distinguishing, "low": float(low), "high": float(high)}
         rows[-1] |= share | {"interval": WILSON}
-    return [{"labels": "own"} | row for row in rows]
+    varieties = [dictionary.facts["mean_variety"] for dictionary in found]
+    if None not in varieties:
+        rows.append({"measure": "mean_variety", "value": float(np.mean(varieties)), "n": size})
+    of_posts = [
+        {
+            "measure": measure,
+            **_mean_over_layers([each.over_posts(measure) for each in found], bootstrap),
+        }
+        for measure in POST_MEASURES
+    ]
+    unexplained = [known for known in map(unexplained_variance, found) if known is not None]
+    if len(unexplained) == len(found):
+        explained = _mean_over_layers(unexplained, bootstrap, complement=True)
+        of_posts.append({"measure": "explained_variance", **explained})
+    return [*({"labels": "own"} | row for row in rows), *of_posts]

@@ -4,7 +4,8 @@ The survival of spelling b without a, of ordered pairs within a concept, is the 
 strongest features that are not a's; `chance` is what random features would give, and `unrelated`
 what spellings of other concepts give in the place of a. Values are means over the pairs of a
 concept, then over concepts, which are resampled for the interval; pairs whose second spelling makes
-no feature fire do not count.
+no feature fire do not count. Where fewer than k features fire on a spelling, all of them are
+compared, and the row says in how many pairs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ SURVIVAL = {
     "survival": pl.Float64,
     "chance": pl.Float64,
     "unrelated": pl.Float64,
+    "first_features": pl.Int32,
+    "second_features": pl.Int32,
 }
 VARIANTS_SCHEMA = table_schema(
     {
@@ -50,6 +53,8 @@ VARIANTS_SCHEMA = table_schema(
         "chance": pl.Float64,
         "unrelated": pl.Float64,  # of spellings of different concepts
         "pairs": pl.Int64,
+        "fewer": pl.Int64,  # pairs in which a spelling has fewer than k features
+        "note": pl.String,
     },
 )
 _KEYS = ("layer", "arm", "k")
@@ -95,6 +100,17 @@ def _rows(pairs: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
             {**dict(zip((*_KEYS, "kinds"), keys, strict=True)), "measure": "survival"}
             | {**vars(estimate), "n": means.height, "interval": BOOTSTRAP.format("concepts")}
             | {name: means[name].mean() for name in ("chance", "unrelated")}
-            | {"pairs": part.height}
+            | {"pairs": part.height, **_fewer(part)}
         )
     return rows
+
+
+def _fewer(pairs: pl.DataFrame) -> dict[str, Any]:
+    """In how many pairs a spelling has fewer than k features."""
+    least = pl.min_horizontal("first_features", "second_features")
+    short = pairs.filter(least < pl.col("k"))
+    if not short.height:
+        return {"fewer": 0}
+    k, low = pairs["k"][0], short.select(least.min()).item()
+    told = f"fewer than {k} features fire in {short.height} of {pairs.height} pairs, down to {low}"
+    return {"fewer": short.height, "note": told}
