@@ -4,10 +4,10 @@ This part of the workflow finds the components that a classifier decides with, a
 REQUIRED INPUTS:
     classifiers, their predictions and states; the tokenised posts
 OUTPUTS:
-    <results>/pairs/{model}/{checkpoint}/pairs.parquet
-    <results>/components/{model}/{checkpoint}/effects.parquet
-    <results>/circuits/{model}/{checkpoint}/circuit.parquet        the components of each threshold
-    <results>/circuits/{model}/{checkpoint}/ablations.parquet      right answers without the others
+    <results>/pairs/{model}/{checkpoint}/seed_{seed}/pairs.parquet
+    <results>/components/{model}/{checkpoint}/seed_{seed}/effects.parquet
+    <results>/circuits/{model}/{checkpoint}/seed_{seed}/circuit.parquet        the components of each threshold
+    <results>/circuits/{model}/{checkpoint}/seed_{seed}/ablations.parquet      right answers without the others
 
 STEPS:
     select_pairs       pairs of posts that are alike but for their labels
@@ -21,11 +21,11 @@ rule select_pairs:
         predictions=every_classifier("predictions.parquet"),
         states=every_classifier("states.safetensors"),
     output:
-        pairs="<results>/pairs/{model}/{checkpoint}/pairs.parquet",
+        pairs="<results>/pairs/{model}/{checkpoint}/seed_{seed}/pairs.parquet",
     log:
-        "<logs>/select_pairs/{model}/{checkpoint}.log",
+        "<logs>/select_pairs/{model}/{checkpoint}/seed_{seed}.log",
     benchmark:
-        "<benchmarks>/select_pairs/{model}/{checkpoint}.tsv"
+        "<benchmarks>/select_pairs/{model}/{checkpoint}/seed_{seed}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/saes.yaml"
@@ -38,7 +38,7 @@ rule select_pairs:
         code=code_of("select_pairs"),
         settings=settings_of(robustness_settings.pair_settings, "model"),
     message:
-        "Selecting pairs for {wildcards.model} {wildcards.checkpoint}"
+        "Selecting pairs for {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --predictions {input.predictions:q} --states {input.states:q}"
@@ -49,13 +49,13 @@ rule patch_components:
     input:
         classifier=f"{CLASSIFIERS}/manifest.json",
         corpus=posts_manifest,
-        pairs="<results>/pairs/{model}/{checkpoint}/pairs.parquet",
+        pairs="<results>/pairs/{model}/{checkpoint}/seed_{seed}/pairs.parquet",
     output:
-        effects="<results>/components/{model}/{checkpoint}/effects.parquet",
+        effects="<results>/components/{model}/{checkpoint}/seed_{seed}/effects.parquet",
     log:
-        "<logs>/patch_components/{model}/{checkpoint}.log",
+        "<logs>/patch_components/{model}/{checkpoint}/seed_{seed}.log",
     benchmark:
-        "<benchmarks>/patch_components/{model}/{checkpoint}.tsv"
+        "<benchmarks>/patch_components/{model}/{checkpoint}/seed_{seed}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
@@ -72,7 +72,7 @@ rule patch_components:
         code=code_of("patch_components"),
         settings=settings_of(robustness_settings.component_settings, "model"),
     message:
-        "Patching components of {wildcards.model} {wildcards.checkpoint}"
+        "Patching components of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --classifier {input.classifier:q} --corpus {input.corpus:q} --pairs {input.pairs:q}"
@@ -85,14 +85,14 @@ rule ablate_circuit:
         classifier=f"{CLASSIFIERS}/manifest.json",
         corpus=posts_manifest,
         posts="<results>/posts/posts.parquet",
-        effects="<results>/components/{model}/{checkpoint}/effects.parquet",
+        effects="<results>/components/{model}/{checkpoint}/seed_{seed}/effects.parquet",
     output:
-        circuit="<results>/circuits/{model}/{checkpoint}/circuit.parquet",
-        ablations="<results>/circuits/{model}/{checkpoint}/ablations.parquet",
+        circuit="<results>/circuits/{model}/{checkpoint}/seed_{seed}/circuit.parquet",
+        ablations="<results>/circuits/{model}/{checkpoint}/seed_{seed}/ablations.parquet",
     log:
-        "<logs>/ablate_circuit/{model}/{checkpoint}.log",
+        "<logs>/ablate_circuit/{model}/{checkpoint}/seed_{seed}.log",
     benchmark:
-        "<benchmarks>/ablate_circuit/{model}/{checkpoint}.tsv"
+        "<benchmarks>/ablate_circuit/{model}/{checkpoint}/seed_{seed}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
@@ -109,7 +109,7 @@ rule ablate_circuit:
         code=code_of("ablate_circuit"),
         settings=settings_of(robustness_settings.circuit_settings, "model"),
     message:
-        "Ablating circuits of {wildcards.model} {wildcards.checkpoint}"
+        "Ablating circuits of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"

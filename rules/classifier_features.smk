@@ -4,13 +4,13 @@ This part of the workflow trains autoencoders on classifiers and asks what their
 REQUIRED INPUTS:
     classifiers; the tokenised posts
 OUTPUTS:
-    <results>/post_activations/{model}/{checkpoint}/layer_{layer}/manifest.json
+    <results>/post_activations/{model}/{checkpoint}/seed_{seed}/layer_{layer}/manifest.json
         sizes and checksums of the shards beside it, which `glossogenesis purge` may delete
-    <results>/post_saes/{model}/{checkpoint}/layer_{layer}/{sae}/       cfg.json, sae_weights.safetensors,
+    <results>/post_saes/{model}/{checkpoint}/seed_{seed}/layer_{layer}/{sae}/       cfg.json, sae_weights.safetensors,
                                                                         training.parquet
-    <results>/post_features/{model}/{checkpoint}/layer_{layer}/{sae}/   labels.parquet, features.parquet,
+    <results>/post_features/{model}/{checkpoint}/seed_{seed}/layer_{layer}/{sae}/   labels.parquet, features.parquet,
                                                                         cues.parquet, posts.parquet
-    <results>/knockout/{model}/{checkpoint}/{sae}.parquet
+    <results>/knockout/{model}/{checkpoint}/seed_{seed}/{sae}.parquet
 
 STEPS:
     extract_post_activations   one forward pass of the classifier over all posts, all layers
@@ -31,13 +31,13 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             corpus=posts_manifest,
         output:
             expand(
-                "<results>/post_activations/{{model}}/{{checkpoint}}/layer_{layer}/manifest.json",
+                "<results>/post_activations/{{model}}/{{checkpoint}}/seed_{{seed}}/layer_{layer}/manifest.json",
                 layer=layers,
             ),
         log:
-            "<logs>/extract_post_activations/{model}/{checkpoint}.log",
+            "<logs>/extract_post_activations/{model}/{checkpoint}/seed_{seed}.log",
         benchmark:
-            "<benchmarks>/extract_post_activations/{model}/{checkpoint}.tsv"
+            "<benchmarks>/extract_post_activations/{model}/{checkpoint}/seed_{seed}.tsv"
         wildcard_constraints:
             model=any_of(models),
         priority: LONGEST_CHAIN
@@ -58,7 +58,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             settings=settings_of(robustness_settings.post_activations_settings, "model"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
-            "Extracting activations of the classifier on {wildcards.model} {wildcards.checkpoint}"
+            "Extracting activations of the classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
         shell:
             "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
             " --classifier {input.classifier:q} --corpus {input.corpus:q}"
@@ -78,9 +78,9 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             weights=files_at(layers, POST_SAES, "sae_weights.safetensors"),
             beside=files_at(layers, POST_SAES, "cfg.json", "training.parquet"),
         log:
-            "<logs>/train_post_saes/{model}/{checkpoint}/{sae}.log",
+            "<logs>/train_post_saes/{model}/{checkpoint}/seed_{seed}/{sae}.log",
         benchmark:
-            "<benchmarks>/train_post_saes/{model}/{checkpoint}/{sae}.tsv"
+            "<benchmarks>/train_post_saes/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
         wildcard_constraints:
             model=any_of(models),
         priority: LONGEST_CHAIN
@@ -100,7 +100,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             settings=settings_of(robustness_settings.post_training_settings, "sae"),
             resume_dir=resume_dir,
         message:
-            "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint}"
+            "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
         shell:
             "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
             " --activations {input.activations:q}"
@@ -130,9 +130,9 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
                 "posts.parquet",
             ),
         log:
-            "<logs>/collect_label_features/{model}/{checkpoint}/{sae}.log",
+            "<logs>/collect_label_features/{model}/{checkpoint}/seed_{seed}/{sae}.log",
         benchmark:
-            "<benchmarks>/collect_label_features/{model}/{checkpoint}/{sae}.tsv"
+            "<benchmarks>/collect_label_features/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
         wildcard_constraints:
             model=any_of(models),
         priority: LONGEST_CHAIN
@@ -150,7 +150,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
             code=code_of("collect_label_features"),
             settings=settings_of(robustness_settings.label_feature_settings),
         message:
-            "Collecting features of labels of {wildcards.model} {wildcards.checkpoint}"
+            "Collecting features of labels of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
         shell:
             "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
             " --activations {input.activations:q} --saes {input.saes:q} --corpus {input.corpus:q}"
@@ -166,11 +166,11 @@ rule knock_out_features:
         saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
         features=files_of_layers(POST_FEATURES, "labels.parquet", "features.parquet"),
     output:
-        knockout="<results>/knockout/{model}/{checkpoint}/{sae}.parquet",
+        knockout="<results>/knockout/{model}/{checkpoint}/seed_{seed}/{sae}.parquet",
     log:
-        "<logs>/knock_out_features/{model}/{checkpoint}/{sae}.log",
+        "<logs>/knock_out_features/{model}/{checkpoint}/seed_{seed}/{sae}.log",
     benchmark:
-        "<benchmarks>/knock_out_features/{model}/{checkpoint}/{sae}.tsv"
+        "<benchmarks>/knock_out_features/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
@@ -189,7 +189,7 @@ rule knock_out_features:
         saes=lambda wildcards, input: layer_folder(input.saes),
         features=lambda wildcards, input: layer_folder(input.features),
     message:
-        "Knocking out features of {wildcards.model} {wildcards.checkpoint}"
+        "Knocking out features of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"

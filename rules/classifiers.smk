@@ -4,10 +4,10 @@ This part of the workflow fine-tunes classifiers and lets them classify.
 REQUIRED INPUTS:
     a checkpoint's manifest; the tokenised posts
 OUTPUTS:
-    <results>/classifiers/{model}/{checkpoint}/manifest.json         the classifier, its weights beside it
-    <results>/classifiers/{model}/{checkpoint}/training.parquet      metrics of every epoch
-    <results>/classifiers/{model}/{checkpoint}/predictions.parquet
-    <results>/classifiers/{model}/{checkpoint}/states.safetensors
+    <results>/classifiers/{model}/{checkpoint}/seed_{seed}/manifest.json         the classifier, its weights beside it
+    <results>/classifiers/{model}/{checkpoint}/seed_{seed}/training.parquet      metrics of every epoch
+    <results>/classifiers/{model}/{checkpoint}/seed_{seed}/predictions.parquet
+    <results>/classifiers/{model}/{checkpoint}/seed_{seed}/states.safetensors
 
 STEPS:
     finetune_classifier   a classification head, trained with the whole model
@@ -24,9 +24,9 @@ rule finetune_classifier:
         manifest=f"{CLASSIFIERS}/manifest.json",
         training=f"{CLASSIFIERS}/training.parquet",
     log:
-        "<logs>/finetune_classifier/{model}/{checkpoint}.log",
+        "<logs>/finetune_classifier/{model}/{checkpoint}/seed_{seed}.log",
     benchmark:
-        "<benchmarks>/finetune_classifier/{model}/{checkpoint}.tsv"
+        "<benchmarks>/finetune_classifier/{model}/{checkpoint}/seed_{seed}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
@@ -42,10 +42,10 @@ rule finetune_classifier:
     params:
         script=program("finetune_classifier"),
         code=code_of("finetune_classifier"),
-        settings=settings_of(robustness_settings.classifier_settings, "model"),
+        settings=settings_of(robustness_settings.classifier_settings, "model", "seed"),
         resume_dir=resume_dir,
     message:
-        "Fine-tuning a classifier on {wildcards.model} {wildcards.checkpoint}"
+        "Fine-tuning a classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --checkpoint {input.checkpoint:q} --corpus {input.corpus:q} --posts {input.posts:q}"
@@ -63,9 +63,9 @@ rule classify_posts:
         predictions=f"{CLASSIFIERS}/predictions.parquet",
         states=f"{CLASSIFIERS}/states.safetensors",
     log:
-        "<logs>/classify_posts/{model}/{checkpoint}.log",
+        "<logs>/classify_posts/{model}/{checkpoint}/seed_{seed}.log",
     benchmark:
-        "<benchmarks>/classify_posts/{model}/{checkpoint}.tsv"
+        "<benchmarks>/classify_posts/{model}/{checkpoint}/seed_{seed}.tsv"
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
@@ -82,7 +82,7 @@ rule classify_posts:
         code=code_of("classify_posts"),
         settings=settings_of(robustness_settings.classification_settings, "model"),
     message:
-        "Classifying posts with {wildcards.model} {wildcards.checkpoint}"
+        "Classifying posts with {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --classifier {input.classifier:q} --corpus {input.corpus:q} --posts {input.posts:q}"

@@ -49,6 +49,7 @@ wildcard_constraints:
     tokenizer=NAME_PATTERN.strip("^$"),
     sae=NAME_PATTERN.strip("^$"),
     layer="[0-9]+",
+    seed="[0-9]+",
 
 
 # A plan is millions of objects that live until its end. Looking through them for garbage, as often as

@@ -15,7 +15,7 @@ STEPS:
 """
 
 DRAWN_TABLES = {
-    "concepts": ["accuracy", "outcomes"],
+    "concepts": ["accuracy", "pooled", "comparisons"],
     "features": [
         "languages",
         "stages",

@@ -5,10 +5,10 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
-CLASSIFIERS = "<results>/classifiers/{model}/{checkpoint}"
-POST_ACTIVATIONS = "<results>/post_activations/{model}/{checkpoint}"
-POST_SAES = "<results>/post_saes/{model}/{checkpoint}"
-POST_FEATURES = "<results>/post_features/{model}/{checkpoint}"
+CLASSIFIERS = "<results>/classifiers/{model}/{checkpoint}/seed_{seed}"
+POST_ACTIVATIONS = "<results>/post_activations/{model}/{checkpoint}/seed_{seed}"
+POST_SAES = "<results>/post_saes/{model}/{checkpoint}/seed_{seed}"
+POST_FEATURES = "<results>/post_features/{model}/{checkpoint}/seed_{seed}"
 
 LABEL_FILES = ["labels", "features", "cues", "posts"]
 
@@ -30,9 +30,9 @@ def posts_tokenizer(wildcards):
 
 
 def every_classifier(name):
-    """Return one file of every classifier, the first model's first."""
+    """Return one file of the classifiers of every model with one seed, the first model's first."""
     return [
-        f"<results>/classifiers/{model}/{checkpoint}/{name}"
+        f"<results>/classifiers/{model}/{checkpoint}/seed_{{seed}}/{name}"
         for model, checkpoint in study.robustness.models.items()
     ]
 
@@ -58,26 +58,28 @@ def files_of_layers(folder, *names):
 
 
 def of_each_model(stage, *names):
-    """Return files of a stage for every classified model."""
+    """Return files of a stage for every classified model and seed."""
     return [
-        f"<results>/{stage}/{model}/{checkpoint}/{name}"
-        for model, checkpoint in study.robustness.models.items()
+        f"<results>/{stage}/{run.folder}/{name}"
+        for run in study.robustness.runs
         for name in names
     ]
 
 
 def of_each_sae(stage):
-    """Return one table of a stage for every classified model and kind of autoencoder."""
-    return of_each_model(stage, *[f"{sae}.parquet" for sae in study.robustness.saes])
+    """Return one table of a stage for every classifier and its autoencoders."""
+    return of_each_model(
+        stage, *[f"{sae}.parquet" for sae in study.robustness.trained]
+    )
 
 
 def of_each_layer(stage, *names):
-    """Return files of a stage for every model, layer and kind of autoencoder."""
+    """Return files of a stage for every classifier, layer and autoencoder."""
     return [
-        f"<results>/{stage}/{model}/{checkpoint}/layer_{layer}/{sae}/{name}"
-        for model, checkpoint in study.robustness.models.items()
-        for layer in study.layers_of(model)
-        for sae in study.robustness.saes
+        f"<results>/{stage}/{run.folder}/layer_{layer}/{sae}/{name}"
+        for run in study.robustness.runs
+        for layer in study.layers_of(run.model)
+        for sae in study.robustness.trained
         for name in names
     ]
 

@@ -4,7 +4,7 @@ This part of the workflow compares the features of different spellings of one co
 REQUIRED INPUTS:
     classifiers and their autoencoders; the table of spellings
 OUTPUTS:
-    <results>/spelling_variants/{model}/{checkpoint}/{sae}.parquet
+    <results>/spelling_variants/{model}/{checkpoint}/seed_{seed}/{sae}.parquet
 
 STEPS:
     measure_variants   share of a spelling's strongest features that another spelling has too
@@ -17,11 +17,11 @@ rule measure_variants:
         saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
         variants=study.path(study.robustness.variants.file),
     output:
-        survival="<results>/spelling_variants/{model}/{checkpoint}/{sae}.parquet",
+        survival="<results>/spelling_variants/{model}/{checkpoint}/seed_{seed}/{sae}.parquet",
     log:
-        "<logs>/measure_variants/{model}/{checkpoint}/{sae}.log",
+        "<logs>/measure_variants/{model}/{checkpoint}/seed_{seed}/{sae}.log",
     benchmark:
-        "<benchmarks>/measure_variants/{model}/{checkpoint}/{sae}.tsv"
+        "<benchmarks>/measure_variants/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
     conda:
         "../envs/classifiers.yaml"
     threads: model_setting("threads")
@@ -38,7 +38,7 @@ rule measure_variants:
         settings=settings_of(robustness_settings.variant_settings, "model", "sae"),
         saes=lambda wildcards, input: layer_folder(input.saes),
     message:
-        "Measuring spelling variants of {wildcards.model} {wildcards.checkpoint}"
+        "Measuring spelling variants of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
         "python {params.script} --settings {params.settings:q} --study {resources.study:q}"
         " --classifier {input.classifier:q} --saes {params.saes:q} --variants {input.variants:q}"

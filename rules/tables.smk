@@ -4,13 +4,13 @@ This part of the workflow gathers all checkpoints into tables.
 REQUIRED INPUTS:
     the patching rows of every checkpoint; the checkpoint sheet
 OUTPUTS:
-    <results>/tables/concepts_{accuracy,outcomes,probability}.{parquet,csv}
+    <results>/tables/concepts_{accuracy,outcomes,pooled,probability,comparisons}.{parquet,csv}
 
 STEPS:
-    tabulate_concepts   counts, shares and intervals per checkpoint, setting, pair and start layer
+    tabulate_concepts   shares and intervals per checkpoint, setting, pair and start layer; tests
 """
 
-TABLES = ["accuracy", "outcomes", "probability"]
+TABLES = ["accuracy", "outcomes", "pooled", "probability", "comparisons"]
 
 
 rule tabulate_concepts:
@@ -24,8 +24,12 @@ rule tabulate_concepts:
     output:
         accuracy=multiext("<results>/tables/concepts_accuracy", ".parquet", ".csv"),
         outcomes=multiext("<results>/tables/concepts_outcomes", ".parquet", ".csv"),
+        pooled=multiext("<results>/tables/concepts_pooled", ".parquet", ".csv"),
         probability=multiext(
             "<results>/tables/concepts_probability", ".parquet", ".csv"
+        ),
+        comparisons=multiext(
+            "<results>/tables/concepts_comparisons", ".parquet", ".csv"
         ),
     log:
         "<logs>/tabulate_concepts.log",

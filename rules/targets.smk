@@ -9,6 +9,7 @@ FIGURES = {
     "unpatched_accuracy": "accuracy without patching",
     "patched_accuracy": "accuracy of patched settings",
     "start_layers": "accuracy over start layer",
+    "concepts_differences": "differences of settings and checkpoints",
     "outcomes": "outcomes",
     "feature_languages": "languages of features",
     "monosemanticity": "monosemanticity",
@@ -76,7 +77,13 @@ def figures_of(part):
         effects = [f"{model}/component_effects" for model in study.robustness.models]
         return [*effects, *(f"robustness/{name}" for name in names)]
     if part == "concepts":
-        names = ["unpatched_accuracy", "patched_accuracy", "start_layers", "outcomes"]
+        names = [
+            "unpatched_accuracy",
+            "patched_accuracy",
+            "start_layers",
+            "concepts_differences",
+            "outcomes",
+        ]
     else:
         names = [
             "feature_languages",

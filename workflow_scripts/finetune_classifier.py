@@ -45,6 +45,7 @@ def main() -> None:
         training={"help": "table of losses and scores by epoch"},
     )
     settings = ClassifierSettings.model_validate(arguments.settings["classifier"])
+    seed = arguments.settings["seed"]
     device = Device(
         name=resolve_device(arguments.device),
         dtype=arguments.settings["dtype"],
@@ -56,7 +57,7 @@ def main() -> None:
     check_tokenizer(checkpoint, corpus)
     train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
     model = fresh_classifier(
-        checkpoint.location, posts.labels, pad_id=corpus.pad_id, seed=settings.seed
+        checkpoint.location, posts.labels, pad_id=corpus.pad_id, seed=seed
     )
     for split in (train, held_out):
         check_fit(model.config, split, f"{checkpoint.model} {checkpoint.checkpoint}")
@@ -71,7 +72,7 @@ def main() -> None:
         model=checkpoint.model,
         checkpoint=checkpoint.checkpoint,
         revision=checkpoint.commit,
-        seed=settings.seed,
+        seed=seed,
         dtype=device.computes_in,
         device=device.name,
         facts={"labels": len(posts.labels), "train": len(train), "held_out": len(held_out)},
@@ -81,6 +82,7 @@ def main() -> None:
         train,
         held_out,
         settings,
+        seed=seed,
         device=device,
         state_folder=arguments.resume_dir / settings_digest(asdict(provenance)),
         on_epoch=report,

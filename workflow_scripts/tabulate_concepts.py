@@ -1,6 +1,6 @@
-"""Tabulate the concepts study over all checkpoints: accuracy, outcomes and probabilities."""
+"""Tabulate the concepts study over all checkpoints: shares, probabilities and comparisons."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,9 @@ import polars as pl
 
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
+from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
+from glossogenesis.patching.concept_comparisons import comparison_table
+from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.tables import (
     CHECKPOINT_FACTS,
@@ -21,8 +24,6 @@ from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
-
-TABLES = ("accuracy", "outcomes", "probability")
 
 
 def main() -> None:
@@ -79,21 +80,52 @@ def _identity(origin: Provenance) -> dict[str, object]:
 def tabulate(
     paths: Sequence[Path], sheet: Sequence[Checkpoint], settings: Mapping[str, Any]
 ) -> dict[str, pl.DataFrame]:
-    """Tabulate file by file, so that memory holds the rows of one checkpoint at a time."""
+    """Tabulate file by file, so that memory holds the rows of three checkpoints at most."""
     bootstrap = Bootstrap(resamples=settings["resamples"], seed=settings["seed"])
-    interval = settings["interval"]
-    parts: dict[str, list[pl.DataFrame]] = {name: [] for name in TABLES}
-    bar = progress(
-        zip(paths, sheet, strict=True), total=len(paths), label="tabulate", unit="checkpoint"
-    )
-    for path, row in bar:
-        found = read_table(path)
-        check_rows(found, str(path))
-        rows = with_checkpoint(found.select(PATCHING_SCHEMA.names()), _facts(row))
-        parts["accuracy"].append(accuracy_table(rows, interval=interval, bootstrap=bootstrap))
-        parts["outcomes"].append(outcomes_table(rows, interval=interval, bootstrap=bootstrap))
-        parts["probability"].append(probability_table(rows, bootstrap=bootstrap))
+    pools = settings["pivot"], settings["unseen"]
+    files = list(zip(paths, sheet, strict=True))
+    training = {
+        model: sorted((file for file in files if file[1].model == model), key=_step)
+        for model in dict.fromkeys(row.model for row in sheet)
+    }
+    chosen = {
+        model: choose_layers(_read(of_model[-1][0]), *pools, settings["seed"])
+        for model, of_model in training.items()
+    }
+    parts: dict[str, list[pl.DataFrame]] = {}
+    bar = progress(files, total=len(files), label="tabulate", unit="checkpoint")
+    for rows in _rows(bar, chosen):
+        for name, table in (
+            ("accuracy", accuracy_table(rows)),
+            ("outcomes", outcomes_table(rows)),
+            ("pooled", pooled_table(rows, *pools)),
+            ("probability", probability_table(rows, bootstrap=bootstrap)),
+        ):
+            parts.setdefault(name, []).append(table)
+    parts["comparisons"] = [
+        comparison_table(_rows(of_model, chosen), *pools) for of_model in training.values()
+    ]
     return {name: pl.concat(tables) for name, tables in parts.items()}
+
+
+def _rows(
+    files: Iterable[tuple[Path, Checkpoint]], chosen: Mapping[str, ChosenLayers | None]
+) -> Iterator[pl.DataFrame]:
+    """The rows of each file with its checkpoint, those at the chosen layers last."""
+    for path, row in files:
+        rows = with_checkpoint(_read(path), _facts(row))
+        layers = chosen[row.model]
+        yield rows if layers is None else pl.concat([rows, rows_at_chosen(rows, layers)])
+
+
+def _read(path: Path) -> pl.DataFrame:
+    found = read_table(path)
+    check_rows(found, str(path))
+    return found.select(PATCHING_SCHEMA.names())
+
+
+def _step(file: tuple[Path, Checkpoint]) -> int:
+    return file[1].step
 
 
 def _facts(row: Checkpoint) -> pl.DataFrame:

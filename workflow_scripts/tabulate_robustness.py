@@ -15,8 +15,12 @@ from glossogenesis.features.robustness_tables.classification import classificati
 from glossogenesis.features.robustness_tables.comparisons import comparisons_table
 from glossogenesis.features.robustness_tables.cues import cues_table
 from glossogenesis.features.robustness_tables.inputs import Results, compared_models
-from glossogenesis.features.robustness_tables.knockout import knockout_table
+from glossogenesis.features.robustness_tables.knockout import (
+    knockout_table,
+    with_best_layers,
+)
 from glossogenesis.features.robustness_tables.label_features import features_table
+from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
 from glossogenesis.features.robustness_tables.variants import variants_table
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.statistics.intervals import Bootstrap
@@ -49,10 +53,11 @@ def tabulate(results: Results, settings: Mapping[str, Any]) -> dict[str, pl.Data
         StudyError: a file is missing or damaged, or was made in another way than its like.
 
     """
-    models = compared_models(settings["models"])
-    saes, thresholds = settings["saes"], settings["thresholds"]
+    models = compared_models(settings["models"], settings["seeds"])
+    kinds = {name: facts["sae"] for name, facts in settings["saes"].items()}
+    saes, thresholds = list(kinds), settings["thresholds"]
     bootstrap = Bootstrap(resamples=settings["resamples"], seed=settings["seed"])
-    tables = {
+    of_runs = {
         "classification": classification_table(results, models, bootstrap),
         "circuit": circuit_table(results, models, thresholds, bootstrap),
         "features": features_table(results, models, saes, bootstrap),
@@ -60,10 +65,12 @@ def tabulate(results: Results, settings: Mapping[str, Any]) -> dict[str, pl.Data
         "cues": cues_table(results, models, saes, bootstrap),
     }
     if settings["variants"]:
-        tables["variants"] = variants_table(results, models, saes, bootstrap)
+        of_runs["variants"] = variants_table(results, models, saes, bootstrap)
+    tables = {name: with_rows_over_runs(table, kinds) for name, table in of_runs.items()}
+    tables["knockout"] = with_best_layers(tables["knockout"])
     return tables | {
         "comparisons": comparisons_table(
-            results, models, saes, thresholds[0], bootstrap, variants=settings["variants"]
+            results, models, kinds, thresholds[0], bootstrap, variants=settings["variants"]
         )
     }
 

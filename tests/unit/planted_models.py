@@ -34,11 +34,13 @@ class Planted:
     """Mean survival at the least k; 0.1 more at the next."""
     tokenizer: str = "shared"
     n_layers: int = 3
+    seed: int = 0
+    """Of its classifier."""
 
     @property
     def folder(self) -> Path:
         """Its folder below a stage's."""
-        return Path(self.model, "end")
+        return Path(self.model, "end", f"seed_{self.seed}")
 
 
 FIRST = Planted("first")

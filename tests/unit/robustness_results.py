@@ -43,7 +43,8 @@ def settings(*models: Planted, variants: bool = True) -> dict[str, Any]:
             }
             for each in models
         },
-        "saes": [SAE],
+        "seeds": sorted({each.seed for each in models}),
+        "saes": {SAE: {"sae": SAE, "sae_seed": 0}},
         "thresholds": list(THRESHOLDS),
         "top": 3,
         "threshold": 1.0,
@@ -61,7 +62,7 @@ def origin(kind: str, model: Planted | None = None, **facts: Any) -> Provenance:
     )
     inputs = {"posts": "p0sts"}
     if model is not None:
-        inputs["classifier"] = f"weights of {model.model}"
+        inputs["classifier"] = f"weights of {model.folder}"
     return Provenance(kind, "demo", {"of": kind} | own, inputs, "c0de", facts=facts)
 
 
@@ -105,6 +106,7 @@ def write_features(results: Path, model: Planted, layer: int) -> None:
     figures = {"explained_variance": 0.9, "label_specific_share": share, "mean_variety": 0.7}
     figures |= {"label_specific_share_low": share - 0.1, "label_specific_share_high": share + 0.1}
     figures |= {"mean_variety_low": 0.6, "mean_variety_high": 0.8}
+    figures |= {"label_specific_share_counted": share + 0.02, "mean_variety_counted": 0.8}
     figures["shuffled"] = {"label_specific_share": 0.2, "mean_variety": 0.1}
     made = {
         "labels": pl.DataFrame(schema=LABELS_SCHEMA),

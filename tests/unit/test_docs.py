@@ -33,6 +33,8 @@ from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA
 from glossogenesis.inspection.content import KINDS
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.pretraining import TrainedStep
+from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA
+from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, SETTINGS
 from glossogenesis.patching.scoring import OUTCOMES
 from glossogenesis.patching.tables import (
@@ -69,7 +71,10 @@ PAGE = {
     if isinstance(section, type) and section.__module__ == module.__name__
 }
 
-KEYS = [*CHECKPOINT_FACTS, "setting", "input_language", "output_language", "start_layer"]
+KEYS = [
+    *CHECKPOINT_FACTS,
+    *("setting", "input_language", "output_language", "start_layer", "chosen_layers"),
+]
 
 
 @pytest.mark.parametrize("name", SECTIONS)
@@ -100,7 +105,12 @@ def test_every_choice_of_a_key_is_in_the_guide():
 
 
 @pytest.mark.parametrize(
-    ("marker", "schema"), [("PROMPTS_SCHEMA", PROMPTS_SCHEMA), ("PATCHING_SCHEMA", PATCHING_SCHEMA)]
+    ("marker", "schema"),
+    [
+        ("PROMPTS_SCHEMA", PROMPTS_SCHEMA),
+        ("PATCHING_SCHEMA", PATCHING_SCHEMA),
+        ("COMPARISON_SCHEMA", COMPARISON_SCHEMA),
+    ],
 )
 def test_every_column_of_an_artifact_is_in_the_guide(marker: str, schema: pl.Schema):
     rows = table_below("artifacts.md", f"columns: {marker}")
@@ -109,8 +119,8 @@ def test_every_column_of_an_artifact_is_in_the_guide(marker: str, schema: pl.Sch
     }
 
 
-@pytest.mark.parametrize("table", [accuracy_table, outcomes_table, probability_table])
-def test_every_column_of_a_table_is_in_the_guide(table):
+def one_answer() -> pl.DataFrame:
+    """The rows of a checkpoint with a single answer."""
     facts = pl.DataFrame([{"model": "m", "checkpoint": "c", "step": 1}], schema=CHECKPOINT_FACTS)
     answer = {
         "item": 0, "setting": "tgt", "input_language": "es", "output_language": "en",
@@ -118,13 +128,26 @@ def test_every_column_of_a_table_is_in_the_guide(table):
         "expected_concept": "cat", "answer": "cat", "correct": True, "outcome": "correct",
         "copyable": False, "log_p_source": -1.0, "log_p_target": -2.0, "log_p_expected": -1.0,
     }  # fmt: skip
-    made = table(with_checkpoint(pl.DataFrame([answer], schema=PATCHING_SCHEMA), facts))
+    return with_checkpoint(pl.DataFrame([answer], schema=PATCHING_SCHEMA), facts)
+
+
+def columns_of(table: pl.DataFrame) -> dict[str, str]:
+    return {name: re.sub(r"Enum\(.*", "String", str(d)) for name, d in table.schema.items()}
+
+
+@pytest.mark.parametrize("table", [accuracy_table, outcomes_table, probability_table])
+def test_every_column_of_a_table_is_in_the_guide(table):
     keys = table_below("artifacts.md", "columns: keys of tables")
     own = table_below("artifacts.md", f"columns: {table.__name__}")
     assert list(keys) == KEYS
     documented = {name: row[0] for name, row in {**keys, **own}.items()}
-    actual = {name: re.sub(r"Enum\(.*", "String", str(d)) for name, d in made.schema.items()}
-    assert documented == actual
+    assert documented == columns_of(table(one_answer()))
+
+
+def test_every_column_of_the_pooled_table_is_in_the_guide():
+    rows = table_below("artifacts.md", "columns: pooled_table")
+    documented = {name: row[0] for name, row in rows.items()}
+    assert documented == columns_of(pooled_table(one_answer(), "en", ["sw"]))
 
 
 @pytest.mark.parametrize("kind", [Provenance, CheckpointManifest, TrainedStep])

@@ -174,10 +174,10 @@ def _check_disk(study: Study, results: Path) -> None:
             f"`corpora.{corpus}.train_tokens` or `held_out_tokens`"
         )
     if study.has_robustness:
-        for model, checkpoint in study.robustness.models.items():
-            folder = results / "post_activations" / model / checkpoint
-            if not (folder / f"layer_{study.layers_of(model)[0]}" / "manifest.json").exists():
-                needed += robustness_costs.post_activations_cost(study, model).disk_bytes
+        for run in study.robustness.runs:
+            folder = results / "post_activations" / run.folder
+            if not (folder / f"layer_{study.layers_of(run.model)[0]}" / "manifest.json").exists():
+                needed += robustness_costs.post_activations_cost(study, run.model).disk_bytes
                 missing += 1
         mends.append("set `robustness.activations.positions: last`")
     existing = next(path for path in (results, *results.absolute().parents) if path.exists())

@@ -41,14 +41,14 @@ def _caches_of_checkpoints(study: Study, results: Path) -> Iterator[UsedCache]:
 
 
 def _caches_of_classifiers(study: Study, results: Path) -> Iterator[UsedCache]:
-    for model, checkpoint in study.robustness.models.items():
-        for layer in study.layers_of(model):
-            setup = Path(model, checkpoint, f"layer_{layer}")
+    for run in study.robustness.runs:
+        for layer in study.layers_of(run.model):
+            setup = Path(run.folder, f"layer_{layer}")
             manifest = results / "post_activations" / setup / "manifest.json"
             if manifest.exists():
                 made = [
                     results / stage / setup / sae / name
-                    for sae in study.robustness.saes
+                    for sae in study.robustness.trained
                     for stage, name in (
                         ("post_saes", "sae_weights.safetensors"),
                         ("post_features", "labels.parquet"),

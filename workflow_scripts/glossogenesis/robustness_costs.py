@@ -106,7 +106,8 @@ def pairs_cost(study: Study, model: str | None = None) -> Cost:
     """Return what comparing all held-out posts with each other takes."""
     _, held_out = number_of_posts(study)
     width = max(depth_and_width(study, name)[1] for name in study.robustness.models)
-    operations = 2 * held_out**2 * width * len(study.robustness.models)
+    # What is left of the posts after each pass makes the next one shorter.
+    operations = 4 * held_out**2 * width * len(study.robustness.models)
     return Cost(operations, LIGHT_PROGRAM_MB + 1000 + int(24 * held_out * width / 1e6), 10**6, 0)
 
 
@@ -203,7 +204,7 @@ def variants_cost(study: Study, model: str, sae: str) -> Cost:
 
 def _dictionary(study: Study, model: str, sae: str) -> tuple[SaeTraining, int, float]:
     """Return an autoencoder's settings, its size and its width."""
-    settings = study.robustness.saes[sae].training
+    settings = study.robustness.saes[study.robustness.trained[sae][0]].training
     _, width = depth_and_width(study, model)
     return settings, settings.latents_of(int(width)), width
 

@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.inputs import Results
 from glossogenesis.features.robustness_tables.knockout import MEAN
+from glossogenesis.features.robustness_tables.variants import FEWER
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 from planted_models import CHANCE, FIRST, LABELS, OTHER, POSTS
@@ -71,8 +72,8 @@ def test_every_table_is_written_as_parquet_and_csv_of_the_same_rows(study: Path)
         assert text.equals(table), name
         assert read_provenance(path).kind == path.stem
     inputs = read_provenance(study / "tables" / "robustness_cues.parquet").inputs
-    assert "components/first/end/effects.parquet" in inputs
-    assert "post_features/other/end/layer_2/l1/cues.parquet" in inputs
+    assert "components/first/end/seed_0/effects.parquet" in inputs
+    assert "post_features/other/end/seed_0/layer_2/l1/cues.parquet" in inputs
 
 
 def test_classifiers_stand_beside_the_baseline_and_chance(tables: dict[str, pl.DataFrame]) -> None:
@@ -175,7 +176,10 @@ def test_l0_stands_beside_every_figure_of_features(tables: dict[str, pl.DataFram
     assert (variance["value"], variance["low"], variance["high"]) == pytest.approx((0.9,) * 3)
     share = one(layer, measure="label_specific_share", labels="own")
     assert (share["value"], share["low"], share["high"]) == pytest.approx((0.6, 0.5, 0.7))
-    assert one(layer, measure="label_specific_share", labels="shuffled")["value"] == 0.2
+    assert share["interval"] == "95 % by halves of posts, of one run"
+    # What shuffled labels have is counted, and stands beside what the posts' own count.
+    counted = layer.filter(measure="label_specific_share_counted")
+    assert counted.select("labels", "value").rows() == [("own", 0.62), ("shuffled", 0.2)]
     pooled = one(table, layer=None, measure="label_specific_share")
     low, high = wilson_interval(36, 60)
     assert (pooled["value"], pooled["n"]) == (0.6, 60)
@@ -206,7 +210,7 @@ def test_knockouts_by_label_and_over_labels(tables: dict[str, pl.DataFrame]) -> 
     dropped = one(cars, condition="top", measure="delta")
     assert dropped["value"] == pytest.approx(-40)
     assert dropped["low"] < -40 < dropped["high"]
-    assert dropped["interval"] == "95 % Newcombe"
+    assert dropped["interval"] == "95 % Newcombe, of one run"
     assert one(cars, condition="top", measure="recall_after")["value"] == pytest.approx(0.5)
     assert one(cars, condition="top", measure="delta_relative")["value"] == pytest.approx(-4 / 9)
     control = one(cars, condition="frequency", measure="delta")
@@ -275,10 +279,7 @@ def test_survival_is_a_mean_over_pairs_then_concepts(tables: dict[str, pl.DataFr
     assert (found["value"], found["chance"]) == (pytest.approx(0.6), 0.25)
     assert (found["n"], found["pairs"]) == (5, 30)
     assert found["low"] < 0.6 < found["high"]
-    assert (found["fewer"], found["note"]) == (
-        6,
-        "fewer than 50 features fire in 6 of 30 pairs, down to 49",
-    )
+    assert (found["fewer"], found["note"]) == (6, FEWER.format(50))
     enough = one(table, arm="sentence", k=20, kinds="all")
     assert (enough["fewer"], enough["note"]) == (0, None)
     assert one(table, arm="carrier", k=20, kinds="all")["value"] == pytest.approx(0.6)
@@ -321,18 +322,20 @@ def test_a_file_made_in_another_way_is_refused(tmp_path: Path) -> None:
     write_study(tmp_path, FIRST, OTHER)
     results = Results(tmp_path)
     wanted = {"layer": pl.Int16}
-    results.table("knockout/first/end/l1.parquet", wanted, "first")
-    other = tmp_path / "knockout/other/end/l1.parquet"
+    results.table("knockout/first/end/seed_0/l1.parquet", wanted, "first")
+    other = tmp_path / "knockout/other/end/seed_0/l1.parquet"
     write_table(other, knockout(OTHER), origin("another way", OTHER))
-    with pytest.raises(StudyError, match=r"other/end/l1\.parquet: made with other settings than"):
-        results.table("knockout/other/end/l1.parquet", wanted, "other")
+    with pytest.raises(
+        StudyError, match=r"other/end/seed_0/l1\.parquet: made with other settings than"
+    ):
+        results.table("knockout/other/end/seed_0/l1.parquet", wanted, "other")
     made = origin("components/{m}/effects.parquet", FIRST)
     stale = replace(made, inputs={**made.inputs, "classifier": "weights of an earlier run"})
-    write_table(tmp_path / "components/first/end/effects.parquet", effects(FIRST), stale)
+    write_table(tmp_path / "components/first/end/seed_0/effects.parquet", effects(FIRST), stale)
     with pytest.raises(StudyError, match=r"effects\.parquet: made with other classifier than"):
-        results.table("components/first/end/effects.parquet", wanted, "first")
+        results.table("components/first/end/seed_0/effects.parquet", wanted, "first")
     with pytest.raises(StudyError, match="no fact 'labels'"):
-        results.facts("components/first/end/effects.parquet", ["labels"])
+        results.facts("components/first/end/seed_0/effects.parquet", ["labels"])
 
 
 def test_posts_must_be_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.errors import StudyError
+from glossogenesis.figures.concept_differences import plot_differences
 from glossogenesis.figures.concept_frames import (
     Languages,
-    best_start_layer,
+    difference_frame,
     outcome_frame,
     patched_frame,
     start_layer_frame,
@@ -26,7 +27,11 @@ from glossogenesis.figures.concepts import (
     plot_unpatched_accuracy,
     setting_names,
 )
-from glossogenesis.patching.scoring import OUTCOMES
+from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
+from glossogenesis.patching.concept_comparisons import comparison_table
+from glossogenesis.patching.pooled_tables import pooled_table
+from glossogenesis.patching.rows import PATCHING_SCHEMA
+from glossogenesis.patching.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
 
 LANGUAGES = Languages(
     {"en": "pivot", "es": "early", "ru": "early", "ja": "late", "sw": "unseen"},
@@ -45,41 +50,64 @@ def hits(step: int, pair: int, setting: str, layer: int | None) -> int:
     return max(0, level - (0 if layer is None else 3 * abs(layer - 1) + SETTINGS.index(setting)))
 
 
-def tables() -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Accuracy and outcomes of 4 checkpoints, 5 pairs, 5 settings and 3 start layers."""
-    accuracy, outcomes = [], []
+def answers(step: int, place: int, setting: str, layer: int | None) -> list[dict]:
+    """20 items, each of a concept of its own; the first ones are right."""
+    given, asked = PAIRS[place]
+    correct = hits(step, place, setting, layer)
+    outcomes = ["correct"] * (correct - 1) + ["synonym", "kept_target", "kept_target"]
+    rows = []
+    for item in range(N):
+        outcome = outcomes[item] if correct and item < len(outcomes) else "other"
+        expected = f"concept {item}" if setting not in ("tgt_unpatched", "self") else "target"
+        rows.append(
+            {
+                "item": item,
+                "setting": setting,
+                "input_language": given,
+                "output_language": asked,
+                "start_layer": layer,
+                "source_concept": f"concept {item}",
+                "target_concept": f"target {item}",
+                "expected_concept": f"{expected} {item}" if expected == "target" else expected,
+                "answer": outcome,
+                "correct": outcome in ("correct", "synonym"),
+                "outcome": outcome,
+                "copyable": False,
+            }
+        )
+    return rows
+
+
+def checkpoints() -> list[pl.DataFrame]:
+    """Rows of 4 checkpoints, 5 pairs, 5 settings and 3 start layers, and at the chosen layers."""
+    frames = []
     for step in STEPS:
+        rows = []
         for place, (given, asked) in enumerate(PAIRS):
             for setting in SETTINGS if given not in (asked, "sw") else SETTINGS[:1]:
                 for layer in (None,) if "unpatched" in setting else (0, 1, 2):
-                    keys = ["demo", f"step{step}", step, step * 4096, 1 + (step > 8)]
-                    keys += [setting, given, asked, layer]
-                    correct = hits(step, place, setting, layer)
-                    share = correct / N
-                    ends = [share * 0.8, share * 0.8 + 0.2]
-                    accuracy.append([*keys, "all", N, correct, share, *ends])
-                    counts = [correct - 1, 1, 0, 2, 0, N - correct - 2]
-                    if correct == 0:
-                        counts = [0, 0, 0, 0, 0, N]
-                    for outcome, count in zip(OUTCOMES, counts, strict=True):
-                        outcomes.append([*keys, outcome, N, count, count / N, 0.0, 1.0])
-    facts = ["model", "checkpoint", "step", "tokens", "phase"]
-    keys = [*facts, "setting", "input_language", "output_language", "start_layer"]
-    return (
-        pl.DataFrame(
-            accuracy, [*keys, "subset", "n", "correct", "accuracy", "low", "high"], orient="row"
-        ),
-        pl.DataFrame(
-            outcomes, [*keys, "outcome", "n", "count", "share", "low", "high"], orient="row"
-        ),
-    )
+                    rows += answers(step, place, setting, layer)
+        facts = [["demo", f"step{step}", step, step * 4096, 1 + (step > 8)]]
+        frames.append(
+            with_checkpoint(
+                pl.DataFrame(rows, PATCHING_SCHEMA),
+                pl.DataFrame(facts, CHECKPOINT_FACTS, orient="row"),
+            )
+        )
+    chosen = choose_layers(frames[-1], "en", ["sw"], seed=1)
+    assert chosen is not None
+    assert chosen.name == "1|1"
+    return [pl.concat([rows, rows_at_chosen(rows, chosen)]) for rows in frames]
 
 
-ACCURACY, OUTCOME_SHARES = tables()
+ROWS = checkpoints()
+ACCURACY = pl.concat(accuracy_table(rows) for rows in ROWS)
+POOLED = pl.concat(pooled_table(rows, "en", ["sw"]) for rows in ROWS)
+COMPARISONS = comparison_table(ROWS, "en", ["sw"])
 
 
 def test_unpatched_frame_pools_pairs_by_kind() -> None:
-    frame = unpatched_frame(ACCURACY, LANGUAGES)
+    frame = unpatched_frame(POOLED, LANGUAGES)
     assert frame["kind"].unique(maintain_order=True).to_list() == [
         "copying",
         "pivot",
@@ -99,23 +127,13 @@ def test_unpatched_frame_pools_pairs_by_kind() -> None:
         ("no_pivot", "es"): (2, (14 + 15) / 40),
         ("unseen", "es"): (1, 16 / 20),
     }
-    pooled = last.filter(kind="no_pivot").row(0, named=True)
-    assert pooled["low"] == pytest.approx((0.8 * 14 / 20 + 0.8 * 15 / 20) / 2)
-    assert pooled["n"] == 40
-
-
-def test_a_pooled_end_is_null_where_a_pair_has_none() -> None:
-    partly = ACCURACY.with_columns(
-        low=pl.when(pl.col("input_language") == "ja").then(None).otherwise("low")
-    )
-    frame = unpatched_frame(partly, LANGUAGES).filter(kind="no_pivot")
-    assert frame["low"].null_count() == frame.height
-    assert frame["high"].null_count() == 0
-    plot_unpatched_accuracy(frame, LANGUAGES).canvas.draw()
+    assert last.filter(kind="no_pivot")["n"].to_list() == [40]
+    null = frame.with_columns(low=pl.lit(None, pl.Float64))
+    plot_unpatched_accuracy(null, LANGUAGES).canvas.draw()
 
 
 def test_unpatched_lines_are_the_numbers_of_the_frame() -> None:
-    frame = unpatched_frame(ACCURACY, LANGUAGES)
+    frame = unpatched_frame(POOLED, LANGUAGES)
     figure = plot_unpatched_accuracy(frame, LANGUAGES)
     figure.canvas.draw()
     assert [axes.get_title() for axes in figure.axes][1:3] == [
@@ -131,23 +149,15 @@ def test_unpatched_lines_are_the_numbers_of_the_frame() -> None:
 
 
 def test_steps_are_shown_where_tokens_are_unknown() -> None:
-    without = ACCURACY.with_columns(tokens=pl.lit(None, pl.Int64))
+    without = POOLED.with_columns(tokens=pl.lit(None, pl.Int64))
     figure = plot_unpatched_accuracy(unpatched_frame(without, LANGUAGES), LANGUAGES)
     assert figure.axes[0].get_xlabel() == "training step"
     assert drawn(figure.axes[0], 0) == [[0.0, 8.0, 64.0, 512.0]]
 
 
-def test_the_best_start_layer_is_that_of_seen_at_the_last_checkpoint() -> None:
-    assert best_start_layer(ACCURACY) == 1
-    tied = ACCURACY.with_columns(correct=pl.lit(3))
-    assert best_start_layer(tied) == 0
-    with pytest.raises(StudyError, match="no patched answers"):
-        best_start_layer(ACCURACY.filter(pl.col("start_layer").is_null()))
-
-
 def test_patched_panels_are_the_patched_pairs_in_the_order_of_the_study() -> None:
     frame = patched_frame(ACCURACY, 1, [("ru", "es"), ("es", "en"), ("ja", "es")])
-    figure = plot_patched_accuracy(frame, LANGUAGES)
+    figure = plot_patched_accuracy(frame, "en")
     figure.canvas.draw()
     assert [axes.get_title() for axes in figure.axes] == ["ru → es", "es → en", "ja → es"]
     names = setting_names("en")
@@ -161,8 +171,8 @@ def test_patched_panels_are_the_patched_pairs_in_the_order_of_the_study() -> Non
 
 
 def test_start_layers_have_a_line_a_checkpoint_and_a_level_without_patch() -> None:
-    frame = start_layer_frame(ACCURACY)
-    figure = plot_start_layers(frame, LANGUAGES)
+    frame = start_layer_frame(POOLED)
+    figure = plot_start_layers(frame, "en")
     figure.canvas.draw()
     seen = figure.axes[0]
     assert seen.get_title() == "patched:\nmean of seen pairs"
@@ -178,27 +188,54 @@ def test_start_layers_have_a_line_a_checkpoint_and_a_level_without_patch() -> No
     assert [text.get_text() for text in bar.get_yticklabels()] == ["0", "32.8k", "262k", "2.1M"]
 
 
-def test_pairs_with_an_unseen_language_are_not_pooled() -> None:
-    accuracy, _ = tables()
-    alone = start_layer_frame(accuracy.filter(pl.col("input_language") != "ja"))
-    assert start_layer_frame(accuracy, unseen=("ja",)).equals(alone)
-    only_unseen = accuracy.filter(input_language="ja")
-    assert not start_layer_frame(only_unseen, unseen=("ja",)).is_empty()
+def test_the_chosen_layers_are_drawn_and_named() -> None:
+    frame = patched_frame(ACCURACY, "best")
+    at_one = patched_frame(ACCURACY, 1)
+    assert frame["value"].to_list() == at_one["value"].to_list()
+    assert frame["chosen_layers"].drop_nulls().unique().to_list() == ["1|1"]
+    figure = plot_patched_accuracy(frame, "en")
+    assert "chosen on the other half: layer 1" in figure.get_suptitle()
+    assert plot_patched_accuracy(at_one, "en").get_suptitle() == "patched: start layer 1"
+    differing = frame.with_columns(chosen_layers=pl.lit("1|2"))
+    assert plot_patched_accuracy(differing, "en").get_suptitle().endswith(": layers 1 and 2")
+    unpatched = ACCURACY.filter(pl.col("setting").str.contains("unpatched"))
+    with pytest.raises(StudyError, match="no patched answers"):
+        patched_frame(unpatched, "best")
 
 
-def test_start_layers_of_one_setting_have_a_panel_a_pair() -> None:
-    frame = start_layer_frame(ACCURACY, "pair", "copy")
-    assert frame["panel"].unique(maintain_order=True).to_list() == ["es→en", "ja→es", "ru→es"]
-    assert set(frame["setting"]) == {"copy", "src_unpatched"}
-    with pytest.raises(StudyError, match="no answers of setting tgt"):
-        start_layer_frame(ACCURACY, "pair", "tgt")
+def test_differences_are_the_rows_of_the_table() -> None:
+    frame = difference_frame(COMPARISONS, "best", [("ru", "es")])
+    figure = plot_differences(frame, "en")
+    figure.canvas.draw()
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[:2] == ["mean of seen pairs minus …", "change since the checkpoint before"]
+    settings = frame.filter(panel="settings")
+    assert settings["series"].unique(maintain_order=True).to_list() == ["src_unpatched", "copy"]
+    row = settings.filter(series="src_unpatched", step=512).row(0, named=True)
+    assert row["value"] == pytest.approx(-6 / 60)
+    assert row["low"] < row["value"] < row["high"]
+    assert row["n"] == 60
+    assert frame.filter(panel="training")["series"].unique(maintain_order=True).to_list() == [
+        *["tgt_unpatched", "src_unpatched", "seen", "copy"]
+    ]
+    assert frame.filter(panel="pairs")["series"].to_list() == ["ru→es", "es→en", "ja→es"]
+    filled = [
+        line
+        for line in figure.axes[2].get_lines()
+        if line.get_marker() == "o" and line.get_markerfacecolor() != "white"
+    ]
+    survivors = frame.filter(panel="pairs")["survives"].sum()
+    assert sum(len(line.get_xdata()) for line in filled) == survivors
+    assert not frame.filter(panel="training")["survives"].all()
+    alone = difference_frame(COMPARISONS.filter(step=0, comparison="setting"), 1)
+    plot_differences(alone, "en").canvas.draw()
 
 
 def test_outcome_bars_stack_to_one_and_start_with_correct() -> None:
-    frame = outcome_frame(OUTCOME_SHARES, 1)
+    frame = outcome_frame(POOLED, 1)
     totals = frame.group_by("panel", "checkpoint").agg(pl.col("value").sum())["value"]
     assert totals.to_list() == pytest.approx([1.0] * totals.len())
-    figure = plot_outcomes(frame, LANGUAGES)
+    figure = plot_outcomes(frame, "en")
     figure.canvas.draw()
     happened = ["correct", "synonym", "kept_target", "other"]
     assert legend_texts(figure) == [OUTCOME_NAMES[outcome] for outcome in happened]
@@ -214,46 +251,46 @@ def test_outcome_bars_stack_to_one_and_start_with_correct() -> None:
 
 
 def test_unpatched_outcomes_need_no_start_layer() -> None:
-    unpatched = OUTCOME_SHARES.filter(pl.col("start_layer").is_null())
-    frame = outcome_frame(unpatched, None)
+    frame = outcome_frame(POOLED, None)
     assert set(frame["panel"]) == {"tgt_unpatched", "src_unpatched"}
-    with pytest.raises(StudyError, match="setting seen"):
-        outcome_frame(unpatched, None, "pair")
+    with pytest.raises(StudyError, match="no pairs of two languages"):
+        outcome_frame(POOLED.filter(pool="pivot"), None)
 
 
 def test_one_checkpoint_stands_side_by_side_with_bars() -> None:
-    last = ACCURACY.filter(step=512)
-    figure = plot_patched_accuracy(patched_frame(last, 1), LANGUAGES)
+    last, pooled = ACCURACY.filter(step=512), POOLED.filter(step=512)
+    figure = plot_patched_accuracy(patched_frame(last, 1), "en")
     figure.canvas.draw()
     places = [x[0] for x in drawn(figure.axes[0], 0)]
     assert places == sorted(set(places))
     assert len(figure.axes[0].collections) == 4
     for other in (
-        plot_unpatched_accuracy(unpatched_frame(last, LANGUAGES), LANGUAGES),
-        plot_start_layers(start_layer_frame(last), LANGUAGES),
-        plot_outcomes(outcome_frame(OUTCOME_SHARES.filter(step=512), 1), LANGUAGES),
+        plot_unpatched_accuracy(unpatched_frame(pooled, LANGUAGES), LANGUAGES),
+        plot_start_layers(start_layer_frame(pooled), "en"),
+        plot_outcomes(outcome_frame(pooled, 1), "en"),
     ):
         other.canvas.draw()
 
 
 def test_tables_that_cannot_be_drawn_are_refused() -> None:
     with pytest.raises(StudyError, match="tgt_unpatched"):
-        unpatched_frame(ACCURACY.filter(setting="seen"), LANGUAGES)
+        unpatched_frame(POOLED.filter(setting="seen"), LANGUAGES)
     few = Languages({"en": "pivot"}, frozenset(), "en")
     with pytest.raises(StudyError, match="language 'es'"):
-        unpatched_frame(ACCURACY, few)
+        unpatched_frame(POOLED, few)
 
 
 def test_nothing_is_cut_off_and_no_text_is_below_seven_points() -> None:
     one_pair = ACCURACY.filter(input_language="ru")
     check_pages(
         [
-            plot_unpatched_accuracy(unpatched_frame(ACCURACY, LANGUAGES), LANGUAGES),
-            plot_patched_accuracy(patched_frame(ACCURACY, 1), LANGUAGES),
-            plot_start_layers(start_layer_frame(ACCURACY), LANGUAGES),
-            plot_outcomes(outcome_frame(OUTCOME_SHARES, 1), LANGUAGES),
-            plot_patched_accuracy(patched_frame(one_pair, 1), LANGUAGES),
-            plot_outcomes(outcome_frame(OUTCOME_SHARES, 1).filter(panel="seen"), LANGUAGES),
+            plot_unpatched_accuracy(unpatched_frame(POOLED, LANGUAGES), LANGUAGES),
+            plot_patched_accuracy(patched_frame(ACCURACY, 1), "en"),
+            plot_start_layers(start_layer_frame(POOLED), "en"),
+            plot_outcomes(outcome_frame(POOLED, 1), "en"),
+            plot_patched_accuracy(patched_frame(one_pair, "best"), "en"),
+            plot_outcomes(outcome_frame(POOLED, 1).filter(panel="seen"), "en"),
+            plot_differences(difference_frame(COMPARISONS, "best"), "en"),
         ]
     )
 
@@ -268,6 +305,11 @@ def test_the_program_draws_all_figures(tmp_path: Path) -> None:
         "target_pairs": [["ru", "es"], ["es", "en"], ["ja", "es"]],
         "start_layer": "best",
     }
-    tables = {"concepts_accuracy": ACCURACY, "concepts_outcomes": OUTCOME_SHARES}
+    tables = {
+        "concepts_accuracy": ACCURACY,
+        "concepts_pooled": POOLED,
+        "concepts_comparisons": COMPARISONS,
+    }
     names = ("unpatched_accuracy", "patched_accuracy", "start_layers", "outcomes")
+    names = (*names, "concepts_differences")
     check_program([f"demo/{name}" for name in names], settings, tables, tmp_path)

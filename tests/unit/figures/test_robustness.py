@@ -16,8 +16,9 @@ from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.circuit import circuit_table
 from glossogenesis.features.robustness_tables.cues import cues_table
 from glossogenesis.features.robustness_tables.inputs import Results, compared_models
-from glossogenesis.features.robustness_tables.knockout import knockout_table
+from glossogenesis.features.robustness_tables.knockout import knockout_table, with_best_layers
 from glossogenesis.features.robustness_tables.label_features import features_table
+from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
 from glossogenesis.features.robustness_tables.variants import variants_table
 from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
 from glossogenesis.figures.component_figure import component_frame, plot_component_effects
@@ -37,15 +38,18 @@ Tables = dict[str, pl.DataFrame]
 def made(folder: Path, *models: Planted) -> Tables:
     """Every table that is drawn."""
     write_study(folder, *models)
-    known = compared_models(settings(*models)["models"])
+    written = settings(*models)
+    known = compared_models(written["models"], written["seeds"])
     results, bootstrap = Results(folder), Bootstrap(100)
-    return {
+    of_runs = {
         "circuit": circuit_table(results, known, THRESHOLDS, bootstrap),
         "features": features_table(results, known, [SAE], bootstrap),
         "knockout": knockout_table(results, known, [SAE], bootstrap),
         "cues": cues_table(results, known, [SAE], bootstrap),
         "variants": variants_table(results, known, [SAE], bootstrap),
     }
+    tables = {name: with_rows_over_runs(table, {SAE: SAE}) for name, table in of_runs.items()}
+    return tables | {"knockout": with_best_layers(tables["knockout"])}
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +114,12 @@ def test_circuits_are_bars_with_random_ones_on_them(tables: Tables) -> None:
 def test_knockouts_at_best_and_equal_layers_with_controls(tables: Tables) -> None:
     frame = knockout_frame(tables["knockout"], tables["features"], MODELS, SAE)
     assert frame["label"].unique(maintain_order=True).to_list()[-4:] == list(MEANS.values())
-    assert frame["l0"].null_count() == 0
+    # At best layers each label is looked at where the others choose.
+    assert frame.filter(rule="best")["layer"].null_count() == frame.height // 2
     figure = plot_knockout(frame, MODELS)
     best, equal = figure.axes
-    assert "Demo: layer 1 (L0 6.66)" in best.get_title()
+    assert best.get_title() == "the layer that other labels choose\n"
+    assert "Demo: layer 1 (L0 6.66)" in equal.get_title()
     series = points(best, 0)
     assert len(series) == 2 * 4
     labels = [tick.get_text() for tick in best.get_yticklabels()]

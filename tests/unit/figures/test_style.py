@@ -126,3 +126,17 @@ def test_even_places_hold_both_ends() -> None:
     assert even_places(3, 6) == [0, 1, 2]
     assert even_places(12, 6) == [0, 2, 4, 7, 9, 11]
     assert even_places(1, 6) == [0]
+
+
+def test_a_rectangle_that_moves_by_a_rounding_error_changes_no_byte(tmp_path: Path) -> None:
+    written = []
+    for number, shift in enumerate((0.0, 1e-13)):
+        with paper_style():
+            figure = new_figure(3, 2)
+            # A clip rectangle is named by a digest of its coordinates.
+            figure.set_layout_engine("none")
+            axes = figure.add_axes((0.1 + shift, 0.1, 0.8, 0.8))
+            axes.plot([0, 1], [0, 1])
+        save_figure(figure, tmp_path / str(number), pl.DataFrame({"x": [0, 1]}))
+        written.append((tmp_path / f"{number}.svg").read_bytes())
+    assert written[0] == written[1]

@@ -22,13 +22,15 @@ from glossogenesis.patching.tables import (
     with_checkpoint,
 )
 from glossogenesis.provenance import Provenance
-from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap, wilson_interval
+from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
+from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 
 PROGRAM = Path(__file__).parents[3] / "workflow_scripts" / "tabulate_concepts.py"
 ACCURACY_COLUMNS = [
     *["model", "checkpoint", "step", "tokens", "phase", "setting", "input_language"],
-    *["output_language", "start_layer", "subset", "n", "correct", "accuracy", "low", "high"],
+    *["output_language", "start_layer", "chosen_layers", "subset", "n", "correct"],
+    *["accuracy", "low", "high"],
 ]
 
 
@@ -97,8 +99,11 @@ def test_accuracy_counts_answers_by_subset() -> None:
         ("tgt_unpatched", None, "not_copyable", 1, 1),
     ]
     seen = only(table, setting="seen", subset="all")
-    low, high = wilson_interval([3], [4])
+    # Concepts house, cat and hotel have 1 of 1, 1 of 2 and 1 of 1 right.
+    low, high = clustered_share_interval(ClusterSums.of([[1, 1, 1]], [[1, 2, 1]]))
     assert (seen["accuracy"], seen["low"], seen["high"]) == (0.75, low[0], high[0])
+    single = only(table, setting="seen", subset="copyable")
+    assert (single["low"], single["high"]) == (None, None)
     assert (seen["model"], seen["checkpoint"], seen["step"], seen["tokens"], seen["phase"]) == (
         "demo",
         "step8",
@@ -106,17 +111,6 @@ def test_accuracy_counts_answers_by_subset() -> None:
         800,
         1,
     )
-
-
-def test_bootstrap_resamples_expected_concepts() -> None:
-    resampling = Bootstrap(resamples=300, seed=4)
-    table = accuracy_table(JOINED, interval="bootstrap", bootstrap=resampling)
-    seen = only(table, setting="seen", subset="all")
-    expected = cluster_bootstrap([1, 1, 0, 1], ["house", "cat", "cat", "hotel"], resampling)
-    assert (seen["low"], seen["high"]) == (expected.low, expected.high)
-    single = only(table, setting="seen", subset="copyable")
-    assert single["low"] is None
-    assert single["high"] is None
 
 
 def test_outcomes_have_a_row_each_and_add_up_to_one() -> None:
@@ -139,6 +133,8 @@ def test_probabilities_are_means_over_rows_that_have_one() -> None:
     later = only(table, setting="seen", start_layer=1, concept="target")
     assert later["mean"] == pytest.approx(0.5, abs=1e-7)  # recorded although nothing was generated
     assert later["low"] is None
+    drawn = cluster_bootstrap([0.25, 0.25, 0.25, 1], ["house", "cat", "cat", "hotel"], Bootstrap())
+    assert (source["low"], source["high"]) == pytest.approx((drawn.low, drawn.high), abs=1e-7)
     without = probability_table(JOINED.with_columns(log_p_target=pl.lit(None, pl.Float32)))
     assert set(without["concept"]) == {"expected", "source"}
 
@@ -204,7 +200,9 @@ def run_program(folder: Path, patching: Path, names: list[str]) -> subprocess.Co
     lines += [f"demo\t{name}\t{place}\t\t1\tmodels/{name}" for place, name in enumerate(names)]
     lines.append("other\tlate\t1\t\t1\tmodels/other")
     sheet.write_text("\n".join(lines), encoding="utf-8")
-    settings = json.dumps({"models": ["demo"], "interval": "wilson", "resamples": 50, "seed": 1})
+    settings = json.dumps(
+        {"models": ["demo"], "pivot": "en", "unseen": [], "resamples": 50, "seed": 1}
+    )
     command = [sys.executable, str(PROGRAM), "--settings", settings, "--study", "demo"]
     paths = ["--sheet", sheet, "--patching", patching, "--output", folder]
     return subprocess.run([*command, *paths], capture_output=True, text=True, check=False)
@@ -219,7 +217,7 @@ def test_the_program_writes_tables_in_sheet_order_twice_the_same(tmp_path: Path)
         assert done.returncode == 0, done.stderr
         contents.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 6
+    assert len(contents[0]) == 10
     table = read_table(tmp_path / "a" / "concepts_accuracy.parquet")
     assert table.columns == ACCURACY_COLUMNS
     assert table["checkpoint"].unique(maintain_order=True).to_list() == ["late", "early"]

@@ -54,13 +54,11 @@ class ConceptsSettings(Section):
     """Whether a word's first token after a space also counts as its first token (as published)."""
     mode: Literal["fast", "reference"] = "fast"
     """`fast` recomputes only what a patch changes; `reference` runs whole prompts under hooks."""
-    interval: Literal["wilson", "bootstrap"] = "wilson"
-    """Intervals of accuracies; `bootstrap` resamples concepts, which recur over items."""
     resamples: Annotated[int, Field(ge=100)] = 2000
-    """Resamples of every bootstrap interval; mean probabilities always have one."""
+    """Resamples of concepts for the intervals of mean probabilities."""
     figure_start_layer: Literal["best"] | Annotated[int, Field(ge=0)] = "best"
-    """Start layer in the figure over checkpoints; `best`: the one with the highest mean accuracy
-    at the last checkpoint."""
+    """Start layer in the figures over checkpoints; `best`: of each half of the concepts, the one
+    with the highest accuracy of the other half at the last checkpoint."""
 
     @field_validator("target_pairs", "unpatched_pairs", "settings")
     @classmethod

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from glossogenesis.config.sae import SaeSettings
+from glossogenesis.config.sae import SaeSettings, check_sae_names, trained_saes
 from glossogenesis.config.section import IsPath, LanguagePair, Name, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
@@ -190,22 +190,10 @@ class FeaturesSettings(Section):
 
     @model_validator(mode="after")
     def _distinct_names(self) -> FeaturesSettings:
-        names = [sae_name(name, seed, sae) for name, sae in self.saes.items() for seed in sae.seeds]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise ValueError(f"two autoencoders are called {repeated[0]}; rename one in `saes`")
+        check_sae_names(self.saes)
         return self
 
     @property
     def trained(self) -> dict[str, tuple[str, int]]:
         """Every autoencoder that is trained: its name in paths, to its key in `saes` and seed."""
-        return {
-            sae_name(name, seed, sae): (name, seed)
-            for name, sae in self.saes.items()
-            for seed in sae.seeds
-        }
-
-
-def sae_name(name: str, seed: int, sae: SaeSettings) -> str:
-    """Return the name in paths of one kind of autoencoder with one of its seeds."""
-    return name if seed == sae.seeds[0] else f"{name}.seed{seed}"
+        return trained_saes(self.saes)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from glossogenesis.config.posts import PostsSettings
-from glossogenesis.config.sae import SaeSettings
+from glossogenesis.config.sae import SaeSettings, check_sae_names, trained_saes
 from glossogenesis.config.section import Name, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
@@ -47,8 +47,9 @@ class ClassifierSettings(Section):
     """Share of the steps in which the learning rate rises from 0."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: `linear`, `cosine`, or `constant`."""
-    seed: int = 0
-    """Draws the head's first weights and the order of posts."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct] = (0,)
+    """Each draws the head's first weights and the order of posts of one run. Models are compared
+    with the variance between runs as error; with one run a model, differences may be the run's."""
 
 
 class BaselineSettings(Section):
@@ -76,7 +77,7 @@ class PairSettings(Section):
     """Pairs of a clean and a corrupted post: classified correctly, unlike in label, else alike."""
 
     number: Positive = 1000
-    """Pairs of each set; all that qualify where there are fewer."""
+    """Pairs of each set, no post in two of them; as many as can be made where there are fewer."""
     minimum_cosine: Annotated[float, Field(ge=-1, le=1)] = 0.8
     """Least cosine of the two posts' mean-pooled final states."""
     states: Literal["normed", "residual"] = "normed"
@@ -142,8 +143,8 @@ class LabelFeatureSettings(Section):
     """Strongest activations of a feature whose tokens are counted as its cues."""
     shuffles: Annotated[int, Field(ge=0)] = 20
     """Random assignments of labels to posts, as a control."""
-    resamples: Annotated[int, Field(ge=0)] = 200
-    """Resamples of posts for intervals of shares of features."""
+    resamples: Annotated[int, Field(ge=2)] = 100
+    """Random halves of the posts for intervals of shares of features."""
 
 
 class KnockoutSettings(Section):
@@ -179,6 +180,19 @@ class VariantSettings(Section):
         if carrier is not None and carrier.count("{variant}") != 1:
             raise ValueError("the carrier sentence needs `{variant}` exactly once")
         return carrier
+
+
+class ClassifierRun(NamedTuple):
+    """One fine-tuning: of a model's checkpoint, with one seed."""
+
+    model: str
+    checkpoint: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its folder below that of a stage."""
+        return f"{self.model}/{self.checkpoint}/seed_{self.seed}"
 
 
 class RobustnessSettings(Section):
@@ -217,11 +231,24 @@ class RobustnessSettings(Section):
     seed: int = 0
     """Draws pairs, controls, orders and resamples."""
 
+    @property
+    def runs(self) -> list[ClassifierRun]:
+        """Every fine-tuning, model by model, then seed by seed."""
+        return [
+            ClassifierRun(model, checkpoint, seed)
+            for model, checkpoint in self.models.items()
+            for seed in self.classifier.seeds
+        ]
+
+    @property
+    def trained(self) -> dict[str, tuple[str, int]]:
+        """Every autoencoder of a classifier: its name in paths, to its key in `saes` and seed."""
+        return trained_saes(self.saes)
+
     @model_validator(mode="after")
-    def _one_seed_a_kind(self) -> RobustnessSettings:
+    def _distinct_names(self) -> RobustnessSettings:
+        check_sae_names(self.saes)
         for name, sae in self.saes.items():
-            if len(sae.seeds) > 1:
-                raise ValueError(f"`saes.{name}.seeds` has several; this part takes one")
             if sae.warm_start:
                 raise ValueError(f"`saes.{name}.warm_start` has no meaning here; remove it")
         return self

@@ -38,11 +38,15 @@ def baseline_settings(study: Study) -> Settings:
     return {"baseline": robustness.baseline.model_dump(mode="json"), "seed": robustness.seed}
 
 
-def classifier_settings(study: Study, model: str) -> Settings:
+def classifier_settings(study: Study, model: str, seed: str) -> Settings:
     """What fine-tuning depends on beside the checkpoint and the tokenised posts."""
-    # How long a post may be has shaped the tokenised posts already.
-    written = study.robustness.classifier.model_dump(mode="json", exclude={"max_tokens"})
-    return {"classifier": written, "dtype": study.settings.models[model].dtype}
+    # How long a post may be has shaped the tokenised posts already; other seeds are other jobs.
+    written = study.robustness.classifier.model_dump(mode="json", exclude={"max_tokens", "seeds"})
+    return {
+        "classifier": written,
+        "seed": int(seed),
+        "dtype": study.settings.models[model].dtype,
+    }
 
 
 def classification_settings(study: Study, model: str) -> Settings:
@@ -93,8 +97,9 @@ def post_activations_settings(study: Study, model: str) -> Settings:
 
 def post_training_settings(study: Study, sae: str) -> Settings:
     """What training an autoencoder of a classifier depends on beside the activations."""
-    settings = study.robustness.saes[sae]
-    return {"sae": settings.training.model_dump(mode="json"), "seed": settings.seeds[0]}
+    name, seed = study.robustness.trained[sae]
+    written = study.robustness.saes[name].training.model_dump(mode="json")
+    return {"sae": written, "seed": seed}
 
 
 def label_feature_settings(study: Study) -> Settings:
@@ -156,7 +161,11 @@ def robustness_table_settings(study: Study) -> Settings:
             }
             for model, checkpoint in robustness.models.items()
         },
-        "saes": list(robustness.saes),
+        "seeds": list(robustness.classifier.seeds),
+        "saes": {
+            path: {"sae": name, "sae_seed": seed}
+            for path, (name, seed) in robustness.trained.items()
+        },
         "thresholds": list(robustness.circuit.thresholds),
         "variants": robustness.variants is not None,
         "resamples": robustness.resamples,

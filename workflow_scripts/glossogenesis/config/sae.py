@@ -157,3 +157,23 @@ class SaeSettings(SaeTraining):
     def training(self) -> SaeTraining:
         """What a training job computes with, without preset and seeds."""
         return SaeTraining.model_validate(self.model_dump(include=set(SaeTraining.model_fields)))
+
+
+def sae_name(name: str, seed: int, sae: SaeSettings) -> str:
+    """Return the name in paths of one kind of autoencoder with one of its seeds."""
+    return name if seed == sae.seeds[0] else f"{name}.seed{seed}"
+
+
+def trained_saes(saes: Mapping[str, SaeSettings]) -> dict[str, tuple[str, int]]:
+    """Return every autoencoder of a section: its name in paths, to its key in `saes` and seed."""
+    return {
+        sae_name(name, seed, sae): (name, seed) for name, sae in saes.items() for seed in sae.seeds
+    }
+
+
+def check_sae_names(saes: Mapping[str, SaeSettings]) -> None:
+    """Refuse, by ValueError, two autoencoders of one name in paths."""
+    names = [sae_name(name, seed, sae) for name, sae in saes.items() for seed in sae.seeds]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two autoencoders are called {name}; rename one in `saes`")

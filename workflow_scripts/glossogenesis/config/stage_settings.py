@@ -150,7 +150,10 @@ def table_settings(study: Study) -> Settings:
     concepts = study.concepts
     return {
         "models": list(study.models_of("concepts")),
-        "interval": concepts.interval,
+        "pivot": concepts.pivot,
+        "unseen": [
+            code for code, language in study.settings.languages.items() if not language.is_seen
+        ],
         "resamples": concepts.resamples,
         "seed": concepts.seed,
     }

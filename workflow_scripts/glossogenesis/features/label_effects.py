@@ -8,6 +8,16 @@ Analysis for the Behavioral Sciences, section 2.5). Where s is 0, or one side ha
 The label variety of a feature is the number of labels whose d exceeds a threshold; the
 label-specific share is that of features with variety 1 among those with variety 1 or more.
 
+A count of d above a threshold rises with the noise in d: more features stand below the threshold
+than above it, so more are lifted over it than fall below. Resampling adds the same noise once more,
+so an interval of resampled counts lies above the count. Here as much noise as d has is added once
+more, which gives the count that is expected then, and the rise is taken off: 2 x (count) - (count
+expected with twice the noise), the simplest form of SIMEX (Cook and Stefanski 1994, Simulation-
+Extrapolation Estimation in Parametric Measurement Error Models). The noise is that of d in large
+samples, sqrt(1/n_l + 1/n_rest + d^2 / 2n) (Hedges and Olkin 1985, section 5.E). The error of the
+corrected count is that of random halves of the posts, corrected in the same way: what a half of n
+posts varies by, given the n, is what n posts vary by.
+
 Everything follows from sums and sums of squares a label, so that posts can be streamed, and from
 sparse products, so that resamples of posts and shuffled labels cost little.
 """
@@ -20,6 +30,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import ndtr, ndtri
+
+from glossogenesis.statistics.intervals import Estimate
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -29,7 +42,7 @@ _ROUNDING = 1e-12
 
 _VALUES_AT_ONCE = 1 << 21
 
-_TAIL = 0.025
+_REACH = float(ndtri(0.975))
 
 
 @dataclass(frozen=True)
@@ -57,21 +70,12 @@ class Specificity:
 
 @dataclass(frozen=True)
 class SpecificityDraws:
-    """The same figures for several resamples of posts, or shuffles of labels."""
+    """The same figures for several parts of the posts, or shuffles of labels."""
 
     share: Floats
     """[draw]; NaN where no feature distinguishes a label."""
     mean_variety: Floats
     """[draw]."""
-
-    def interval(self, name: str) -> tuple[float | None, float | None]:
-        """Ends of the 95 % percentile interval of a figure; None where no draw has a value."""
-        values = getattr(self, name)
-        values = values[~np.isnan(values)]
-        if not len(values):
-            return None, None
-        low, high = np.quantile(values, [_TAIL, 1 - _TAIL])
-        return float(low), float(high)
 
     def mean(self, name: str) -> float | None:
         """Mean of a figure over the draws that have a value; None where none has."""
@@ -118,32 +122,48 @@ def label_variety(d: NDArray[np.float32], threshold: float) -> Integers:
     return variety
 
 
-def resampled_specificity(
+def corrected_specificity(
     pooled: Any, label_ids: Integers, n_labels: int, threshold: float, *, resamples: int, seed: int
-) -> SpecificityDraws:
-    """Specificity of resamples of posts, each label's posts drawn anew as many times as there are.
+) -> dict[str, Estimate]:
+    """Share and mean variety without what noise in d adds, with 95 % intervals.
+
+    NaN where no feature distinguishes a label.
 
     Args:
         pooled: pooled activation of each post, scipy sparse array [post, feature].
         label_ids: label of each post [post].
         n_labels: labels, also such that no post has.
         threshold: what d must exceed.
-        resamples: how many draws.
-        seed: seed of the draws.
+        resamples: random halves that intervals are made of.
+        seed: seed of the halves.
     """
     generator = np.random.default_rng([seed, 0])
-    draws, posts, weights = [], [], []
-    for label in range(n_labels):
-        of_label = np.flatnonzero(label_ids == label)
-        n = len(of_label)
-        if n:
-            drawn = generator.multinomial(n, np.full(n, 1 / n), size=resamples)
-            draw, post = drawn.nonzero()
-            draws.append(draw * n_labels + label)
-            posts.append(of_label[post])
-            weights.append(drawn[draw, post])
-    rows, columns, data = (np.concatenate(parts) for parts in (draws, posts, weights))
-    return _specificity_of(pooled, (rows, columns, data), resamples, n_labels, threshold)
+    halves = [_half(label_ids, generator) for _ in range(resamples)]
+    parts = [np.arange(len(label_ids)), *halves]
+    drawn = np.repeat(np.arange(len(parts)), list(map(len, parts)))
+    columns = np.concatenate(parts)
+    entries = (drawn * n_labels + label_ids[columns], columns, np.ones(len(columns)))
+    found = _specificity_of(pooled, entries, len(parts), n_labels, threshold, corrected=True)
+    bounds = {"share": 1, "mean_variety": n_labels}
+    return {name: _estimate(getattr(found, name), top) for name, top in bounds.items()}
+
+
+def _half(label_ids: Integers, generator: np.random.Generator) -> Integers:
+    """A random half of the posts, with half of every label's; of odd numbers one more or less."""
+    order = generator.permutation(len(label_ids))
+    order = order[np.argsort(label_ids[order], kind="stable")]
+    labels = label_ids[order]
+    place = np.arange(len(order)) - np.searchsorted(labels, labels)
+    shifted = place + generator.integers(0, 2, size=labels.max() + 1)[labels]
+    return order[shifted % 2 == 0]
+
+
+def _estimate(values: Floats, top: float) -> Estimate:
+    """The value of all posts with the spread of halves, of `values` [all, half, half, ...]."""
+    value, halves = float(values[0]), values[1:][~np.isnan(values[1:])]
+    reach = _REACH * float(halves.std(ddof=1)) if len(halves) > 1 else float("nan")
+    value, low, high = np.clip([value, value - reach, value + reach], 0, top).tolist()
+    return Estimate(value, low, high)
 
 
 def shuffled_specificity(
@@ -151,7 +171,7 @@ def shuffled_specificity(
 ) -> SpecificityDraws:
     """Specificity that labels have which are assigned to posts at random, as often as they occur.
 
-    Arguments as of `resampled_specificity`.
+    Arguments as of `corrected_specificity`.
     """
     generator = np.random.default_rng([seed, 1])
     n_posts = len(label_ids)
@@ -169,6 +189,8 @@ def _specificity_of(
     n_draws: int,
     n_labels: int,
     threshold: float,
+    *,
+    corrected: bool = False,
 ) -> SpecificityDraws:
     """Specificity under several weightings of posts, some features at a time.
 
@@ -178,6 +200,7 @@ def _specificity_of(
         n_draws: how many weightings.
         n_labels: labels of each.
         threshold: what d must exceed.
+        corrected: whether what noise in d adds is taken off, as the page above says.
     """
     rows, columns, data = entries
     n_posts, n_features = pooled.shape
@@ -186,16 +209,41 @@ def _specificity_of(
     )
     posts = np.asarray(weights.sum(axis=1)).reshape(n_draws, n_labels)
     by_feature = pooled.tocsc()
-    specific, distinguishing, total = (np.zeros(n_draws) for _ in range(3))
+    counts = np.zeros((3, n_draws))
     step = max(1, _VALUES_AT_ONCE // max(n_draws * n_labels, n_posts))
     for first in range(0, n_features, step):
         dense = by_feature[:, first : first + step].toarray().astype(np.float64)
         shape = (n_draws, n_labels, dense.shape[1])
         sums, squares = ((weights @ part).reshape(shape) for part in (dense, dense**2))
-        variety = label_variety(cohens_d(posts, sums, squares), threshold)
-        specific += (variety == 1).sum(axis=1)
-        distinguishing += (variety >= 1).sum(axis=1)
-        total += variety.sum(axis=1)
+        d = cohens_d(posts, sums, squares)
+        counted = _counts(d > threshold)
+        if corrected:
+            counted = 2 * counted - _counts(_chance_of_exceeding(d, posts, threshold))
+        counts += counted
+    specific, distinguishing, total = counts
     undefined = np.full(n_draws, np.nan)
     share = np.divide(specific, distinguishing, out=undefined, where=distinguishing > 0)
     return SpecificityDraws(share, total / n_features)
+
+
+def _chance_of_exceeding(d: NDArray[np.float32], posts: Floats, threshold: float) -> Floats:
+    """Chance that d [draw, label, feature] exceeds a threshold with its own noise added again."""
+    n = np.maximum(posts, 1)[..., None]
+    all_posts = posts.sum(axis=-1)[:, None, None]
+    noise = np.sqrt(
+        1 / n + 1 / np.maximum(all_posts - n, 1) + d.astype(np.float64) ** 2 / (2 * all_posts)
+    )
+    # A feature that never varies has no d, and no noise either.
+    chance: Floats = np.where(d == 0, 0.0, ndtr((d - threshold) / noise))
+    return chance
+
+
+def _counts(exceeds: NDArray[Any]) -> Floats:
+    """Expected features of variety 1, of 1 or more, and varieties in all: [3, draw].
+
+    `exceeds` [draw, label, feature] are chances, or certainties; labels count as independent.
+    """
+    chance = np.minimum(exceeds.astype(np.float64), 1 - 1e-12)
+    none = np.prod(1 - chance, axis=1)
+    one = none * (chance / (1 - chance)).sum(axis=1)
+    return np.stack([one.sum(axis=1), (1 - none).sum(axis=1), chance.sum(axis=(1, 2))])

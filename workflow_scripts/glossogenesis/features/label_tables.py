@@ -19,8 +19,8 @@ from glossogenesis.features.firing import SPLIT, check_same_corpus
 from glossogenesis.features.label_collection import CollectedPosts, PostMeasures, collect_posts
 from glossogenesis.features.label_effects import (
     Specificity,
+    corrected_specificity,
     label_variety,
-    resampled_specificity,
     shuffled_specificity,
 )
 from glossogenesis.patching.top_features import top_features
@@ -118,8 +118,7 @@ def collect_label_features(
         features=features_table(found, posts.labels, d, variety),
         cues=cues_table(posts.labels, top, d, cues, vocabulary),
         posts=posts_table(found.posts),
-        facts=facts_of(found, variety)
-        | specificity_facts(found, label_ids, variety, settings, seed),
+        facts=facts_of(found, variety) | specificity_facts(found, label_ids, settings, seed),
     )
 
 
@@ -192,32 +191,41 @@ def facts_of(found: CollectedPosts, variety: Integers) -> dict[str, Any]:
         "explained_variance": found.overall.explained_variance,
         "specific": specificity.specific,
         "distinguishing": specificity.distinguishing,
-        "label_specific_share": specificity.share,
-        "mean_variety": specificity.mean_variety,
+        "label_specific_share_counted": specificity.share,
+        "mean_variety_counted": specificity.mean_variety,
     }
 
 
 def specificity_facts(
     found: CollectedPosts,
     label_ids: Integers,
-    variety: Integers,
     settings: LabelFeatureSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """Intervals of the label-specific share and the mean variety, and both for shuffled labels."""
+    """Label-specific share and mean variety with intervals, and both for shuffled labels.
+
+    Those of shuffled labels are counted, to be compared with the counted ones.
+    """
     pooled = found.labels.of_posts()
     given = (pooled, label_ids, len(found.labels.posts), settings.threshold)
-    drawn = resampled_specificity(*given, resamples=settings.resamples, seed=seed)
+    corrected = corrected_specificity(*given, resamples=settings.resamples, seed=seed)
     shuffled = shuffled_specificity(*given, shuffles=settings.shuffles, seed=seed)
     facts: dict[str, Any] = {}
     for fact, name in FIGURES.items():
-        facts[f"{fact}_low"], facts[f"{fact}_high"] = drawn.interval(name)
+        estimate = vars(corrected[name])
+        ends = {"": "value", "_low": "low", "_high": "high"}
+        facts |= {f"{fact}{end}": _known(estimate[part]) for end, part in ends.items()}
     facts["shuffled"] = {fact: shuffled.mean(name) for fact, name in FIGURES.items()}
     return facts
 
 
 def _table(columns: dict[str, Any], schema: pl.Schema) -> pl.DataFrame:
     return pl.DataFrame(columns, nan_to_null=True).cast(schema)
+
+
+def _known(value: float) -> float | None:
+    """A number as JSON has it: None where it is NaN."""
+    return None if np.isnan(value) else value
 
 
 def _mean(values: NDArray[np.float64]) -> float | None:

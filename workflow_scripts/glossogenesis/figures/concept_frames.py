@@ -1,16 +1,12 @@
-"""The numbers behind the figures of the concepts study: rows of its tables, chosen and pooled.
+"""The numbers behind the figures of the concepts study: rows of its tables, chosen and named.
 
-Pooling over language pairs weighs them by their answers. The pooled interval is the mean of the
-pairs' lower and upper ends: pairs ask about the same concepts, so their errors go together, and a
-standard error of a mean is never above the mean of the standard errors. The pooled band is
-therefore on the wide side.
-
-Every function raises a StudyError where the table has no rows for its figure.
+Whatever is shown of several language pairs was pooled in the tables, where concepts were drawn
+once for all pairs. Every function raises a StudyError where the table has no rows for its figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,11 +14,15 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS
+from glossogenesis.patching.concept_comparisons import REFERENCES
+from glossogenesis.patching.pooled_tables import KINDS, TRANSLATION
 from glossogenesis.patching.scoring import OUTCOMES
 
-PanelBy = Literal["setting", "pair"]
+StartLayer = int | Literal["best"]
 UNPATCHED = ("tgt_unpatched", "src_unpatched")
 PATCHED = ("seen", "tgt", "en_en", "copy", "self")
+
+_VALUES = ("n", pl.col("share").alias("value"), "low", "high")
 
 
 @dataclass(frozen=True)
@@ -44,90 +44,52 @@ class Languages:
         return tuple(code for label in labels for code in self.groups if self.groups[code] == label)
 
 
-def unpatched_frame(accuracy: pl.DataFrame, languages: Languages) -> pl.DataFrame:
+def unpatched_frame(pooled: pl.DataFrame, languages: Languages) -> pl.DataFrame:
     """Accuracy of the unpatched target prompts per checkpoint, kind of pair and output language.
 
     Kinds, in this order: `copying` (one language twice), `pivot` (pairs with the pivot language),
-    `no_pivot`, and `unseen` (a language of the pair was not in pretraining). `accuracy` is the
-    table `concepts_accuracy` of one model.
+    `no_pivot`, and `unseen` (a language of the pair was not in pretraining). `pooled` is the table
+    `concepts_pooled` of one model.
 
     Columns: kind, output_language, group, checkpoint, step, tokens, phase, pairs, n, value, low,
     high.
     """
-    rows = accuracy.filter(setting="tgt_unpatched", subset="all")
+    rows = pooled.filter(
+        pl.col("pool").is_in(KINDS),
+        pl.col("output_language").is_not_null(),
+        setting="tgt_unpatched",
+        measure="accuracy",
+    )
     if rows.is_empty():
-        raise StudyError(
-            "concepts_accuracy has no rows of setting tgt_unpatched; tabulate it again"
-        )
-    codes = {*rows["input_language"], *rows["output_language"]}
-    if unknown := sorted(codes - set(languages.groups)):
+        raise StudyError("concepts_pooled has no rows of setting tgt_unpatched; tabulate it again")
+    if unknown := sorted(set(rows["output_language"]) - set(languages.groups)):
         raise StudyError(f"language {unknown[0]!r} has results but no entry under `languages`")
-    sides = (pl.col("input_language"), pl.col("output_language"))
-    kind = (
-        pl.when(sides[0] == sides[1])
-        .then(pl.lit("copying"))
-        .when(pl.any_horizontal(side.is_in(sorted(languages.unseen)) for side in sides))
-        .then(pl.lit("unseen"))
-        .when(pl.any_horizontal(side == languages.pivot for side in sides))
-        .then(pl.lit("pivot"))
-        .otherwise(pl.lit("no_pivot"))
-    )
-    pooled = _pool(rows.with_columns(kind=kind), ["kind", "output_language"], "correct")
     group = pl.col("output_language").replace_strict(dict(languages.groups), return_dtype=pl.String)
-    kinds = ("copying", "pivot", "no_pivot", "unseen")
-    return (
-        pooled.with_columns(group=group)
-        .sort(_rank("kind", kinds), _rank("output_language", languages.codes), maintain_order=True)
-        .select(
-            "kind",
-            "output_language",
-            "group",
-            *CHECKPOINT_COLUMNS,
-            "pairs",
-            "n",
-            "value",
-            "low",
-            "high",
-        )
-    )
-
-
-def best_start_layer(accuracy: pl.DataFrame, unseen: Collection[str] = ()) -> int:
-    """The start layer with the highest accuracy, pooled over target pairs, at the last checkpoint.
-
-    It is chosen by the first patched setting that was run, in the order seen, tgt, en_en, copy; the
-    lowest of equals. Pairs are pooled as in `start_layer_frame`.
-    """
-    rows = _translations(accuracy, unseen).filter(subset="all")
-    for setting in PATCHED[:-1]:
-        pooled = _pool(rows.filter(setting=setting), ["start_layer"], "correct")
-        if not pooled.is_empty():
-            last = pooled.filter(pl.col("step") == pl.col("step").max())
-            best = last.sort(["value", "start_layer"], descending=[True, False]).row(0, named=True)
-            return int(best["start_layer"])
-    raise StudyError(
-        "concepts_accuracy has no patched answers; give `concepts.settings` one of seen, tgt, "
-        "en_en, copy and `concepts.generate_at` a start layer"
+    return rows.sort(
+        _rank("pool", KINDS), _rank("output_language", languages.codes), "step", maintain_order=True
+    ).select(
+        *(pl.col("pool").alias("kind"), "output_language", group.alias("group")),
+        *(*CHECKPOINT_COLUMNS, "pairs", *_VALUES),
     )
 
 
 def patched_frame(
-    accuracy: pl.DataFrame, start_layer: int, pairs: Sequence[tuple[str, str]] = ()
+    accuracy: pl.DataFrame, start_layer: StartLayer, pairs: Sequence[tuple[str, str]] = ()
 ) -> pl.DataFrame:
     """Accuracy per target pair, setting and checkpoint, patched from `start_layer` or not at all.
 
     Only pairs that were patched; `self` is a control that must equal `tgt_unpatched`, and is left
-    out.
+    out. `accuracy` is the table `concepts_accuracy` of one model.
 
-    Columns: input_language, output_language, setting, start_layer (null where unpatched),
-    checkpoint, step, tokens, phase, n, value, low, high; in the order of `pairs`, then of settings.
-    Pairs that `pairs` does not name come last, sorted.
+    Columns: input_language, output_language, setting, start_layer and chosen_layers (null where
+    unpatched), checkpoint, step, tokens, phase, n, value, low, high; in the order of `pairs`, then
+    of settings. Pairs that `pairs` does not name come last, sorted.
     """
     rows = accuracy.filter(pl.col("subset") == "all", pl.col("setting") != "self")
-    at_layer = rows.filter(start_layer=start_layer)
-    if at_layer.is_empty():
-        raise _no_layer(start_layer, rows)
-    unpatched = _of_same_pairs(rows.filter(pl.col("setting").is_in(UNPATCHED)), at_layer)
+    at_layer = _at(rows, start_layer)
+    unpatched = rows.filter(pl.col("setting").is_in(UNPATCHED)).join(
+        at_layer, on=["input_language", "output_language"], how="semi"
+    )
     return (
         pl.concat([at_layer, unpatched])
         .sort(
@@ -139,138 +101,120 @@ def patched_frame(
             maintain_order=True,
         )
         .select(
-            "input_language",
-            "output_language",
-            "setting",
-            "start_layer",
-            *CHECKPOINT_COLUMNS,
-            "n",
-            pl.col("accuracy").alias("value"),
-            "low",
-            "high",
+            *("input_language", "output_language", "setting", "start_layer", "chosen_layers"),
+            *(*CHECKPOINT_COLUMNS, "n", pl.col("accuracy").alias("value"), "low", "high"),
         )
     )
 
 
-def start_layer_frame(
-    accuracy: pl.DataFrame,
-    by: PanelBy = "setting",
-    setting: str = "seen",
-    unseen: Collection[str] = (),
-) -> pl.DataFrame:
-    """Accuracy per start layer and checkpoint, a panel a setting or, of one `setting`, a pair.
+def start_layer_frame(pooled: pl.DataFrame) -> pl.DataFrame:
+    """Accuracy per start layer and checkpoint over the pairs of two languages, a panel a setting.
 
-    Panels of settings pool the pairs of two different languages, without those of the `unseen`
-    languages where there are others. Rows of `src_unpatched` (start_layer null) say what the same
-    concepts reach without a patch.
+    Rows of `src_unpatched` (start_layer null) say what the same concepts reach without a patch.
+    `pooled` is as in `unpatched_frame`.
 
-    Columns: panel (a setting, or `es→en`), setting, start_layer, checkpoint, step, tokens, phase,
-    pairs, n, value, low, high.
-    """
-    rows = _translations(accuracy, unseen if by == "setting" else ()).filter(subset="all")
-    patched = rows.filter(pl.col("start_layer").is_not_null(), pl.col("setting") != "self")
-    reference = _of_same_pairs(rows.filter(setting="src_unpatched"), patched)
-    pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
-    if by == "pair":
-        patched = patched.filter(setting=setting).with_columns(panel=pair)
-        reference = reference.with_columns(panel=pair)
-    else:
-        patched = patched.with_columns(panel=pl.col("setting"))
-        reference = reference.join(patched.select(panel="setting").unique(), how="cross")
-    if patched.is_empty():
-        wanted = "a patched setting" if by == "setting" else f"setting {setting}"
-        raise StudyError(
-            f"concepts_accuracy has no answers of {wanted}; see `concepts.settings` and "
-            "`concepts.generate_at`"
-        )
-    both = pl.concat([patched, reference.select(patched.columns)])
-    pooled = _pool(both, ["panel", "setting", "start_layer"], "correct")
-    return pooled.sort(
-        *([_rank("panel", PATCHED)] if by == "setting" else ["panel"]), maintain_order=True
-    ).select(
-        *("panel", "setting", "start_layer", *CHECKPOINT_COLUMNS),
-        *("pairs", "n", "value", "low", "high"),
-    )
-
-
-def outcome_frame(
-    outcomes: pl.DataFrame,
-    start_layer: int | None,
-    by: PanelBy = "setting",
-    setting: str = "seen",
-    unseen: Collection[str] = (),
-) -> pl.DataFrame:
-    """Share of each outcome per checkpoint, a panel a setting or, of one `setting`, a pair.
-
-    Panels of settings pool pairs as in `start_layer_frame`. `outcomes` is the table
-    `concepts_outcomes` of one model; `start_layer` is that of the patched settings, None where only
-    unpatched ones are wanted.
-
-    Columns: panel, outcome, checkpoint, step, tokens, phase, pairs, n (answers of the panel),
+    Columns: panel (a setting), setting, start_layer, checkpoint, step, tokens, phase, pairs, n,
     value, low, high.
     """
-    rows = _translations(outcomes, unseen if by == "setting" else ())
-    rows = rows.filter(pl.col("setting") != "self")
-    chosen = rows.filter(pl.col("setting").is_in(UNPATCHED))
-    if start_layer is not None:
-        patched = rows.filter(start_layer=start_layer)
-        if patched.is_empty():
-            raise _no_layer(start_layer, rows)
-        chosen = pl.concat([_of_same_pairs(chosen, patched), patched])
-    if by == "pair":
-        pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
-        chosen = chosen.filter(setting=setting).with_columns(panel=pair)
-    else:
-        chosen = chosen.with_columns(panel=pl.col("setting"))
+    rows = pooled.filter(pl.col("setting") != "self", pool=TRANSLATION, measure="accuracy")
+    patched = rows.filter(pl.col("start_layer").is_not_null()).with_columns(panel="setting")
+    if patched.is_empty():
+        raise _no_layer("best", rows)
+    reference = rows.filter(setting="src_unpatched").join(
+        patched.select("panel").unique(), how="cross"
+    )
+    both = pl.concat([patched, reference.select(patched.columns)])
+    return both.sort(
+        _rank("panel", PATCHED), "setting", "start_layer", "step", maintain_order=True
+    ).select("panel", "setting", "start_layer", *CHECKPOINT_COLUMNS, "pairs", *_VALUES)
+
+
+def outcome_frame(pooled: pl.DataFrame, start_layer: StartLayer | None) -> pl.DataFrame:
+    """Share of each outcome per checkpoint over the pairs of two languages, a panel a setting.
+
+    `pooled` is as in `unpatched_frame`; `start_layer` is that of the patched settings, None where
+    only unpatched ones are wanted.
+
+    Columns: panel, start_layer, chosen_layers, outcome, checkpoint, step, tokens, phase, pairs, n
+    (answers of the panel), value, low, high.
+    """
+    rows = pooled.filter(
+        pl.col("setting") != "self", pl.col("measure").is_in(OUTCOMES), pool=TRANSLATION
+    )
+    unpatched = rows.filter(pl.col("setting").is_in(UNPATCHED))
+    chosen = unpatched if start_layer is None else pl.concat([unpatched, _at(rows, start_layer)])
     if chosen.is_empty():
-        raise StudyError(
-            f"concepts_outcomes has no rows of setting {setting}; see `concepts.settings`"
-        )
-    pooled = _pool(chosen, ["panel", "outcome"], "count")
-    order = [_rank("panel", (*UNPATCHED, *PATCHED))] if by == "setting" else ["panel"]
-    return pooled.sort(*order, "step", _rank("outcome", OUTCOMES), maintain_order=True).select(
-        "panel", "outcome", *CHECKPOINT_COLUMNS, "pairs", "n", "value", "low", "high"
-    )
-
-
-def _translations(table: pl.DataFrame, unseen: Collection[str]) -> pl.DataFrame:
-    """Rows of two different languages: copying is another task and would blur a pooled share.
-
-    So would languages that pretraining never saw; their pairs stay only where all are such.
-    """
-    rows = table.filter(pl.col("input_language") != pl.col("output_language"))
-    sides = (pl.col("input_language"), pl.col("output_language"))
-    seen = rows.filter(~pl.any_horizontal(side.is_in(sorted(unseen)) for side in sides))
-    is_patched = pl.col("start_layer").is_not_null()
-    return rows if seen.filter(is_patched).is_empty() else seen
-
-
-def _of_same_pairs(rows: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose language pair occurs in `others`, so that both are pooled over the same pairs."""
-    return rows.join(others, on=["input_language", "output_language"], how="semi")
-
-
-def _pool(rows: pl.DataFrame, keys: Sequence[str], hits: str) -> pl.DataFrame:
-    """Pool over the language pairs of each checkpoint and combination of `keys`.
-
-    An end is null where a pair has none.
-    """
-    ends = [
-        pl.when(pl.col(end).null_count() == 0)
-        .then((pl.col(end) * pl.col("n")).sum() / pl.col("n").sum())
-        .alias(end)
-        for end in ("low", "high")
-    ]
+        raise StudyError("concepts_pooled has no pairs of two languages; see `target_pairs`")
+    panel, outcome = pl.col("setting").alias("panel"), pl.col("measure").alias("outcome")
+    order = (_rank("panel", (*UNPATCHED, *PATCHED)), "step", _rank("outcome", OUTCOMES))
     return (
-        rows.group_by(*CHECKPOINT_COLUMNS, *keys, maintain_order=True)
-        .agg(
-            *ends,
-            pairs=pl.len(),
-            n=pl.col("n").sum(),
-            value=pl.col(hits).sum() / pl.col("n").sum(),
+        chosen.with_columns(panel, outcome)
+        .sort(*order, maintain_order=True)
+        .select(
+            *("panel", "start_layer", "chosen_layers", "outcome"),
+            *(*CHECKPOINT_COLUMNS, "pairs", *_VALUES),
         )
-        .sort(*keys, "step", maintain_order=True)
     )
+
+
+def difference_frame(
+    comparisons: pl.DataFrame, start_layer: StartLayer, pairs: Sequence[tuple[str, str]] = ()
+) -> pl.DataFrame:
+    """Differences of the figure, each with its interval: of settings, over training and by pair.
+
+    Panels: `settings`, `seen` minus each other setting over the pairs of two languages; `training`,
+    every setting minus itself at the checkpoint before, over the same pairs; `pairs`, at the last
+    checkpoint, `seen` minus what the same concepts reach without a patch, by target pair.
+    `comparisons` is the table `concepts_comparisons` of one model.
+
+    Columns: panel, series, checkpoint, step, tokens, phase, start_layer, chosen_layers, n, value,
+    low, high, q, survives.
+    """
+    at_layer = _at(comparisons, start_layer)
+    unpatched = comparisons.filter(pl.col("setting").is_in(UNPATCHED))
+    pooled = pl.col("pool") == TRANSLATION
+    against = at_layer.filter(comparison="setting")
+    last = against.filter(pl.col("pool").is_null(), pl.col("step") == pl.col("step").max())
+    changes = pl.concat([unpatched, at_layer]).filter(pooled, comparison="checkpoint")
+    pair = pl.concat_str("input_language", pl.lit("→"), "output_language")
+    parts = [
+        against.filter(pooled)
+        .with_columns(panel=pl.lit("settings"), series="reference_setting")
+        .sort(_rank("series", REFERENCES), "step", maintain_order=True),
+        changes.with_columns(panel=pl.lit("training"), series="setting").sort(
+            _rank("series", (*UNPATCHED, *PATCHED)), "step", maintain_order=True
+        ),
+        last.filter(reference_setting="src_unpatched")
+        .with_columns(panel=pl.lit("pairs"), series=pair)
+        .sort(_pair_rank(pairs), "series", maintain_order=True),
+    ]
+    return pl.concat(parts).select(
+        *("panel", "series", *CHECKPOINT_COLUMNS, "start_layer", "chosen_layers", "n"),
+        *(pl.col("difference").alias("value"), "low", "high", "q", "survives"),
+    )
+
+
+def layer_note(data: pl.DataFrame) -> str:
+    """What a figure says of its start layer: the one of `data`, or how it was chosen."""
+    layers = data["chosen_layers"].drop_nulls().unique().to_list()
+    if not layers:
+        shown = data["start_layer"].drop_nulls().unique().to_list()
+        return f"patched: start layer {shown[0]}" if shown else ""
+    first, second = layers[0].split("|")
+    which = f"layer {first}" if first == second else f"layers {first} and {second}"
+    chosen = "best start layer, for each half of the concepts chosen on the other half"
+    return f"patched: {chosen}: {which}"
+
+
+def _at(rows: pl.DataFrame, start_layer: StartLayer) -> pl.DataFrame:
+    """Patched rows from a start layer, or at the layers that were chosen."""
+    if start_layer == "best":
+        found = rows.filter(pl.col("chosen_layers").is_not_null())
+    else:
+        found = rows.filter(start_layer=start_layer)
+    if found.is_empty():
+        raise _no_layer(start_layer, rows)
+    return found
 
 
 def _rank(column: str, order: Sequence[str]) -> pl.Expr:
@@ -286,9 +230,14 @@ def _pair_rank(pairs: Sequence[tuple[str, str]]) -> pl.Expr:
     return written.replace_strict(places, default=len(places), return_dtype=pl.Int32)
 
 
-def _no_layer(start_layer: int, rows: pl.DataFrame) -> StudyError:
+def _no_layer(start_layer: StartLayer, rows: pl.DataFrame) -> StudyError:
     known = ", ".join(map(str, rows["start_layer"].drop_nulls().unique().sort()))
+    if not known:
+        return StudyError(
+            "the tables have no patched answers; give `concepts.settings` one of seen, tgt, en_en, "
+            "copy and `concepts.generate_at` a start layer"
+        )
     return StudyError(
         f"nothing was generated from start layer {start_layer}; set `concepts.figure_start_layer` "
-        f"to one of {known or 'those in concepts.generate_at'}, or to best"
+        f"to one of {known}, or to best"
     )

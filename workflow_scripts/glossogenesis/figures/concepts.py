@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS, positions, training_axis
-from glossogenesis.figures.concept_frames import Languages
+from glossogenesis.figures.concept_frames import Languages, layer_note
 from glossogenesis.figures.panels import (
     bar_handle,
     checkpoint_colours,
@@ -29,6 +29,7 @@ from glossogenesis.figures.panels import (
     heading,
     label_outer,
     legend_below,
+    note_above,
 )
 from glossogenesis.figures.style import (
     COLUMN_WIDTH,
@@ -107,13 +108,13 @@ def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
     return figure
 
 
-def plot_patched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
+def plot_patched_accuracy(data: pl.DataFrame, pivot: str) -> Figure:
     """Accuracy of patched prompts over training: a panel a target pair, a line a setting.
 
     `data` is a `patched_frame`.
     """
     pairs = data.select("input_language", "output_language").unique(maintain_order=True).rows()
-    names = setting_names(languages.pivot)
+    names = setting_names(pivot)
     settings = [setting for setting in names if setting in set(data["setting"])]
     training = training_axis(data)
     with paper_style():
@@ -129,20 +130,21 @@ def plot_patched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
             for place, setting in enumerate(settings):
                 series = rows.filter(setting=setting)
                 where = positions(series, training, place, len(settings))
-                draw_line(axes, where, series, *_setting_look(setting), bands=len(settings))
+                draw_line(axes, where, series, *setting_look(setting), bands=len(settings))
             finish_training_panel(axes, data, label_phases=axes is panels[0])
         label_outer(panels, "accuracy")
-        legend_below(figure, [handle(names[name], *_setting_look(name)) for name in settings])
+        note_above(figure, layer_note(data))
+        legend_below(figure, [handle(names[name], *setting_look(name)) for name in settings])
     return figure
 
 
-def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
-    """Accuracy over the start layer of the patch: a panel a setting or pair, a line a checkpoint.
+def plot_start_layers(data: pl.DataFrame, pivot: str) -> Figure:
+    """Accuracy over the start layer of the patch: a panel a setting, a line a checkpoint.
 
     The last checkpoint of every phase carries a band; with bands on all, none could be seen. `data`
     is a `start_layer_frame`.
     """
-    names = setting_names(languages.pivot)
+    names = setting_names(pivot)
     stops = data.select(CHECKPOINT_COLUMNS).unique().sort("step")
     colours = checkpoint_colours(stops.height)
     banded = set(stops.group_by("phase").agg(pl.col("checkpoint").last())["checkpoint"])
@@ -177,13 +179,13 @@ def plot_start_layers(data: pl.DataFrame, languages: Languages) -> Figure:
     return figure
 
 
-def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
+def plot_outcomes(data: pl.DataFrame, pivot: str) -> Figure:
     """Shares of outcomes over training, stacked: a panel a setting or pair, a bar a checkpoint.
 
     The whisker is the interval of the lowest part, `correct`; those of the others stand in the
     frame. `data` is an `outcome_frame`.
     """
-    names = setting_names(languages.pivot)
+    names = setting_names(pivot)
     panel_names = data["panel"].unique(maintain_order=True).to_list()
     stops = data.select(CHECKPOINT_COLUMNS).unique().sort("step")
     happened = [name for name in OUTCOMES if data.filter(outcome=name)["value"].max() != 0]
@@ -197,6 +199,7 @@ def plot_outcomes(data: pl.DataFrame, languages: Languages) -> Figure:
             draw_stack(axes, data.filter(panel=panel), stops, looks)
             draw_checkpoint_ticks(axes, stops, most=5)
         label_outer(panels, "share of answers")
+        note_above(figure, layer_note(data))
         legend_below(figure, [bar_handle(OUTCOME_NAMES[name], *looks[name]) for name in looks])
     return figure
 
@@ -214,7 +217,7 @@ def setting_names(pivot: str) -> dict[str, str]:
     }
 
 
-def _setting_look(setting: str) -> tuple[Look, Any]:
+def setting_look(setting: str) -> tuple[Look, Any]:
     """Unpatched settings are hollow, broken, without colour; patched ones filled and coloured."""
     return {
         "tgt_unpatched": (Look(FAINT, "o", filled=False), LINE_STYLES[1]),
@@ -237,5 +240,5 @@ def _group_line(place: int) -> Any:
 
 
 def _panel_title(panel: str, names: dict[str, str]) -> str:
-    """A setting by its name, a pair by its languages."""
-    return names.get(panel, panel.replace("→", " → ")).replace(": ", ":\n").replace(", ", ",\n")
+    """A setting by its name."""
+    return names[panel].replace(": ", ":\n").replace(", ", ",\n")

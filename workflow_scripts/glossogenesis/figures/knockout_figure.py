@@ -36,7 +36,7 @@ MEANS = {
     "macro_f1_delta": "mean: macro F1",
 }
 """Rows below those of labels: means over labels of changes, by the measure of the table."""
-RULES = {"best": "each model's best layer", "equal": "the same layer"}
+RULES = {"best": "the layer that other labels choose", "equal": "the same layer"}
 MOST_LABELS = 22
 """Labels that have a row; where there are more, they are taken evenly in order of their change."""
 
@@ -59,8 +59,9 @@ def knockout_frame(
     """Change of recall of every label and condition, at best layers and at an equal one.
 
     `knockout` and `features` are the tables `robustness_knockout` and `robustness_features`.
-    Labels are in the order of the first model's change at its best layer, the greatest drop first;
-    then come the means over labels of every measure (`MEANS`).
+    Rows of `best` have no layer: each label is shown at the layer that other labels choose. Labels
+    are in the order of the first model's change there, the greatest drop first; then come the means
+    over labels of every measure (`MEANS`).
 
     Columns: rule (best, equal), model, layer, l0, label, shown (its name in the figure), condition,
     draws, features, n, value, low, high (points), interval.
@@ -78,9 +79,12 @@ def knockout_frame(
             "be drawn"
         )
     equal = equal_layer(rows, list(models))
-    chosen = {"best": best, "equal": {} if equal is None else dict.fromkeys(models, equal)}
+    chosen: dict[str, Mapping[str, int | None]] = {"best": dict.fromkeys(best)}
+    chosen["equal"] = {} if equal is None else dict.fromkeys(models, equal)
     parts = [
-        deltas.filter(model=model, layer=layer).with_columns(rule=pl.lit(rule))
+        deltas.filter(pl.col("layer").eq_missing(layer), model=model).with_columns(
+            rule=pl.lit(rule)
+        )
         for rule, layers in chosen.items()
         for model, layer in layers.items()
     ]
@@ -182,5 +186,5 @@ def _layers(rows: pl.DataFrame, models: Mapping[str, str]) -> str:
     return "\n".join(
         f"{label}: {layer_with_l0(*found[model])}"
         for model, label in models.items()
-        if model in found
+        if model in found and found[model][0] is not None
     )

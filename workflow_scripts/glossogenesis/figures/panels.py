@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,11 +24,11 @@ from glossogenesis.figures.checkpoint_axis import (
     short_number,
     training_axis,
 )
-from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure
+from glossogenesis.figures.style import FAINT, FONT_SIZE, INK, PAGE_WIDTH, Look, new_figure
 
 _LEGEND_KEY = 0.5
 _LEGEND_LETTER = 0.053
-"""Inches of a legend's key with its margins, and of a letter of its labels, on average."""
+"""Inches of a legend's key with its margins, and of a letter of small text, on average."""
 
 _LEGEND_COLUMN = 2.3
 """Inches of a column of the legend, at least."""
@@ -70,6 +71,13 @@ def legend_below(figure: Figure, handles: Sequence[Line2D | Patch]) -> None:
         ncols=math.ceil(len(handles) / rows),
         handlelength=2.6,
     )
+
+
+def note_above(figure: Figure, note: str) -> None:
+    """Text above all panels, if there is any, in as many lines as the width asks for."""
+    if note:
+        letters = int(figure.get_figwidth() / _LEGEND_LETTER)
+        figure.suptitle(textwrap.fill(note, letters), fontsize=FONT_SIZE, color=FAINT)
 
 
 def label_outer(panels: Sequence[Axes], label: str) -> None:

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 
 from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
 from glossogenesis.figures.component_figure import component_frame, plot_component_effects
+from glossogenesis.figures.concept_differences import plot_differences
 from glossogenesis.figures.concept_frames import (
     Languages,
-    best_start_layer,
+    difference_frame,
     outcome_frame,
     patched_frame,
     start_layer_frame,
@@ -73,7 +74,7 @@ def draw_figure(
 ) -> Drawn:
     """Draw a figure of all `tables` of its part of the study; `model` where it is of one."""
     figure = FIGURES[name]
-    given = [tables[table] for table in figure.tables]
+    given = [_over_runs(tables[table]) for table in figure.tables]
     if figure.of_one_model:
         given = [table.filter(model=model) for table in given]
         settings = {**settings, "label": settings["models"][model]}
@@ -90,38 +91,41 @@ def _figure(*tables: str, of_one_model: bool = True) -> Callable[[Draw], Draw]:
     return register
 
 
-@_figure("concepts_accuracy")
-def unpatched_accuracy(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
+@_figure("concepts_pooled")
+def unpatched_accuracy(settings: Settings, pooled: pl.DataFrame) -> Drawn:
     """Accuracy of unpatched translation prompts over checkpoints, by output language."""
     languages = _languages(settings)
-    data = unpatched_frame(accuracy, languages)
+    data = unpatched_frame(pooled, languages)
     return plot_unpatched_accuracy(data, languages), data
 
 
 @_figure("concepts_accuracy")
 def patched_accuracy(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
     """Accuracy of patched translation prompts over checkpoints, a panel a target pair."""
-    pairs = [(given, asked) for given, asked in settings["target_pairs"]]
-    data = patched_frame(accuracy, _start_layer(settings, accuracy), pairs)
-    return plot_patched_accuracy(data, _languages(settings)), data
+    data = patched_frame(accuracy, settings["start_layer"], _pairs(settings))
+    return plot_patched_accuracy(data, settings["pivot"]), data
 
 
-@_figure("concepts_accuracy")
-def start_layers(settings: Settings, accuracy: pl.DataFrame) -> Drawn:
+@_figure("concepts_pooled")
+def start_layers(settings: Settings, pooled: pl.DataFrame) -> Drawn:
     """Accuracy of patched translation prompts over the start layer, by checkpoint."""
-    languages = _languages(settings)
-    data = start_layer_frame(accuracy, unseen=languages.unseen)
-    return plot_start_layers(data, languages), data
+    data = start_layer_frame(pooled)
+    return plot_start_layers(data, settings["pivot"]), data
 
 
-@_figure("concepts_outcomes", "concepts_accuracy")
-def outcomes(settings: Settings, shares: pl.DataFrame, accuracy: pl.DataFrame) -> Drawn:
+@_figure("concepts_comparisons")
+def concepts_differences(settings: Settings, comparisons: pl.DataFrame) -> Drawn:
+    """Differences of settings and of checkpoints, with intervals, and which survive correction."""
+    data = difference_frame(comparisons, settings["start_layer"], _pairs(settings))
+    return plot_differences(data, settings["pivot"]), data
+
+
+@_figure("concepts_pooled")
+def outcomes(settings: Settings, pooled: pl.DataFrame) -> Drawn:
     """What answers were over checkpoints: correct, copied, kept, in another language, or other."""
-    patched = shares["start_layer"].is_not_null().any()
-    start_layer = _start_layer(settings, accuracy) if patched else None
-    languages = _languages(settings)
-    data = outcome_frame(shares, start_layer, unseen=languages.unseen)
-    return plot_outcomes(data, languages), data
+    patched = pooled["start_layer"].is_not_null().any()
+    data = outcome_frame(pooled, settings["start_layer"] if patched else None)
+    return plot_outcomes(data, settings["pivot"]), data
 
 
 @_figure("features_languages", "features_stages")
@@ -218,6 +222,11 @@ def spelling_variants(settings: Settings, variants: pl.DataFrame, features: pl.D
     return plot_spelling_variants(data, settings["models"]), data
 
 
+def _over_runs(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows over all runs of a model, of a table that has those of each run beside them."""
+    return table.filter(pl.col("seed").is_null()) if "seed" in table.columns else table
+
+
 def _languages(settings: Settings) -> Languages:
     """The languages of a study, of `languages` (code: {group, seen}) and `pivot`."""
     languages = settings["languages"]
@@ -228,9 +237,6 @@ def _languages(settings: Settings) -> Languages:
     )
 
 
-def _start_layer(settings: Settings, accuracy: pl.DataFrame) -> int:
-    """The start layer to show: `start_layer` of the settings, or the best where it says `best`."""
-    wanted = settings["start_layer"]
-    if wanted == "best":
-        return best_start_layer(accuracy, _languages(settings).unseen)
-    return int(wanted)
+def _pairs(settings: Settings) -> list[tuple[str, str]]:
+    """The target pairs of a study, in its order."""
+    return [(given, asked) for given, asked in settings["target_pairs"]]

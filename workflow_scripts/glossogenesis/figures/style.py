@@ -7,6 +7,7 @@ meaning alone: markers, line styles or hatches repeat it, so that a figure reads
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,3 +146,18 @@ def save_figure(figure: Figure, stem: Path | str, data: pl.DataFrame) -> None:
         ):
             with sealed_path(f"{stem}.{extension}") as temporary:
                 figure.savefig(temporary, format=extension, metadata=metadata)
+                if extension == "svg":
+                    written = Path(temporary)
+                    text = written.read_text(encoding="utf-8")
+                    written.write_text(_with_numbered_ids(text), encoding="utf-8")
+
+
+def _with_numbered_ids(svg: str) -> str:
+    """Number what matplotlib names by digests of coordinates.
+
+    The solver behind constrained layout leaves their last bits to the order of objects in memory,
+    which no printed coordinate shows, but a digest does.
+    """
+    found = dict.fromkeys(re.findall(r'id="([a-z][0-9a-f]{10})"', svg))
+    names = {name: f"{name[0]}_{number}" for number, name in enumerate(found)}
+    return re.sub(r"\b[a-z][0-9a-f]{10}\b", lambda name: names.get(name[0], name[0]), svg)

@@ -89,13 +89,15 @@ def finetune(
     held_out: LabelledPosts,
     settings: ClassifierSettings,
     *,
+    seed: int,
     device: Device,
     state_folder: Path,
     on_epoch: Callable[[TrainedEpoch], object],
 ) -> list[TrainedEpoch]:
     """Train all weights of `model` in place, and measure it on held-out posts after each epoch.
 
-    AdamW with gradients clipped at norm 1; weight decay spares biases and norms. Equal arguments
+    AdamW with gradients clipped at norm 1; weight decay spares biases and norms; `seed` draws the
+    order of posts. Equal arguments
     give equal weights on the CPU, also when the run was interrupted: it goes on from the last
     epoch that `state_folder` keeps, in the Trainer's own format. `on_epoch` is called after each
     epoch of this run.
@@ -107,7 +109,7 @@ def finetune(
     with quiet_transformers():
         trainer = _Trainer(
             model=model,
-            args=_training_arguments(len(train), settings, device, state_folder),
+            args=_training_arguments(len(train), settings, seed, device, state_folder),
             data_collator=_Collator(model.config.pad_token_id),
             train_dataset=_rows(train),
             # Posts of similar length share a batch; the measures do not depend on the order.
@@ -202,7 +204,7 @@ class _Collator:
 
 
 def _training_arguments(
-    posts: int, settings: ClassifierSettings, device: Device, state_folder: Path
+    posts: int, settings: ClassifierSettings, seed: int, device: Device, state_folder: Path
 ) -> TrainingArguments:
     steps = settings.epochs * math.ceil(posts / settings.batch_size)
     arguments = TrainingArguments(
@@ -216,7 +218,7 @@ def _training_arguments(
         lr_scheduler_type=_SCHEDULES[settings.schedule],
         warmup_steps=math.ceil(steps * settings.warmup_share),
         max_grad_norm=1.0,
-        seed=settings.seed,
+        seed=seed,
         use_cpu=device.is_cpu,
         bf16=device.computes_in == "bfloat16",
         eval_strategy="epoch",

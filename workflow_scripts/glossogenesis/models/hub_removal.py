@@ -33,8 +33,12 @@ def made_from_weights(study: Study, row: Checkpoint) -> list[str]:
         made += [f"{folder}/states.safetensors", f"{folder}/patching.parquet"]
     if study.has_features and row in study.rows_of("features"):
         made += _made_by_features(study, row)
-    if study.has_robustness and study.robustness.models.get(row.model) == row.checkpoint:
-        made.append(f"classifiers/{row.model}/{row.checkpoint}/manifest.json")
+    if study.has_robustness:
+        made += [
+            f"classifiers/{run.folder}/manifest.json"
+            for run in study.robustness.runs
+            if (run.model, run.checkpoint) == (row.model, row.checkpoint)
+        ]
     return made
 
 

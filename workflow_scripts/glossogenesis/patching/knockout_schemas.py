@@ -43,7 +43,6 @@ LAYER_SCHEMA = pl.Schema(
         "layer": pl.Int16,
         "condition": pl.String,
         "measure": pl.String,
-        "best": pl.Boolean,  # the layer of the model's largest mean drop of recall by top features
         "labels": pl.Int32,  # those with held-out posts
         "without_features": pl.Int32,  # of them, those without a top feature
         "draws": pl.Int32,  # where low and high are the range of draws; null elsewhere

@@ -135,14 +135,13 @@ def layer_drops(labels: pl.DataFrame, *, bootstrap: Bootstrap) -> pl.DataFrame:
         labels: as from `label_drops`; layers where no label can be measured have no row.
         bootstrap: resamples and seed of intervals, and of p.
     """
-    best = best_layer(labels)
     rows = []
     over_labels = labels.filter(pl.col("measure") != "logit")
     for (layer, condition, measure), group in _groups(over_labels, "layer", "condition", "measure"):
         featureless = labels.filter(
             pl.col("features") == 0,
             pl.col("n") > 0,
-            layer=layer,
+            pl.col("layer").eq_missing(layer),
             condition="top",
             measure=measure,
         )
@@ -151,7 +150,6 @@ def layer_drops(labels: pl.DataFrame, *, bootstrap: Bootstrap) -> pl.DataFrame:
                 "layer": layer,
                 "condition": condition,
                 "measure": measure,
-                "best": layer == best,
                 "labels": group.height,
                 "without_features": featureless.height,
                 "delta": group["delta"].mean(),
@@ -178,12 +176,37 @@ def best_layer(labels: pl.DataFrame) -> int | None:
     return int(means["layer"][0]) if means.height else None
 
 
+def cross_fitted(labels: pl.DataFrame) -> pl.DataFrame:
+    """Rows of each label at the layer where the top features of *other* labels matter most.
+
+    A layer that is chosen by the drops that it then reports is too good: the largest of several
+    means is above what it stands for. So labels are taken alternately in two halves, and each half
+    is reported at the best layer of the other. `labels` is as from `label_drops`; so are the rows,
+    with null for the layer. None where a half has nothing to choose by.
+    """
+    measured = labels.filter(pl.col("delta").is_not_null(), condition="top", measure="recall")
+    names = measured["label"].unique().sort()
+    halves = (names[::2], names[1::2])
+    best = [best_layer(labels.filter(pl.col("label").is_in(half.implode()))) for half in halves]
+    if None in best:
+        return labels.clear()
+    parts = [
+        labels.filter(pl.col("label").is_in(half.implode()), layer=layer)
+        for half, layer in zip(halves, reversed(best), strict=True)
+    ]
+    return (
+        pl.concat(parts)
+        .with_columns(layer=pl.lit(None, pl.Int16))
+        .sort("label", _place(MEASURES, "measure"), _place(SUMMARISED, "condition"))
+    )
+
+
 def compare_models(
     first: pl.DataFrame, other: pl.DataFrame, *, bootstrap: Bootstrap
 ) -> pl.DataFrame:
     """Mean differences of changes of recall over labels of both models: `COMPARISON_SCHEMA`.
 
-    First at each model's own best layer, then at every layer that both have.
+    First at each model's own best layers, as `cross_fitted`, then at every layer that both have.
 
     Args:
         first: as from `label_drops`.
@@ -215,24 +238,20 @@ def compare_labels(first: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
 
     In the order of `compare_models`, then by label. Arguments are as from `label_drops`.
     """
-    best = best_layer(first), best_layer(other)
-    shared = sorted(set(first["layer"]) & set(other["layer"]))
-    pairs = [("best", *best)] if None not in best else []
-    pairs += [("equal", layer, layer) for layer in shared]
+    compared = [("best", None, cross_fitted(first), cross_fitted(other))]
+    for layer in sorted(set(first["layer"]) & set(other["layer"])):
+        compared.append(("equal", layer, first.filter(layer=layer), other.filter(layer=layer)))
     parts = [pl.DataFrame(schema=LABEL_COMPARISON_SCHEMA)]
-    for rule, layer_first, layer_other in pairs:
+    for rule, layer, *both in compared:
         for condition in COMPARED:
             sides = [
-                labels.filter(layer=layer, condition=condition, measure="recall").select(
-                    "label", delta.alias(name)
+                labels.filter(condition=condition, measure="recall").select(
+                    "label", pl.col("delta").alias(name)
                 )
-                for labels, layer, name, delta in (
-                    (first, layer_first, "first", pl.col("delta")),
-                    (other, layer_other, "other", pl.col("delta")),
-                )
+                for labels, name in zip(both, ("first", "other"), strict=True)
             ]
             joined = sides[0].join(sides[1], on="label").drop_nulls().sort("label")
-            key = (rule, condition, layer_first, layer_other)
+            key = (rule, condition, layer, layer)
             parts.append(
                 joined.with_columns(
                     pl.lit(value, dtype).alias(name)
@@ -268,8 +287,8 @@ def _spread(group: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
     """
     first = group.row(0, named=True)
     if first["condition"] == "random" and first["measure"] in ("accuracy", "macro_f1"):
-        told = {"draws": first["draws"], "low": first["minimum"], "high": first["maximum"]}
-        return dict.fromkeys(MEAN_OVER_LABELS) | told
+        ends = {"low": group["minimum"].min(), "high": group["maximum"].max()}
+        return dict.fromkeys(MEAN_OVER_LABELS) | ends | {"draws": first["draws"]}
     return _over_labels(group["delta"].to_numpy(), group["label"].to_list(), bootstrap)
 
 

@@ -1,11 +1,14 @@
 """Pairs of a clean and a corrupted post: both classified correctly, unlike in label, else alike.
 
-Alike are posts whose mean-pooled final states have a high cosine. Pairs are drawn from all
-unordered pairs that qualify, uniformly and without replacement: every pair of posts has a random
-number that depends on the seed and the two posts alone, and those with the smallest numbers are
-taken. So one pass over blocks of posts suffices, no block needs to be kept, the sample is the same
-for every order of the models, and a pair that only just qualifies, or only just does not, changes
-no other.
+Alike are posts whose mean-pooled final states have a high cosine. Every pair of posts has a random
+number that depends on the seed and the two posts alone. Pairs are taken in the order of these
+numbers, each only where neither post is in a pair already: a post is in one pair at most, so that
+pairs are independent and intervals over them hold. In pairs that share posts an unusual post counts
+several times, and tests of a true null find a difference in 9 to 24 of 100 cases instead of 5.
+
+That order need not be walked through: a pair that has the smallest number of all that qualify with
+either of its posts is certainly taken. So each pass over blocks of posts takes all such pairs, and
+the next one looks at the posts that remain; no block needs to be kept.
 """
 
 from __future__ import annotations
@@ -143,17 +146,48 @@ def select_pairs(
 def draw_pairs(
     models: Sequence[CandidatePosts], *, number: int, minimum_cosine: float, seed: int
 ) -> DrawnPairs:
-    """Draw `number` unordered pairs, or all that qualify, and which post of each is clean.
+    """Draw at most `number` unordered pairs without a common post, and which post of each is clean.
 
     A pair qualifies where every model classifies both posts correctly, their labels differ, and the
     cosine of their states is at least `minimum_cosine` in every model.
     """
-    candidates = np.flatnonzero(np.logical_and.reduce([model.correct for model in models]))
+    free = np.flatnonzero(np.logical_and.reduce([model.correct for model in models]))
+    first_pass = _nearest(models, free, minimum_cosine, seed)
+    taken, found = [np.empty((3, 0), dtype=np.int64)], first_pass
+    while found.pairs.size:
+        taken.append(found.pairs)
+        free = np.setdiff1d(free, found.pairs[1:], assume_unique=True)
+        found = _nearest(models, free, minimum_cosine, seed)
+    drawn, first, second = _smallest(np.concatenate(taken, axis=1), number)
+    swapped = drawn % 2 == 1
+    return DrawnPairs(
+        clean=np.where(swapped, second, first),
+        corrupted=np.where(swapped, first, second),
+        qualifying=first_pass.qualifying,
+        highest_cosine=min(first_pass.highest_cosine, 1.0),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """What one pass over the posts that are free finds."""
+
+    pairs: NDArray[np.int64]
+    """`[3, pair]`: random number, first and second post, of pairs that are certainly taken."""
+    qualifying: int
+    highest_cosine: float
+
+
+def _nearest(
+    models: Sequence[CandidatePosts], free: NDArray[np.int64], minimum_cosine: float, seed: int
+) -> _Pass:
+    """Pairs of `free` posts that have the smallest number of all that qualify with either post."""
     labels = models[0].labels
-    kept = np.empty((3, 0), dtype=np.int64)
+    least = np.full(len(labels), np.iinfo(np.int64).max)
+    partner = np.full(len(labels), -1)
     qualifying, highest = 0, -np.inf
-    for start in range(0, len(candidates), POSTS_AT_ONCE):
-        rows, columns = candidates[start : start + POSTS_AT_ONCE], candidates[start:]
+    for start in range(0, len(free), POSTS_AT_ONCE):
+        rows, columns = free[start : start + POSTS_AT_ONCE], free[start:]
         cosine = np.minimum.reduce(
             [model.states[rows] @ model.states[columns].T for model in models]
         )
@@ -162,20 +196,17 @@ def draw_pairs(
         highest = max(highest, float(cosine.max()))
         qualifies = cosine >= minimum_cosine
         qualifying += int(qualifies.sum())
-        found = [
-            _numbered(post, columns[row], len(labels), seed)
-            for post, row in zip(rows, qualifies, strict=True)
-            if row.any()
-        ]
-        kept = _smallest(np.concatenate([kept, *found], axis=1), number)
-    drawn, first, second = kept
-    swapped = drawn % 2 == 1
-    return DrawnPairs(
-        clean=np.where(swapped, second, first),
-        corrupted=np.where(swapped, first, second),
-        qualifying=qualifying,
-        highest_cosine=min(highest, 1.0),
-    )
+        for post, row in zip(rows, qualifies, strict=True):
+            others = columns[row]
+            if others.size:
+                numbers = _numbers(post, len(labels), seed)[others]
+                less = numbers < least[others]
+                least[others[less]], partner[others[less]] = numbers[less], post
+                smallest = numbers.argmin()
+                if numbers[smallest] < least[post]:
+                    least[post], partner[post] = numbers[smallest], others[smallest]
+    first = free[(partner[free] > free) & (partner[partner[free]] == free)]
+    return _Pass(np.stack([least[first], first, partner[first]]), qualifying, highest)
 
 
 def pair_table(name: str, drawn: DrawnPairs, posts: CandidatePosts) -> pl.DataFrame:
@@ -196,14 +227,12 @@ def pair_table(name: str, drawn: DrawnPairs, posts: CandidatePosts) -> pl.DataFr
     )
 
 
-def _numbered(post: int, others: NDArray[np.int64], posts: int, seed: int) -> NDArray[np.int64]:
-    """Pairs of one post with `others`, `[3, pair]`: random number, first and second post.
+def _numbers(post: int, posts: int, seed: int) -> NDArray[np.int64]:
+    """Random numbers of the pairs of one post with every later one, `[post]`.
 
-    The numbers are the same whichever other posts are asked for. Their last bit says which post is
-    clean, those above it whether the pair is drawn.
+    The last bit says which post is clean, those above it in which order pairs are taken.
     """
-    drawn = np.random.default_rng([seed, post]).integers(0, 2**63 - 1, size=posts, endpoint=True)
-    return np.stack([drawn[others], np.full(len(others), post), others])
+    return np.random.default_rng([seed, post]).integers(0, 2**63 - 1, size=posts, endpoint=True)
 
 
 def _smallest(pairs: NDArray[np.int64], number: int) -> NDArray[np.int64]:

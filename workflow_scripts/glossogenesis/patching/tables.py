@@ -3,19 +3,19 @@
 The rows come from `patching.parquet` files (`rows.PATCHING_SCHEMA`), joined with the facts of their
 checkpoint (`CHECKPOINT_FACTS`). Every table is a sum per checkpoint, so that a study with many
 checkpoints can be tabulated file by file and stacked in sheet order.
+
+A concept is expected by several items, whose answers resemble each other: every interval takes the
+expected concept as what was drawn.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 import numpy as np
 import polars as pl
 
 from glossogenesis.patching.scoring import OUTCOMES
-from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, wilson_interval
-
-IntervalMethod = Literal["wilson", "bootstrap"]
+from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
+from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
 
 CHECKPOINT_FACTS = pl.Schema(
     {
@@ -33,6 +33,7 @@ _KEYS = (
     "input_language",
     "output_language",
     "start_layer",
+    "chosen_layers",
 )
 _SUBSETS = pl.Enum(["all", "copyable", "not_copyable"])
 _OUTCOMES = pl.Enum(OUTCOMES)
@@ -45,29 +46,29 @@ _PROBABILITY_UNIT = 2.0**-32
 
 
 def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows."""
+    """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows.
+
+    `chosen_layers` is null: see `chosen_layers.rows_at_chosen` for others.
+    """
     if facts.height != 1:
         raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
-    return facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names()).join(rows, how="cross")
+    named = facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names())
+    return named.join(rows, how="cross").with_columns(chosen_layers=pl.lit(None, pl.String))
 
 
-def accuracy_table(
-    rows: pl.DataFrame, *, interval: IntervalMethod = "wilson", bootstrap: Bootstrap | None = None
-) -> pl.DataFrame:
+def accuracy_table(rows: pl.DataFrame) -> pl.DataFrame:
     """Accuracy per checkpoint, setting, language pair, start layer and subset, with its interval.
 
     Rows without an answer at their start layer do not count; a group without any answer has no row.
-    Checkpoints keep the order in which they first appear in `rows`. The interval `wilson` takes
-    answers as independent; `bootstrap` resamples expected concepts, and its ends are null where a
-    group has a single one. `bootstrap` gives resamples, seed and confidence level, which `wilson`
-    uses too.
+    Checkpoints keep the order in which they first appear in `rows`. The ends are null where a group
+    has a single expected concept.
 
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, subset (all, copyable, not_copyable), n, correct, accuracy, low, high.
+    start_layer, chosen_layers, subset (all, copyable, not_copyable), n, correct, accuracy, low,
+    high.
     """
     groups, answers = _numbered(rows.filter(pl.col("correct").is_not_null()))
-    by = _counted_by(interval)
-    counted = answers.group_by("group", "copyable", *by).agg(
+    counted = answers.group_by("group", "copyable", "concept").agg(
         n=pl.len().cast(pl.Int64), hits=pl.col("correct").cast(pl.Int64).sum()
     )
     named = pl.when("copyable").then(pl.lit("copyable")).otherwise(pl.lit("not_copyable"))
@@ -75,38 +76,66 @@ def accuracy_table(
         [counted.with_columns(subset=pl.lit("all")), counted.with_columns(subset=named)]
     )
     subsets = subsets.with_columns(pl.col("subset").cast(_SUBSETS))
-    table = _shares(subsets, "subset", interval, bootstrap or Bootstrap())
-    return _named(groups, table, "subset").select(
+    return _named(groups, share_rows(subsets, "group", "subset"), "subset").select(
         *_KEYS, "subset", "n", correct="hits", accuracy="share", low="low", high="high"
     )
 
 
-def outcomes_table(
-    rows: pl.DataFrame, *, interval: IntervalMethod = "wilson", bootstrap: Bootstrap | None = None
-) -> pl.DataFrame:
+def outcomes_table(rows: pl.DataFrame) -> pl.DataFrame:
     """Share of each outcome per checkpoint, setting, language pair and start layer.
 
     Every group has a row for each of `OUTCOMES`, also for those that never happened; the shares of
-    a group add up to 1. Arguments as in `accuracy_table`.
+    a group add up to 1. Rows as in `accuracy_table`.
 
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, outcome, n (answers of the group), count, share, low, high.
+    start_layer, chosen_layers, outcome, n (answers of the group), count, share, low, high.
     """
     groups, answers = _numbered(rows.filter(pl.col("outcome").is_not_null()))
-    by = _counted_by(interval)
     counted = (
-        answers.group_by("group", *by)
-        .agg(
-            pl.len().cast(pl.Int64).alias("n"),
-            *((pl.col("outcome") == name).cast(pl.Int64).sum().alias(name) for name in OUTCOMES),
+        answers.group_by("group", "concept")
+        .agg(pl.len().cast(pl.Int64).alias("n"), *outcome_counts())
+        .unpivot(
+            on=OUTCOMES,
+            index=["group", "concept", "n"],
+            variable_name="outcome",
+            value_name="hits",
         )
-        .unpivot(on=OUTCOMES, index=["group", *by, "n"], variable_name="outcome", value_name="hits")
         .with_columns(pl.col("outcome").cast(_OUTCOMES))
     )
-    table = _shares(counted, "outcome", interval, bootstrap or Bootstrap())
-    return _named(groups, table, "outcome").select(
+    return _named(groups, share_rows(counted, "group", "outcome"), "outcome").select(
         *_KEYS, "outcome", "n", count="hits", share="share", low="low", high="high"
     )
+
+
+def outcome_counts() -> list[pl.Expr]:
+    """How many answers of a group have each of `OUTCOMES`, a column each."""
+    return [(pl.col("outcome") == name).cast(pl.Int64).sum().alias(name) for name in OUTCOMES]
+
+
+def share_rows(counted: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """Columns `keys`, n, hits, share, low and high: shares with the interval of drawn concepts.
+
+    `counted` has `keys`, concept, n and hits; a concept may have several rows, such as one a
+    language pair, and is drawn with all of them. Ends are null with a single concept.
+    """
+    table = (
+        counted.group_by(*keys, "concept")
+        .agg(pl.col("n", "hits").sum())
+        .group_by(*keys)
+        .agg(
+            pl.col("n", "hits").sum(),
+            clusters=pl.len(),
+            squares=(pl.col("hits") ** 2).sum(),
+            products=(pl.col("hits") * pl.col("n")).sum(),
+            n_squares=(pl.col("n") ** 2).sum(),
+        )
+    )
+    summed = ("clusters", "hits", "n", "squares", "products", "n_squares")
+    sums = ClusterSums(*(table[name].to_numpy().astype(np.float64) for name in summed))
+    low, high = (
+        pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in clustered_share_interval(sums)
+    )
+    return table.select(*keys, "n", "hits", share=pl.col("hits") / pl.col("n"), low=low, high=high)
 
 
 def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None) -> pl.DataFrame:
@@ -117,7 +146,7 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
     single one. Rows without a probability do not count.
 
     Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, concept (expected, source, target), n, mean, low, high.
+    start_layer, chosen_layers, concept (expected, source, target), n, mean, low, high.
     """
     groups, answers = _numbered(rows)
     parts = []
@@ -130,7 +159,7 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
                 kind=pl.lit(name, _CONCEPTS)
             )
         )
-    table = _shares(pl.concat(parts), "kind", "bootstrap", bootstrap or Bootstrap())
+    table = _resampled(pl.concat(parts), "kind", bootstrap or Bootstrap())
     unit = pl.lit(_PROBABILITY_UNIT)
     return _named(groups, table, "kind").select(
         *_KEYS,
@@ -167,40 +196,17 @@ def _named(groups: pl.DataFrame, table: pl.DataFrame, kind: str) -> pl.DataFrame
     return table.join(groups, on="group").sort("group", kind).cast({kind: pl.String})
 
 
-def _counted_by(interval: IntervalMethod) -> list[str]:
-    """What answers are counted by beside their group: resampling needs each concept's own count."""
-    return ["concept"] if interval == "bootstrap" else []
+def _resampled(counted: pl.DataFrame, kind: str, bootstrap: Bootstrap) -> pl.DataFrame:
+    """Columns group, `kind`, n, hits, share, low and high, with ends over resampled concepts.
 
-
-def _shares(
-    counted: pl.DataFrame, kind: str, interval: IntervalMethod, bootstrap: Bootstrap
-) -> pl.DataFrame:
-    """Columns group, `kind`, n, hits, share, low and high.
-
-    `counted` has group, `kind`, n, hits and, for the bootstrap, concept.
+    `counted` has group, `kind`, concept, n and hits. Ends are null where a row has a single
+    concept.
     """
-    if interval == "bootstrap":
-        table = (
-            counted.group_by("group", kind, "concept")
-            .agg(pl.col("n", "hits").sum())
-            .sort("group", kind, "concept")
-            .group_by("group", kind, maintain_order=True)
-            .agg(pl.col("n", "hits").sum(), counts="n", sums="hits")
-        )
-        low, high = _resampled(table, bootstrap)
-    else:
-        table = counted.group_by("group", kind).agg(pl.col("n", "hits").sum())
-        n, hits = (table[column].to_numpy() for column in ("n", "hits"))
-        ends = wilson_interval(hits, n, confidence=bootstrap.confidence)
-        low, high = (pl.Series(end, dtype=pl.Float64) for end in ends)
-    return table.with_columns(share=pl.col("hits") / pl.col("n"), low=low, high=high)
-
-
-def _resampled(table: pl.DataFrame, bootstrap: Bootstrap) -> tuple[pl.Series, pl.Series]:
-    """Bootstrap ends of each row from its lists `sums` and `counts`, an entry a concept.
-
-    Null where a row has a single concept.
-    """
+    table = (
+        counted.sort("group", kind, "concept")
+        .group_by("group", kind, maintain_order=True)
+        .agg(pl.col("n", "hits").sum(), counts="n", sums="hits")
+    )
     ends = np.full((2, table.height), np.nan)
     concepts = table["sums"].list.len().to_numpy()
     for number in np.unique(concepts):
@@ -211,4 +217,4 @@ def _resampled(table: pl.DataFrame, bootstrap: Bootstrap) -> tuple[pl.Series, pl
         )
         ends[:, chosen] = bootstrap_ratios(sums, counts, bootstrap)
     low, high = (pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in ends)
-    return low, high
+    return table.with_columns(share=pl.col("hits") / pl.col("n"), low=low, high=high)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 
-from glossogenesis.statistics.intervals import wilson_interval
+from glossogenesis.statistics.intervals import score_interval
 
 Floats = NDArray[np.float64]
 
@@ -24,11 +25,19 @@ def paired_score_interval(
         gained: right after alone.
         neither: wrong both times.
     """
-    a, b, c, d = (np.asarray(counts, dtype=np.float64) for counts in (both, lost, gained, neither))
+    cells = (np.asarray(counts, dtype=np.float64) for counts in (both, lost, gained, neither))
+    return joined_interval(*cells, float(-ndtri(0.025)))
+
+
+def joined_interval(
+    both: Floats, lost: Floats, gained: Floats, neither: Floats, z: Floats | float
+) -> tuple[Floats, Floats]:
+    """The interval of `paired_score_interval` at a quantile `z`; counts need not be whole."""
+    a, b, c, d = both, lost, gained, neither
     n = a + b + c + d
     before, after = (a + b) / n, (a + c) / n
-    before_low, before_high = wilson_interval(a + b, n)
-    after_low, after_high = wilson_interval(a + c, n)
+    before_low, before_high = score_interval(before, n, z)
+    after_low, after_high = score_interval(after, n, z)
     product = (a + b) * (c + d) * (a + c) * (b + d)
     excess = a * d - b * c
     corrected = np.where(excess > 0, np.maximum(excess - n / 2, 0), excess)

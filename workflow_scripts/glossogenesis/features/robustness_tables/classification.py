@@ -58,24 +58,27 @@ POSTS_FACTS = {
 """Facts of the posts, and what they are called here."""
 
 
-def read_predictions(results: Results, models: Sequence[ComparedModel]) -> dict[str, pl.DataFrame]:
-    """Predictions of the baseline, then of every model, by its name.
+def read_baseline(results: Results) -> pl.DataFrame:
+    """Predictions of the baseline; StudyError where the file is missing or damaged."""
+    return results.table("classifiers/baseline/predictions.parquet", PREDICTIONS)
+
+
+def read_predictions(results: Results, model: ComparedModel) -> pl.DataFrame:
+    """Predictions of one run of a model.
 
     Raises:
-        StudyError: a file is missing or damaged, or does not have the posts of the first.
+        StudyError: a file is missing or damaged, or does not have the posts of the baseline.
 
     """
-    baseline = results.table("classifiers/baseline/predictions.parquet", PREDICTIONS)
-    found = {BASELINE: baseline}
-    for model in models:
-        name = "classifiers" / model.folder / "predictions.parquet"
-        found[model.model] = results.table(name, PREDICTIONS, model.model)
-        posts = ("post", "number", "label")
-        if not found[model.model].select(posts).equals(baseline.select(posts)):
-            raise StudyError(
-                f"{results.folder / name}: not the posts of the baseline's predictions; remove "
-                "the outdated one and run the workflow again"
-            )
+    baseline = read_baseline(results)
+    name = "classifiers" / model.folder / "predictions.parquet"
+    found = results.table(name, PREDICTIONS, model.model)
+    posts = ("post", "number", "label")
+    if not found.select(posts).equals(baseline.select(posts)):
+        raise StudyError(
+            f"{results.folder / name}: not the posts of the baseline's predictions; remove "
+            "the outdated one and run the workflow again"
+        )
     return found
 
 
@@ -84,10 +87,10 @@ def classification_table(
 ) -> pl.DataFrame:
     """Rows of the posts, of the baseline, and of every classifier; `CLASSIFICATION_SCHEMA`."""
     rows = _posts_rows(results)
-    checkpoints = {model.model: model.checkpoint for model in models}
-    for name, predictions in read_predictions(results, models).items():
-        facts = {"model": name, "checkpoint": checkpoints.get(name)}
-        rows += [facts | row for row in _rows(predictions, bootstrap)]
+    rows += [{"model": BASELINE} | row for row in _rows(read_baseline(results), bootstrap)]
+    for model in models:
+        predictions = read_predictions(results, model)
+        rows += [model.facts | row for row in _rows(predictions, bootstrap)]
     return frame_of(rows, CLASSIFICATION_SCHEMA)
 
 

@@ -1,9 +1,10 @@
 """How features, knockouts, cues and spelling variants differ between two models.
 
 Layers are compared where both models have them (`equal`), and each model's best one, by knockout
-(`best`). What both models do to the same posts, labels or concepts is paired; features of two
-dictionaries are not: shares of features are tested by Fisher's exact test, which is the
-permutation test over features, and have Newcombe's interval. Features are taken as independent;
+(`best`); what knockouts themselves do is then reported on other labels than chose the layer. What
+both models do to the same posts, labels or concepts is paired; features of two dictionaries are
+not: shares of features are tested by Fisher's exact test, which is the permutation test over
+features, and have Newcombe's interval. Features are taken as independent;
 another seed of the autoencoder is not in it.
 """
 
@@ -113,7 +114,7 @@ def compare_knockouts(comparison: Comparison) -> Iterator[Row]:
         .agg(first_value=pl.col("first").mean(), other_value=pl.col("other").mean())
     )
     found = compare_models(first, other, bootstrap=comparison.bootstrap).join(
-        means, on=list(keys), how="left", maintain_order="left"
+        means, on=list(keys), how="left", maintain_order="left", nulls_equal=True
     )
     details = {"top": "top features", "net": "top features beyond frequency-matched ones"}
     not_told = {"condition", "labels", "sign_flips"}

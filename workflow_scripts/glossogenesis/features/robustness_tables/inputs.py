@@ -22,12 +22,13 @@ MEASURED = pl.Schema(
         "high": pl.Float64,
         "interval": pl.String,  # what low and high are; null where there is no interval
         "n": pl.Int64,
+        "runs": pl.Int64,  # that the row is over; null in a row of one of several runs
     }
 )
 """The last columns of every table."""
 
-MODEL_FACTS = pl.Schema({"model": pl.String, "checkpoint": pl.String})
-"""The first columns of every table of one model a row."""
+MODEL_FACTS = pl.Schema({"model": pl.String, "checkpoint": pl.String, "seed": pl.Int64})
+"""The first columns of every table of one model a row; rows over runs have no seed."""
 
 OF_A_MODEL = ("layers", "model", "dtype", "add_special_tokens")
 """Settings in which jobs on two models may differ without measuring another thing."""
@@ -35,30 +36,34 @@ OF_A_MODEL = ("layers", "model", "dtype", "add_special_tokens")
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """A model of the study, the checkpoint that was fine-tuned, and the layers looked at."""
+    """One run of a model: the checkpoint that was fine-tuned, with which seed, and its layers."""
 
     model: str
     checkpoint: str
     layers: tuple[int, ...]
     tokenizer: str
     """The model whose tokenised posts it was given."""
+    seed: int
 
     @property
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """The first columns of its rows."""
-        return {"model": self.model, "checkpoint": self.checkpoint}
+        return {"model": self.model, "checkpoint": self.checkpoint, "seed": self.seed}
 
     @property
     def folder(self) -> Path:
         """Its folder below that of a stage."""
-        return Path(self.model, self.checkpoint)
+        return Path(self.model, self.checkpoint, f"seed_{self.seed}")
 
 
-def compared_models(models: Mapping[str, Mapping[str, Any]]) -> list[ComparedModel]:
-    """The models of the settings, in their order."""
+def compared_models(
+    models: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+) -> list[ComparedModel]:
+    """The runs of all models of the settings, in their order."""
     return [
-        ComparedModel(model, facts["checkpoint"], tuple(facts["layers"]), facts["tokenizer"])
+        ComparedModel(model, facts["checkpoint"], tuple(facts["layers"]), facts["tokenizer"], seed)
         for model, facts in models.items()
+        for seed in seeds
     ]
 
 
@@ -67,7 +72,7 @@ class Results:
     """The folder of a study's results; remembers what was read, and refuses what does not agree.
 
     Files of one kind must share their settings but for `OF_A_MODEL`, their code and the posts, over
-    all models; files of one model the classifier.
+    all models; files of one run the classifier.
     """
 
     folder: Path
@@ -124,7 +129,8 @@ class Results:
         if model and "classifier" in origin.inputs:
             classifier = {"classifier": origin.inputs["classifier"]}
             bare = replace(origin, settings={}, code="", inputs=classifier)
-            self.classifiers.check(model, path, bare)
+            # A stage, the model, its checkpoint and the seed are the first parts of every path.
+            self.classifiers.check(Path(name).parts[1:4], path, bare)
         self.inputs[Path(name).as_posix()] = path
         return path
 

@@ -3,8 +3,8 @@
 Recall, accuracy and macro F1 over the posts of all labels, and the share of other labels' posts
 that are given this one, are shares; everything about their change is in points, after minus before,
 so that a drop is negative. Rows of label `mean` are over labels: their interval resamples labels,
-their p is that of flipping signs over labels, and q corrects it for the layers, autoencoders and
-models of the table. `net` is the drop beyond that of features that fire as often.
+their p is that of flipping signs over labels, or, over several runs, that of t. `net` is the drop
+beyond that of features that fire as often.
 """
 
 from __future__ import annotations
@@ -23,19 +23,17 @@ from glossogenesis.features.robustness_tables.inputs import (
 )
 from glossogenesis.features.robustness_tables.resampling import (
     BOOTSTRAP,
+    LEFT_OUT,
     NEWCOMBE,
     OVER_DRAWS,
     WILSON,
 )
 from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
-from glossogenesis.patching.knockout_summary import label_drops, layer_drops
+from glossogenesis.patching.knockout_summary import cross_fitted, label_drops, layer_drops
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
-from glossogenesis.statistics.permutation import adjusted
 
 MEAN = "mean"
 """The label of rows over all labels."""
-
-LEFT_OUT = "range, one label left out"
 
 
 class _Names(NamedTuple):
@@ -51,8 +49,7 @@ NAMES = {
 
 KNOCKOUT_TABLE_SCHEMA = table_schema(
     {
-        "layer": pl.Int32,
-        "best": pl.Boolean,  # the layer at which the model's top features matter most
+        "layer": pl.Int32,  # null: of each label, where other labels' features matter most
         "sae": pl.String,
         "label": pl.String,
         "condition": pl.String,  # none, top, random, frequency, other, net
@@ -61,6 +58,7 @@ KNOCKOUT_TABLE_SCHEMA = table_schema(
     {
         "draws": pl.Int64,
         "features": pl.Float64,  # removed, mean over draws
+        "best": pl.Boolean,  # the layer at which the model's top features matter most
         "p": pl.Float64,
         "q": pl.Float64,
         "note": pl.String,
@@ -82,17 +80,33 @@ def knockout_table(
     for model in models:
         for sae in saes:
             drops = read_drops(results, model, sae)
-            means = layer_drops(drops, bootstrap=bootstrap)
-            best = dict(means.select("layer", "best").iter_rows())
             facts = model.facts | {"sae": sae}
-            for row in drops.iter_rows(named=True):
-                told = facts | {"layer": row["layer"], "best": best.get(row["layer"], False)}
-                rows += [told | found for found in _label_rows(row)]
-            for row in means.iter_rows(named=True):
-                rows += [facts | found for found in _mean_rows(row)]
-    table = frame_of(rows, KNOCKOUT_TABLE_SCHEMA)
-    tested = table["p"].fill_null(float("nan")).to_numpy()
-    return table.with_columns(q=pl.Series(adjusted(tested), dtype=pl.Float64).fill_nan(None))
+            for part in (drops, cross_fitted(drops)):
+                for row in part.iter_rows(named=True):
+                    told = facts | {"layer": row["layer"]}
+                    rows += [told | found for found in _label_rows(row)]
+                for row in layer_drops(part, bootstrap=bootstrap).iter_rows(named=True):
+                    rows += [facts | found for found in _mean_rows(row)]
+    return frame_of(rows, KNOCKOUT_TABLE_SCHEMA)
+
+
+def with_best_layers(table: pl.DataFrame) -> pl.DataFrame:
+    """Mark in `best` the layer of every model, run and autoencoder where the mean drop is largest.
+
+    It says where to look. What is reported of a best layer are rows without a layer: of each label
+    at the layer that other labels choose.
+    """
+    keys = ["model", "seed", "sae"]
+    means = table.filter(
+        pl.col("layer").is_not_null(), label=MEAN, condition="top", measure="delta"
+    )
+    least = means.sort("value", "layer").unique(keys, keep="first", maintain_order=True)
+    known = least.select(*keys, best_layer="layer")
+    return (
+        table.join(known, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(best=pl.col("layer") == pl.col("best_layer"))
+        .drop("best_layer")
+    )
 
 
 def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -121,7 +135,7 @@ def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _mean_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A change over all labels of a layer, and its range with one label left out."""
-    told = {name: row[name] for name in ("layer", "best", "condition", "draws")}
+    told = {name: row[name] for name in ("layer", "condition", "draws")}
     told |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
     interval = BOOTSTRAP.format("labels") if row["draws"] is None else OVER_DRAWS
     change = NAMES[row["measure"]].change

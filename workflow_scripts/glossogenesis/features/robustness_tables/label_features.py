@@ -1,8 +1,9 @@
 """Table of dictionaries: how label-specific their features are, with L0 beside every figure.
 
 A feature distinguishes a label where Cohen's d of the label's posts exceeds the threshold; it is
-label-specific where it distinguishes one label alone. The same under labels that are assigned to
-posts at random says how much of that is chance. Rows without a layer are over all
+label-specific where it distinguishes one label alone. Share and variety are corrected for what
+noise in d adds to a count; beside them stands what was counted, which is what the same under labels
+that are assigned to posts at random is to be compared with. Rows without a layer are over all
 layers: sums of features, means of the rest.
 """
 
@@ -24,6 +25,7 @@ from glossogenesis.features.robustness_tables.inputs import (
 )
 from glossogenesis.features.robustness_tables.resampling import (
     BOOTSTRAP,
+    BY_HALVES,
     WILSON,
     Ratio,
     interval_ends,
@@ -46,17 +48,17 @@ POSTS = {
 SPECIFICITY = ("label_specific_share", "mean_variety")
 FACTS = (
     *("explained_variance", "shuffled"),
-    *(f"{name}{end}" for name in SPECIFICITY for end in ("", "_low", "_high")),
+    *(f"{name}{end}" for name in SPECIFICITY for end in ("", "_low", "_high", "_counted")),
 )
 
 FEATURES_SCHEMA = table_schema(
     {
         "layer": pl.Int32,  # null: over all layers
         "sae": pl.String,
-        "l0": pl.Float64,
         "labels": pl.String,  # own, or shuffled: assigned to posts at random
         "measure": pl.String,
     },
+    {"l0": pl.Float64},
 )
 _POSTS = BOOTSTRAP.format("posts")
 
@@ -178,16 +180,18 @@ def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
-    """Label variety under the posts' labels, and under shuffled ones."""
+    """Label variety, corrected for noise, and as counted with the posts' labels and shuffled ones."""
     size, facts = len(dictionary.variety), dictionary.facts
     counts = {"label_specific": dictionary.specific, "distinguishing": dictionary.distinguishing}
     rows = [{"measure": name, "value": count, "n": size} for name, count in counts.items()]
     for measure, n in zip(SPECIFICITY, (dictionary.distinguishing, size), strict=True):
         ends = {end: facts[f"{measure}_{end}"] for end in ("low", "high")}
-        interval = None if ends["low"] is None else _POSTS
+        interval = None if ends["low"] is None else BY_HALVES
         own = {"measure": measure, "value": facts[measure], "n": n, "interval": interval}
         rows.append(own | ends)
-        rows.append({"measure": measure, "labels": "shuffled", "value": facts["shuffled"][measure]})
+        counted = f"{measure}_counted"
+        rows.append({"measure": counted, "value": facts[counted], "n": n})
+        rows.append({"measure": counted, "labels": "shuffled", "value": facts["shuffled"][measure]})
     return [{"labels": "own"} | row for row in rows]
 
 

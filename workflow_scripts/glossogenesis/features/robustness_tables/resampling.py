@@ -21,7 +21,9 @@ Floats = NDArray[np.float64]
 BOOTSTRAP = "95 % bootstrap over {}"
 WILSON = "95 % Wilson"
 NEWCOMBE = "95 % Newcombe"
+BY_HALVES = "95 % by halves of posts"
 OVER_DRAWS = "range over draws"
+LEFT_OUT = "range, one label left out"
 
 
 BY_SIGNS = "sign flips over {}"
