@@ -106,6 +106,7 @@ def collect(arguments: argparse.Namespace, tokens: int) -> Run:
         MonosemanticityRule(),
         Sensitivity(threshold=(0.5, 0.9)),
         scripts={"en": "Latin", "ja": "Japanese"},
+        seed=0,
     )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -4,16 +4,23 @@ This part of the workflow gathers the features study over all checkpoints into t
 REQUIRED INPUTS:
     statistics, quality, recovery, matches and injections of every checkpoint; the checkpoint sheet
 OUTPUTS:
-    <results>/tables/features_{languages,monosemanticity,quality,stages,sensitivity}.{parquet,csv}
+    <results>/tables/features_{languages,monosemanticity,quality,stages,sensitivity,grid}.{parquet,csv}
     <results>/tables/features_{tracking,injection}.{parquet,csv}
 
 STEPS:
-    tabulate_features    languages, monosemanticity, quality, the three stages, sensitivity
+    tabulate_features    languages, monosemanticity, quality, the three stages, sensitivity, the grid
     tabulate_tracking    births, deaths and changes of language
     tabulate_injection   perplexity and translation by group of features
 """
 
-FEATURE_TABLES = ["languages", "monosemanticity", "quality", "stages", "sensitivity"]
+FEATURE_TABLES = [
+    "languages",
+    "monosemanticity",
+    "quality",
+    "stages",
+    "sensitivity",
+    "grid",
+]
 
 
 rule tabulate_features:

@@ -19,6 +19,7 @@ DRAWN_TABLES = {
     "features": [
         "languages",
         "stages",
+        "grid",
         "monosemanticity",
         "quality",
         "tracking",

@@ -40,7 +40,5 @@ def injection_lexicon(wildcards):
 
 
 def injection_parallel_text(wildcards):
-    """Return the parallel text that is translated, or nothing."""
-    text = study.features.injection.translation
-    files = getattr(text, "files", {}).values()
-    return [study.path(path) for pair in files for path in pair]
+    """Return the parallel text that is translated, as far as it is in place."""
+    return [path for _, path in feature_settings.parallel_files(study) if os.path.exists(path)]

@@ -13,6 +13,7 @@ FIGURES = {
     "outcomes": "outcomes",
     "feature_languages": "languages of features",
     "monosemanticity": "monosemanticity",
+    "bilingual_features": "bilingual features by depth",
     "feature_heatmap": "layers and checkpoints",
     "sae_quality": "quality of autoencoders",
     "feature_tracking": "features between checkpoints",
@@ -87,6 +88,7 @@ def figures_of(part):
     else:
         names = [
             "feature_languages",
+            "bilingual_features",
             "monosemanticity",
             "feature_heatmap",
             "sae_quality",

@@ -64,6 +64,7 @@ def main() -> None:
         monosemanticity=MonosemanticityRule.model_validate(settings["monosemanticity"]),
         sensitivity=Sensitivity.model_validate(settings["sensitivity"]),
         scripts=settings["scripts"],
+        seed=settings["seed"],
     )
     corpus = TokenisedCorpus.read(arguments.corpus)
     embedding_of = embedding_reader(arguments.embeddings, arguments.own_embedding)
@@ -112,6 +113,7 @@ def collect(
         checkpoint=cache.checkpoint,
         revision=cache.revision,
         layer=cache.layer,
+        seed=arguments.settings["seed"],
         dtype=cache.dtype,
         device=device,
         facts=facts_of(features, cache),
@@ -150,7 +152,7 @@ def facts_of(features: Features, cache: ActivationCache) -> dict[str, object]:
     return {
         "activations": "in the space that the autoencoder sees",
         "languages": list(cache.languages),
-        "share_denominator": "all examples, also those whose token is in no language",
+        "share_denominator": "all examples with letters, also those in no language",
         "tokens": sum(tokens),
         "tokens_by_language": dict(zip(cache.languages, tokens, strict=True)),
     }

@@ -1,5 +1,7 @@
 """Tabulate the features study over all checkpoints: languages, monosemanticity, quality, stages.
 
+And how much of the grid of models, checkpoints and layers the study fills.
+
 Reads of every setup `statistics.parquet`, `sensitivity.parquet` and `quality.json`, and where the
 settings say so, what splicing does to the model and how seeds agree.
 """
@@ -12,11 +14,13 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.config.sheet import Checkpoint, read_sheet
+from glossogenesis.features.grid_table import grid_table
 from glossogenesis.features.language_tables import label_counts, languages_table
 from glossogenesis.features.monosemanticity_tables import (
     monosemanticity_histogram,
     monosemanticity_table,
 )
+from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.quality_tables import (
     joined_quality,
     quality_rows,
@@ -24,7 +28,14 @@ from glossogenesis.features.quality_tables import (
     seed_row,
 )
 from glossogenesis.features.sensitivity_tables import sensitivity_rows
-from glossogenesis.features.setups import Agreement, Setup, chosen_rows, setups, with_setup
+from glossogenesis.features.setups import (
+    Agreement,
+    Setup,
+    chosen_rows,
+    setups,
+    with_depth,
+    with_setup,
+)
 from glossogenesis.features.stage_tables import stages_table
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
@@ -43,6 +54,7 @@ class Parts:
 
     results: Path
     labels: list[pl.DataFrame] = field(default_factory=list)
+    ranked: list[pl.DataFrame] = field(default_factory=list)
     histograms: list[pl.DataFrame] = field(default_factory=list)
     sensitivity: list[pl.DataFrame] = field(default_factory=list)
     quality: list[pl.DataFrame] = field(default_factory=list)
@@ -69,7 +81,12 @@ def main() -> None:
     bootstrap = Bootstrap(resamples=settings["resamples"], seed=settings["seed"])
     # Digests of thousands of inputs are taken once, for all tables.
     origin = provenance_of(arguments, "features", parts.inputs, seed=settings["seed"])
-    for name, table in tabulate(parts, bootstrap).items():
+    tables = tabulate(parts, bootstrap) | {
+        "grid": grid_table(
+            *(settings[name] for name in ("checkpoints", "layers", "depths", "rows", "grid"))
+        )
+    }
+    for name, table in tables.items():
         target = arguments.output / f"features_{name}.parquet"
         write_table(target, table, replace(origin, kind=target.stem))
         write_csv(target.with_suffix(".csv"), table)
@@ -84,7 +101,7 @@ def read_setups(rows: Sequence[Checkpoint], settings: Mapping[str, Any], results
 
     """
     parts = Parts(results)
-    wanted = list(setups(rows, settings["layers"], settings["saes"]))
+    wanted = list(setups(rows, settings["layers"], settings["saes"], settings["depths"]))
     for setup in progress(wanted, label="tabulate", unit="setup"):
         read_features(setup, parts)
         others = settings["extra_seeds"].get(setup.sae, [])
@@ -102,10 +119,11 @@ def read_features(setup: Setup, parts: Parts) -> None:
     for path in (statistics, alternatives):
         parts.accept(path, read_provenance(path), (setup.row.model,))
     found = read_table(statistics)
-    parts.labels.append(with_setup(label_counts(found, statistics), setup))
-    parts.histograms.append(with_setup(monosemanticity_histogram(found, statistics), setup))
+    parts.labels.append(with_depth(label_counts(found, statistics), setup))
+    parts.ranked.append(with_depth(ranked_counts(found, statistics), setup))
+    parts.histograms.append(with_depth(monosemanticity_histogram(found, statistics), setup))
     rows = sensitivity_rows(read_table(alternatives), alternatives)
-    parts.sensitivity.append(with_setup(rows, setup))
+    parts.sensitivity.append(with_depth(rows, setup))
 
 
 def read_quality(setup: Setup, parts: Parts, *, recovery: bool, compared: bool) -> None:
@@ -136,7 +154,7 @@ def tabulate(parts: Parts, bootstrap: Bootstrap) -> dict[str, pl.DataFrame]:
         "languages": languages,
         "monosemanticity": monosemanticity_table(pl.concat(parts.histograms), bootstrap),
         "quality": pl.concat(parts.quality),
-        "stages": stages_table(languages, sensitivity),
+        "stages": stages_table(languages, sensitivity, matched_curves(pl.concat(parts.ranked))),
         "sensitivity": sensitivity,
     }
 

@@ -1,6 +1,7 @@
 """What the jobs of a features study leave behind, made up, for tests of tables and figures.
 
-The features of a layer are random: the share that is mixed follows `MIXED_SHARES` over checkpoints.
+The features of a layer are random: the share that is bilingual follows `BILINGUAL_SHARES` over
+checkpoints.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import polars as pl
 
 from glossogenesis.features.quality_tables import DISTRIBUTIONS, MEASURES
 from glossogenesis.features.schemas import (
+    BILINGUAL,
     DEAD,
     MIXED,
+    NOT_LANGUAGES,
+    SYMBOL,
     UNLABELLED,
     sensitivity_schema,
     statistics_schema,
@@ -28,7 +32,7 @@ from glossogenesis.storage.tables import write_table
 
 CODES = ("en", "ja")
 SIMILARITIES_VALUE = 0.75
-MIXED_SHARES = (0.05, 0.55, 0.2, 0.08, 0.12, 0.2)
+BILINGUAL_SHARES = (0.05, 0.55, 0.2, 0.08, 0.12, 0.2)
 """At checkpoints in order: low at random weights, high, low, and higher again."""
 
 
@@ -39,25 +43,29 @@ def origin(kind: str, **facts: object) -> Provenance:
 
 
 def statistics(
-    mixed: float, *, features: int = 200, seed: int = 0, codes: Sequence[str] = CODES
+    bilingual: float, *, features: int = 200, seed: int = 0, codes: Sequence[str] = CODES
 ) -> pl.DataFrame:
-    """A `statistics.parquet`: a tenth dead, a tenth without label, of the rest a share mixed."""
+    """A `statistics.parquet`: a tenth each dead, without label and symbols, of the rest a share
+    bilingual."""
     generator = np.random.default_rng(seed)
     number = np.arange(features)
     labels = np.array(codes)[number % len(codes)]
-    labels = np.where(generator.random(features) < mixed, MIXED, labels)
-    labels = np.where(number % 10 == 0, DEAD, np.where(number % 10 == 1, UNLABELLED, labels))
+    labels = np.where(generator.random(features) < bilingual, BILINGUAL, labels)
+    for place, label in enumerate((DEAD, UNLABELLED, SYMBOL)):
+        labels = np.where(number % 10 == place, label, labels)
     dead = labels == DEAD
-    meaning = np.clip(generator.normal(0.3 + mixed / 4, 0.2, features), 0, 1)
+    few = dead | (labels == UNLABELLED)
+    meaning = np.clip(generator.normal(0.3 + bilingual / 4, 0.2, features), 0, 1)
     types = generator.integers(1, 9, features)
     meaning = np.where(types == 1, 1.0, meaning)
     rows = pl.DataFrame(
         {
             "feature": number,
             "firings": np.where(dead, 0, 100),
+            "examples": np.where(few, 3, 20 + generator.integers(0, 100, features)),
             "language": labels.tolist(),
-            "token_types": np.where(dead, 0, types),
-            "monosemanticity": [None if d else m for d, m in zip(dead, meaning, strict=True)],
+            "token_types": np.where(few, 0, types),
+            "monosemanticity": [None if f else m for f, m in zip(few, meaning, strict=True)],
         }
     )
     schema = statistics_schema(codes)
@@ -68,21 +76,21 @@ def statistics(
 
 
 def sensitivity(found: pl.DataFrame, codes: Sequence[str] = CODES) -> pl.DataFrame:
-    """A `sensitivity.parquet`: the default, and two alternatives in which fewer are mixed."""
-    labels = [*codes, MIXED, UNLABELLED, DEAD]
+    """A `sensitivity.parquet`: the default, and two alternatives in which fewer are bilingual."""
+    labels = [*codes, *NOT_LANGUAGES]
     count = {label: found.filter(language=label).height for label in labels}
     rows = []
     for choice, value, less in (("default", "default", 0), ("share", "0.8", 5), ("by", "paper", 9)):
-        moved = min(less, count[MIXED])
-        counts = count | {MIXED: count[MIXED] - moved, codes[0]: count[codes[0]] + moved}
+        moved = min(less, count[BILINGUAL])
+        counts = count | {BILINGUAL: count[BILINGUAL] - moved, codes[0]: count[codes[0]] + moved}
         rows.append(
             {
                 "choice": choice,
                 "value": value,
                 "features_by_label": counts,
-                "labelled": sum(counts[label] for label in (*codes, MIXED)),
+                "labelled": sum(counts[label] for label in (*codes, BILINGUAL, MIXED)),
                 "monosemanticity": 0.5 - less / 100,
-                "monosemanticity_by_label": dict.fromkeys((*codes, MIXED), 0.5),
+                "monosemanticity_by_label": dict.fromkeys((*codes, BILINGUAL, MIXED), 0.5),
                 "several_types": 50,
                 "monosemanticity_several_types": 0.4,
             }
@@ -131,12 +139,12 @@ def recovery(layers: Sequence[int], place: int, codes: Sequence[str] = CODES) ->
 
 
 def matches(features: int, seed: int, codes: Sequence[str] = CODES) -> pl.DataFrame:
-    """A `matches.parquet`: seven tenths kept, some of a language before and mixed now."""
+    """A `matches.parquet`: seven tenths kept, some of a language before and bilingual now."""
     generator = np.random.default_rng(seed)
-    labels = np.array([*codes, MIXED, UNLABELLED])
+    labels = np.array([*codes, BILINGUAL, UNLABELLED])
     event = generator.choice(["kept", "birth", "death"], features, p=[0.6, 0.25, 0.15])
     before = generator.choice(labels, features, p=_weights(len(labels)))
-    now = np.where(generator.random(features) < 0.15, MIXED, before)
+    now = np.where(generator.random(features) < 0.15, BILINGUAL, before)
     number = np.arange(features)
     born, died = event == "birth", event == "death"
     columns = {
@@ -176,7 +184,7 @@ def write_study(
     """Write what every job but injections leaves behind."""
     for place, checkpoint in enumerate(checkpoints):
         height = float(
-            np.interp(place, np.linspace(0, len(checkpoints) - 1, 6), MIXED_SHARES)
+            np.interp(place, np.linspace(0, len(checkpoints) - 1, 6), BILINGUAL_SHARES)
             if len(checkpoints) > 1
             else 0.2
         )
@@ -296,11 +304,14 @@ def _named(layer: int, group: str, control: str, draw: int | None) -> dict:
 def _injected(codes: Sequence[str]) -> list[tuple[str, str, int | None, float]]:
     """Group, control, draw and change of the mean negative log-likelihood."""
     rows: list[tuple[str, str, int | None, float]] = [("none", "none", None, 0.0)]
-    for group in (*codes, "bilingual"):
-        rows.append((group, "none", None, -0.1 if group == "bilingual" else -0.05))
+    for group in (*codes, BILINGUAL, SYMBOL):
+        rows.append((group, "none", None, -0.1 if group == BILINGUAL else -0.05))
         for draw in range(3):
             rows.append((group, "random", draw, 0.01 * draw))
             rows.append((group, "norm_matched", draw, 0.04 + 0.01 * draw))
+        # The mean over the draws.
+        rows.append((group, "random", None, 0.01))
+        rows.append((group, "norm_matched", None, 0.05))
     return rows
 
 

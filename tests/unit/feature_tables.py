@@ -16,15 +16,17 @@ from feature_results import (
     translation,
 )
 from glossogenesis.config.sheet import Checkpoint
+from glossogenesis.features.grid_table import grid_table
 from glossogenesis.features.injection_summary import perplexity_rows, translation_rows
 from glossogenesis.features.language_tables import label_counts, languages_table
 from glossogenesis.features.monosemanticity_tables import (
     monosemanticity_histogram,
     monosemanticity_table,
 )
+from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.quality_tables import joined_quality, quality_rows, recovery_rows
 from glossogenesis.features.sensitivity_tables import sensitivity_rows
-from glossogenesis.features.setups import Setup, checkpoint_facts, with_setup
+from glossogenesis.features.setups import Setup, checkpoint_facts, with_depth, with_setup
 from glossogenesis.features.stage_tables import stages_table
 from glossogenesis.features.tracking_tables import tracking_counts
 from glossogenesis.patching.tables import with_checkpoint
@@ -32,7 +34,7 @@ from glossogenesis.statistics.intervals import Bootstrap
 
 PATH = Path("made-up")
 STEPS = [0, 8, 64, 512]
-MIXED_SHARES = [0.05, 0.55, 0.1, 0.3]
+BILINGUAL_SHARES = [0.05, 0.55, 0.1, 0.3]
 
 
 def row(step: int, model: str = "demo") -> Checkpoint:
@@ -50,14 +52,15 @@ def feature_tables(
     steps: list[int] = STEPS, layers: tuple[int, ...] = (1, 3), model: str = "demo"
 ) -> dict[str, pl.DataFrame]:
     """Every table of a small study."""
-    labels, histograms, qualities, other, followed = [], [], [], [], []
+    labels, ranked, histograms, qualities, other, followed = [], [], [], [], [], []
     for place, step in enumerate(steps):
         for layer in layers:
-            setup = Setup(row(step, model), layer, "topk")
-            found = statistics(MIXED_SHARES[place], seed=10 * place + layer)
-            labels.append(with_setup(label_counts(found, PATH), setup))
-            histograms.append(with_setup(monosemanticity_histogram(found, PATH), setup))
-            other.append(with_setup(sensitivity_rows(sensitivity(found), PATH), setup))
+            setup = Setup(row(step, model), layer, "topk", max(6, *layers))
+            found = statistics(BILINGUAL_SHARES[place], seed=10 * place + layer)
+            labels.append(with_depth(label_counts(found, PATH), setup))
+            ranked.append(with_depth(ranked_counts(found, PATH), setup))
+            histograms.append(with_depth(monosemanticity_histogram(found, PATH), setup))
+            other.append(with_depth(sensitivity_rows(sensitivity(found), PATH), setup))
             spliced = recovery_rows(recovery(layers, place), layer, PATH)
             measured = joined_quality(quality_rows(quality(place), PATH), spliced, None)
             qualities.append(with_setup(measured, setup))
@@ -77,7 +80,10 @@ def feature_tables(
         "languages": languages,
         "monosemanticity": monosemanticity_table(pl.concat(histograms), Bootstrap(100)),
         "quality": pl.concat(qualities),
-        "stages": stages_table(languages, pl.concat(other)),
+        "stages": stages_table(languages, pl.concat(other), matched_curves(pl.concat(ranked))),
+        "grid": grid_table(
+            {model: [f"step{step}" for step in steps]}, {model: layers}, {model: 6}, {model: 8}, 100
+        ),
         "tracking": pl.concat(followed) if followed else pl.DataFrame(),
         "injection": pl.concat(injected),
     }

@@ -31,6 +31,7 @@ def rules(**changes: Any) -> FeatureRules:
         monosemanticity=MonosemanticityRule(**changes.get("monosemanticity", {})),
         sensitivity=Sensitivity(**changes.get("sensitivity", {})),
         scripts=changes.get("scripts", SCRIPTS),
+        seed=changes.get("seed", 0),
     )
 
 

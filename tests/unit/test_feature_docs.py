@@ -19,6 +19,7 @@ from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS
 from glossogenesis.corpora.tokenised_writer import VOCABULARY_SCHEMA
 from glossogenesis.features import schemas
+from glossogenesis.features.grid_table import GRID_SCHEMA
 from glossogenesis.features.injection_summary import INJECTION_SCHEMA
 from glossogenesis.features.language_tables import LANGUAGES_SCHEMA
 from glossogenesis.features.monosemanticity_tables import MONOSEMANTICITY_SCHEMA
@@ -62,6 +63,7 @@ ARTIFACTS = {
     "TRANSLATION_SCHEMA": TRANSLATION_SCHEMA,
     "SETUP_FACTS": SETUP_FACTS,
     "STAGES_SCHEMA": STAGES_SCHEMA,
+    "GRID_SCHEMA": GRID_SCHEMA,
 }
 """Whole tables, by the names of their schemas."""
 
@@ -97,6 +99,7 @@ OF_ROBUSTNESS = {
 
 OF_NO_ARTIFACT = {
     "HISTOGRAM_SCHEMA",
+    "RANKED_SCHEMA",
     "EFFECT_SUMS_SCHEMA",
     "LABEL_SCHEMA",
     "LAYER_SCHEMA",
@@ -188,7 +191,7 @@ def test_structs_have_the_fields_that_the_guide_says():
         "firing_by_language": LANGUAGES,
         "share_by_language": LANGUAGES,
         "features_by_label": LABELS,
-        "monosemanticity_by_label": (*LANGUAGES, schemas.MIXED),
+        "monosemanticity_by_label": (*LANGUAGES, schemas.BILINGUAL, schemas.MIXED),
     }
     meaning = table_below(PAGE, "columns: statistics_schema")["top_tokens"][1]
     for field in schemas.TOP_TOKEN.fields:

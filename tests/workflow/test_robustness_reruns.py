@@ -66,11 +66,11 @@ def test_every_artifact_can_be_inspected(finished_robustness: WorkingTree):
     results = finished_robustness.root / "results"
     for place in (
         "posts/posts.parquet",
-        "classifiers/tiny/last/manifest.json",
-        "components/tiny/last/effects.parquet",
-        "post_features/tiny/last/layer_1/l1/cues.parquet",
-        "knockout/tiny/last/l1.parquet",
-        "spelling_variants/tiny/last/l1.parquet",
+        "classifiers/tiny/last/seed_0/manifest.json",
+        "components/tiny/last/seed_0/effects.parquet",
+        "post_features/tiny/last/seed_0/layer_1/l1/cues.parquet",
+        "knockout/tiny/last/seed_0/l1.parquet",
+        "spelling_variants/tiny/last/seed_0/l1.parquet",
     ):
         printed = finished_robustness.run("glossogenesis.cli", "inspect", str(results / place))
         assert "small-robustness" in printed, place

@@ -176,10 +176,11 @@ def collection_cost(study: Study, model: str, sae: str, layers: int) -> Cost:
     _, width = depth_and_width(study, model)
     latents = settings.latents_of(int(width))
     fired = settings.k or SHARE_OF_FIRED * latents
-    kept = study.features.language.examples
+    features = study.features
+    kept = max(features.language.examples, *features.sensitivity.examples, 0)
     return Cost(
         passes.operations,
-        passes.memory_mb + 1000 + int(40 * latents * kept / 1e6),
+        passes.memory_mb + 1000 + int(120 * latents * kept / 1e6),
         layers * 60 * latents * kept,
         passes.gpus,
         scratch_bytes=int(4 * corpus_tokens(study, "held_out") * fired),
@@ -219,7 +220,7 @@ def injection_cost(study: Study) -> Cost:
     injection = features.injection
     assert injection is not None
     corpus = study.settings.corpora[features.corpus]
-    groups = len(corpus.text.languages) + 1
+    groups = len(corpus.text.languages) + 2  # and the bilingual ones, and symbols
     runs = 1 + len(injection.layers) * len(injection.alpha) * groups * (1 + 2 * injection.draws)
     tokens = injection.contexts * corpus.context * len(corpus.text.languages)
     model = injection_model(study)

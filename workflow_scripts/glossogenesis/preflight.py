@@ -14,6 +14,7 @@ from pathlib import Path
 
 from glossogenesis import feature_costs, robustness_costs
 from glossogenesis.config.corpora import CorpusFiles
+from glossogenesis.config.feature_settings import parallel_files
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.stage_settings import is_local, lexicon_settings
@@ -60,6 +61,12 @@ def absent(study: Study, results: Path) -> str | None:
         if not Path(path).is_file():
             lines.append(
                 f"{path}: no such file; put it there or correct `robustness.{key}` in {study.file}"
+            )
+    for pair, path in parallel_files(study) if study.has_features else ():
+        if not Path(path).is_file():
+            lines.append(
+                f"{path}: no such file; put it there, or correct or remove "
+                f"`features.injection.translation.files.{pair}` in {study.file}"
             )
     sheet = study.path(study.settings.checkpoints)
     for row, folder in _local_checkpoints(study, results):

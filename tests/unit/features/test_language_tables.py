@@ -11,15 +11,17 @@ import pytest
 from feature_results import sensitivity, statistics
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.errors import StudyError
+from glossogenesis.features.grid_table import filled_share, grid_table
 from glossogenesis.features.language_tables import LANGUAGES_SCHEMA, label_counts, languages_table
 from glossogenesis.features.monosemanticity_tables import (
     MONOSEMANTICITY_SCHEMA,
     monosemanticity_histogram,
     monosemanticity_table,
 )
+from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.schemas import statistics_schema
 from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA, sensitivity_rows
-from glossogenesis.features.setups import Setup, with_setup
+from glossogenesis.features.setups import Setup, with_depth
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 
 PATH = Path("statistics.parquet")
@@ -30,13 +32,14 @@ def found(labels: list[str], values: list[float | None], types: list[int]) -> pl
     """A `statistics.parquet` of en and ja with these columns and nothing else."""
     schema = statistics_schema(("en", "ja"))
     given = {"language": labels, "monosemanticity": values, "token_types": types}
+    given["examples"] = [100 - place for place in range(len(labels))]
     return pl.DataFrame({name: given.get(name, [None] * len(labels)) for name in schema}, schema)
 
 
 SMALL = found(
-    ["en", "en", "en", "mixed", "unlabelled", "dead"],
-    [0.5, 0.25, 1.0, 0.25, 0.9, None],
-    [4, 4, 1, 3, 2, 0],
+    ["en", "en", "en", "bilingual", "symbol", "unlabelled", "dead"],
+    [0.5, 0.25, 1.0, 0.25, 0.9, None, None],
+    [4, 4, 1, 3, 2, 0, 0],
 )
 
 
@@ -49,20 +52,23 @@ def at(table: pl.DataFrame, layer: int | None, **wanted: object) -> dict:
 
 
 def counts() -> pl.DataFrame:
-    other = found(["ja", "mixed", "mixed", "dead"], [0.5] * 3 + [None], [2, 2, 2, 0])
+    other = found(["ja", "bilingual", "mixed", "dead"], [0.5] * 3 + [None], [2, 2, 2, 0])
     parts = (label_counts(table, PATH) for table in (SMALL, other))
     return pl.concat(
-        [with_setup(part, Setup(ROW, layer, "topk")) for layer, part in enumerate(parts)]
+        [with_depth(part, Setup(ROW, layer, "topk", 3)) for layer, part in enumerate(parts)]
     )
 
 
 def test_shares_are_of_labelled_features_and_pool_over_layers() -> None:
     table = languages_table(counts())
     assert table.schema == LANGUAGES_SCHEMA
-    assert table["label"].to_list() == ["en", "ja", "mixed", "unlabelled", "dead"] * 3
-    assert table["layer"].to_list() == [0] * 5 + [1] * 5 + [None] * 5
+    labels = ["en", "ja", "bilingual", "mixed", "symbol", "unlabelled", "dead"]
+    assert table["label"].to_list() == labels * 5
+    assert table["layer"].to_list() == [0] * 7 + [1] * 7 + [None] * 21
+    assert table["depth"].to_list()[::7] == ["early", "middle", "early", "middle", "all"]
     english = at(table, 0, label="en")
     low, high = wilson_interval([3], [4])
+    assert (english["dictionary"], english["labelled_share"]) == (7, 4 / 7)
     assert (english["features"], english["labelled"], english["share"]) == (3, 4, 0.75)
     assert (english["low"], english["high"]) == (low[0], high[0])
     assert (english["step"], english["tokens"], english["phase"], english["sae"]) == (
@@ -72,19 +78,66 @@ def test_shares_are_of_labelled_features_and_pool_over_layers() -> None:
         "topk",
     )
     assert at(table, 0, label="ja")["share"] == 0.0
-    pooled = at(table, None, label="mixed")
-    assert (pooled["features"], pooled["labelled"], pooled["share"]) == (3, 7, 3 / 7)
-    for label in ("unlabelled", "dead"):
+    pooled = at(table, None, depth="all", label="bilingual")
+    assert (pooled["features"], pooled["labelled"], pooled["share"]) == (2, 7, 2 / 7)
+    assert pooled["labelled_share"] == 7 / 11
+    third = at(table, None, depth="middle", label="bilingual")
+    assert (third["features"], third["labelled"]) == (1, 3)
+    for label in ("symbol", "unlabelled", "dead"):
         row = at(table, 0, label=label)
         assert row["features"] == 1
         assert (row["share"], row["low"], row["high"]) == (None, None, None)
 
 
+def test_a_model_of_unknown_depth_has_no_thirds() -> None:
+    table = languages_table(with_depth(label_counts(SMALL, PATH), Setup(ROW, 4, "topk")))
+    assert table["depth"].to_list() == [None] * 7 + ["all"] * 7
+    assert [Setup(ROW, layer, "topk", 26).depth for layer in (8, 9, 17, 18)] == [
+        *("early", "middle", "middle", "late")
+    ]
+
+
+def test_like_populations_take_the_features_with_the_most_examples() -> None:
+    # Of one checkpoint 6 of 8 features are measured, of the other 2 of 4: half of each is compared.
+    many = found(
+        ["bilingual", "en", "symbol", "bilingual", "en", "en", *["unlabelled"] * 2],
+        [None] * 8,
+        [0] * 8,
+    )
+    few = found(["en", "bilingual", "unlabelled", "dead"], [None] * 4, [0] * 4)
+    rows = [
+        with_depth(ranked_counts(table.sample(fraction=1, shuffle=True, seed=1), PATH), setup)
+        for table, setup in (
+            (many, Setup(ROW, 0, "topk", 3)),
+            (few, Setup(ROW.model_copy(update={"checkpoint": "b"}), 0, "topk", 3)),
+        )
+    ]
+    curves = matched_curves(pl.concat(rows)).filter(layer=0)
+    assert curves.select("checkpoint", "features", "labelled", "dictionary").rows() == [
+        ("step8", 2, 3, 8),
+        ("b", 1, 2, 4),
+    ]
+    assert set(curves["choice"]) == {"population"}
+
+
+def test_the_grid_says_how_much_of_it_is_there() -> None:
+    given = ({"a": ["x", "y"], "b": ["z"]}, {"a": [0, 2], "b": [0]}, {"a": 4, "b": None})
+    table = grid_table(*given, {"a": 3, "b": 2}, None)
+    assert table.select("model", "setups", "grid").rows() == [
+        ("a", 4, 12),
+        ("b", 1, 2),
+        ("all", 5, 14),
+    ]
+    assert filled_share(table, "a") == "4 of 12 setups (33%)"
+    paper = grid_table(*given, {"a": 3, "b": 2}, 1572)
+    assert filled_share(paper, "all") == "5 of 1,572 setups (0%)"
+
+
 def test_nothing_labelled_gives_counts_without_shares() -> None:
     dead = found(["dead", "unlabelled"], [None, 0.5], [0, 2])
-    table = languages_table(with_setup(label_counts(dead, PATH), Setup(ROW, 3, "topk")))
+    table = languages_table(with_depth(label_counts(dead, PATH), Setup(ROW, 3, "topk")))
     assert table["share"].null_count() == table.height
-    assert table["features"].to_list() == [0, 0, 0, 1, 1] * 2
+    assert table["features"].to_list() == [0, 0, 0, 0, 0, 1, 1] * 2
 
 
 def test_unknown_labels_and_columns_are_refused() -> None:
@@ -97,18 +150,20 @@ def test_unknown_labels_and_columns_are_refused() -> None:
 
 
 def test_means_are_exact_and_tell_single_types_apart() -> None:
-    histogram = with_setup(monosemanticity_histogram(SMALL, PATH), Setup(ROW, 0, "topk"))
+    histogram = with_depth(monosemanticity_histogram(SMALL, PATH), Setup(ROW, 0, "topk"))
     table = monosemanticity_table(histogram, Bootstrap(resamples=200))
     assert table.schema == MONOSEMANTICITY_SCHEMA
     everything = at(table, 0, label="all", subset="all")
-    assert everything["features"] == 4  # neither unlabelled nor dead
+    assert everything["features"] == 4  # neither symbols nor unlabelled nor dead
+    assert everything["of_dictionary"] == 4 / 7
+    assert at(table, 0, label="symbol", subset="all")["mean"] == 0.9
     assert everything["mean"] == pytest.approx((0.5 + 0.25 + 1.0 + 0.25) / 4, abs=1e-12)
     assert everything["single_type_share"] == 0.25
     several = at(table, 0, label="all", subset="several_types")
     assert (several["features"], several["single_type_share"]) == (3, 0.0)
     assert several["mean"] == pytest.approx(1 / 3, abs=1e-12)
     assert at(table, 0, label="en", subset="all")["mean"] == pytest.approx(1.75 / 3)
-    alone = at(table, 0, label="mixed", subset="all")
+    alone = at(table, 0, label="bilingual", subset="all")
     assert (alone["mean"], alone["low"], alone["high"]) == (0.25, None, None)
     nothing = at(table, 0, label="ja", subset="all")
     assert (nothing["features"], nothing["mean"], nothing["single_type_share"]) == (0, None, None)
@@ -118,7 +173,7 @@ def test_means_are_exact_and_tell_single_types_apart() -> None:
 def test_intervals_over_bins_are_those_over_features() -> None:
     values = np.random.default_rng(1).beta(2, 3, 500)
     rows = found(["en"] * 500, values.tolist(), [3] * 500)
-    histogram = with_setup(monosemanticity_histogram(rows, PATH), Setup(ROW, 0, "topk"))
+    histogram = with_depth(monosemanticity_histogram(rows, PATH), Setup(ROW, 0, "topk"))
     row = at(monosemanticity_table(histogram, Bootstrap(4000)), 0, label="en", subset="all")
     generator = np.random.default_rng(2)
     means = [values[generator.integers(0, 500, 500)].mean() for _ in range(4000)]
@@ -128,7 +183,7 @@ def test_intervals_over_bins_are_those_over_features() -> None:
 
 def test_a_further_setup_changes_no_other() -> None:
     parts = [
-        with_setup(monosemanticity_histogram(statistics(0.3, seed=layer), PATH), setup)
+        with_depth(monosemanticity_histogram(statistics(0.3, seed=layer), PATH), setup)
         for layer, setup in enumerate((Setup(ROW, 0, "topk"), Setup(ROW, 1, "topk")))
     ]
     alone = monosemanticity_table(parts[1], Bootstrap(100, seed=3)).filter(layer=1)
@@ -138,14 +193,18 @@ def test_a_further_setup_changes_no_other() -> None:
 
 def test_sensitivity_has_a_row_a_label_and_the_range() -> None:
     features = statistics(0.4, seed=5)
-    mixed = features.filter(language="mixed").height
+    bilingual = features.filter(language="bilingual").height
     rows = sensitivity_rows(sensitivity(features), Path("sensitivity.parquet"))
-    assert with_setup(rows, Setup(ROW, 0, "topk")).schema == SENSITIVITY_SCHEMA
-    default = rows.filter(choice="default", label="mixed").row(0, named=True)
-    assert (default["features"], default["labelled"]) == (mixed, 160)
-    assert default["low"] < default["share"] == mixed / 160 < default["high"]
-    shares = dict(rows.filter(choice="range", label="mixed").select("value", "share").iter_rows())
-    assert shares == {"minimum": (mixed - 9) / 160, "maximum": mixed / 160}
+    assert with_depth(rows, Setup(ROW, 0, "topk")).schema == SENSITIVITY_SCHEMA
+    default = rows.filter(choice="default", label="bilingual").row(0, named=True)
+    assert (default["features"], default["labelled"]) == (bilingual, 140)
+    assert default["labelled_share"] == 140 / 200
+    assert default["low"] < default["share"] == bilingual / 140 < default["high"]
+    ends = rows.filter(choice="range", label="bilingual").select("value", "share")
+    assert dict(ends.iter_rows()) == {
+        "minimum": (bilingual - 9) / 140,
+        "maximum": bilingual / 140,
+    }
     means = rows.filter(choice="range", label="all").select("value", "monosemanticity")
     assert dict(means.iter_rows()) == pytest.approx({"minimum": 0.41, "maximum": 0.5})
     assert rows.filter(label="all", choice="default")["share"].to_list() == [None]

@@ -39,7 +39,8 @@ from tiny_checkpoint import save_tiny_checkpoint
 
 SCRIPTS_FOLDER = Path(__file__).parents[3] / "workflow_scripts"
 SETTINGS: dict[str, Any] = {
-    "language": {"minimum_examples": 2},
+    "language": {"examples": 2},
+    "seed": 0,
     "monosemanticity": {},
     "sensitivity": {"share": [0.6], "embedding": ["unembedding"]},
     "scripts": SCRIPTS,

@@ -155,7 +155,7 @@ def test_no_matches_have_no_shares_and_unknown_events_are_refused() -> None:
 def test_draws_of_controls_are_one_row_with_their_range() -> None:
     table = perplexity_rows(perplexity(0), PATH)
     keys = ("evaluated", "group", "control")
-    assert table.height == 3 * (1 + 3 * 3)
+    assert table.height == 3 * (1 + 4 * 3)
     random = table.filter(evaluated="all", group="bilingual", control="random").row(0, named=True)
     assert (random["draws"], random["measure"], random["n"]) == (3, "perplexity", 900)
     assert random["difference"] == pytest.approx(0.01)

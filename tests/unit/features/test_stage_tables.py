@@ -13,7 +13,7 @@ from glossogenesis.features.stage_tables import STAGES_SCHEMA, Point, stages_tab
 def curve(
     mixed: list[int], n: int = 1000, layer: int | None = 0, **changes: object
 ) -> pl.DataFrame:
-    """Rows of `features_languages` with so many of `n` labelled features mixed, by checkpoint."""
+    """Rows of `features_languages`: so many of `n` labelled features are bilingual, by step."""
     steps = [0, *(2**place for place in range(len(mixed) - 1))]
     return pl.DataFrame(
         {
@@ -22,15 +22,20 @@ def curve(
             "step": steps,
             "layer": pl.Series([layer] * len(mixed), dtype=pl.Int32),
             "sae": "topk",
-            "label": "mixed",
+            "depth": "all" if layer is None else "early",
+            "label": "bilingual",
             "features": mixed,
             "labelled": pl.Series([n] * len(mixed), dtype=pl.Int64),
+            "dictionary": 2 * n,
         }
     ).with_columns(pl.lit(value).alias(name) for name, value in changes.items())
 
 
 def test_height_and_lowest_point_are_where_it_falls_most() -> None:
-    points = [Point("", place, mixed, 100) for place, mixed in enumerate([5, 53, 40, 8, 9, 15])]
+    points = [
+        Point("", place, bilingual, 100, 100)
+        for place, bilingual in enumerate([5, 53, 40, 8, 9, 15])
+    ]
     chosen = three_points(points)
     assert chosen is not None
     assert [point.step for point in chosen] == [1, 3, 5]
@@ -53,6 +58,35 @@ def test_three_stages_are_told_with_their_numbers() -> None:
         "fell from 0.53 (step 1) to 0.08 (step 4) and rose to 0.15 (step 16): "
         "all three stages significant"
     )
+    assert row["height_labelled_share"] == 0.5
+    assert row["same_population"]
+
+
+def test_a_verdict_says_where_the_labelled_are_of_other_populations() -> None:
+    rows = curve([40, 530, 80, 150]).with_columns(dictionary=pl.Series([4000, 3500, 1050, 1050]))
+    row = stages_table(rows).row(0, named=True)
+    assert not row["same_population"]
+    assert row["verdict"].endswith(
+        "significant; but not of one population: 29%, 95%, 95% of the features are labelled"
+    )
+    alike = stages_table(rows.with_columns(dictionary=pl.Series([9, 1100, 1050, 1050])))
+    assert "population" not in alike["verdict"][0]
+    matched = rows.with_columns(choice=pl.lit("population"), value=pl.lit("matched"))
+    both = stages_table(rows, matched=matched)
+    assert both["choice"].to_list() == ["default", "population"]
+    assert "but not" not in both["verdict"][1]
+
+
+def test_thirds_stand_between_layers_and_all() -> None:
+    parts = [curve([53, 8, 19], 100, layer) for layer in (1, 0)]
+    parts += [
+        curve([53, 8, 19], 100, None, depth=depth) for depth in ("all", "late", "early", "middle")
+    ]
+    table = stages_table(pl.concat(parts))
+    places = [(0, "early"), (1, "early"), *((None, d) for d in ("early", "middle", "late", "all"))]
+    assert table.select("layer", "depth").rows() == places
+    # Each kind is a family of its own.
+    assert table["rise_q"].to_list() == pytest.approx(table["rise_p"].to_list())
 
 
 @pytest.mark.parametrize(
@@ -92,6 +126,22 @@ def test_curves_without_stages_rarely_have_significant_ones() -> None:
     assert max(falls, rises) <= 8
 
 
+def test_intervals_of_chosen_checkpoints_hold_what_is_true_of_them() -> None:
+    """The true differences of the very checkpoints that were chosen for their shares."""
+    generator = np.random.default_rng(1)
+    truth = np.array([0.1, 0.35, 0.3, 0.15, 0.15, 0.14, 0.2, 0.2])
+    held = {"fall": 0, "rise": 0}
+    for _ in range(300):
+        row = stages_table(curve(generator.binomial(300, truth).tolist(), 300)).row(0, named=True)
+        true_of = dict(zip([0, *(2**n for n in range(7))], truth, strict=True))
+        height, lowest, end = (true_of[row[f"{p}_step"]] for p in ("height", "lowest", "end"))
+        held["fall"] += row["fall_low"] <= height - lowest <= row["fall_high"]
+        held["rise"] += row["rise_low"] <= end - lowest <= row["rise_high"]
+        assert row["fall_low"] <= row["fall"] <= row["fall_high"]
+    # They hold for all choices at once, so for the one that was made more often than 95 %.
+    assert min(held.values()) >= 0.95 * 300
+
+
 def test_layers_are_corrected_together_and_pooled_rows_alone() -> None:
     table = stages_table(
         pl.concat(
@@ -126,11 +176,12 @@ def test_other_choices_have_rows_of_their_own() -> None:
     )
     sensitivity = sensitivity.select(n for n in SENSITIVITY_SCHEMA if n in sensitivity.columns)
     table = stages_table(curve([50, 5, 10], 100), sensitivity)
-    assert table.select("choice", "value", "layer").rows() == [
-        ("default", "default", 0),
-        ("share", "0.8", 0),
-        ("share", "0.8", 1),
-        ("share", "0.8", None),
+    assert table.select("choice", "value", "layer", "depth").rows() == [
+        ("default", "default", 0, "early"),
+        ("share", "0.8", 0, "early"),
+        ("share", "0.8", 1, "early"),
+        ("share", "0.8", None, "early"),
+        ("share", "0.8", None, "all"),
     ]
-    pooled = table.row(3, named=True)
+    pooled = table.row(4, named=True)
     assert (pooled["height_share"], pooled["height_labelled"]) == (0.4, 200)

@@ -29,6 +29,9 @@ SETTINGS = {
     "layers": {"small": [1], "demo": [1, 3]},
     "saes": ["topk"],
     "extra_seeds": {"topk": []},
+    "depths": {"small": None, "demo": 4},
+    "rows": {"small": 4, "demo": 4},
+    "grid": None,
     "languages": list(CODES),
     "recovery": True,
     "resamples": 100,
@@ -62,7 +65,7 @@ def test_features_are_tabulated_in_order_twice_the_same(
     for name in ("a", "b"):
         run(monkeypatch, "tabulate_features", SETTINGS, study, tmp_path / name)
     written = sorted(path.name for path in (tmp_path / "a").iterdir())
-    kinds = ("languages", "monosemanticity", "quality", "sensitivity", "stages")
+    kinds = ("grid", "languages", "monosemanticity", "quality", "sensitivity", "stages")
     assert written == [f"features_{kind}.{end}" for kind in kinds for end in ("csv", "parquet")]
     for name in written:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -71,10 +74,18 @@ def test_features_are_tabulated_in_order_twice_the_same(
     assert order == [
         (model, name) for model, names in SETTINGS["checkpoints"].items() for name in names
     ]
-    of_demo = languages.filter(model="demo", checkpoint="step8", label="mixed")
-    assert of_demo["layer"].to_list() == [1, 3, None]
+    of_demo = languages.filter(model="demo", checkpoint="step8", label="bilingual")
+    assert of_demo.select("layer", "depth").rows() == [
+        *((1, "early"), (3, "late"), (None, "early"), (None, "late"), (None, "all"))
+    ]
     stages = read_table(tmp_path / "a" / "features_stages.parquet")
-    assert stages["choice"].unique(maintain_order=True).to_list() == ["default", "by", "share"]
+    assert stages["choice"].unique(maintain_order=True).to_list() == [
+        *("default", "by", "share", "population")
+    ]
+    grid = read_table(tmp_path / "a" / "features_grid.parquet")
+    assert grid.select("model", "setups", "grid").rows() == [
+        *(("small", 3, 4), ("demo", 8, 16), ("all", 11, 20))
+    ]
     found = read_provenance(tmp_path / "a" / "features_stages.parquet")
     assert found.kind == "features_stages"
     assert len(found.inputs) == 3 * (3 + 2 * 4) + 3 + 4

@@ -14,10 +14,12 @@ from glossogenesis.figures.injection_figure import injection_frame, plot_injecti
 
 def test_injections_stand_beside_their_controls() -> None:
     frame = injection_frame(TABLES["injection"], CODES)
-    assert frame["group"].unique(maintain_order=True).to_list() == ["en", "ja", "bilingual"]
+    assert frame["group"].unique(maintain_order=True).to_list() == [
+        *("en", "ja", "bilingual", "symbol")
+    ]
     assert frame["evaluated"].unique(maintain_order=True).to_list() == ["en", "ja", "all"]
     figure = plot_injection(frame, "Demo")
-    assert len(figure.axes) == 9
+    assert len(figure.axes) == 12
     assert [axes.get_title() for axes in figure.axes[:3]] == [
         "predicting en",
         "predicting ja",
@@ -43,6 +45,6 @@ def test_many_groups_and_languages_fit_a_page() -> None:
         ]
     )
     figure = plot_injection(many, "Demo")
-    assert len(figure.axes) == 6 * 4
-    assert "layer 4" in figure.axes[-4].get_ylabel()
+    assert len(figure.axes) == 4 * 4
+    assert "layer 2" in figure.axes[-4].get_ylabel()
     assert figure.axes[3].get_title() == "predicting l5"

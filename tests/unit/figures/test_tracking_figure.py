@@ -16,13 +16,13 @@ from glossogenesis.figures.tracking_figure import (
 )
 
 
-def test_origins_of_mixed_features_add_up_to_one() -> None:
+def test_origins_of_bilingual_features_add_up_to_one() -> None:
     origins = origin_frame(TABLES["tracking"], CODES)
     parts = origins.filter(pl.col("part") != FROM_LANGUAGE)
     sums = parts.group_by("layer", "checkpoint").agg(pl.col("value").sum())["value"]
     assert sums.to_list() == pytest.approx([1.0] * sums.len())
     became = TABLES["tracking"].filter(
-        pl.col("earlier_language").is_in(CODES), layer=1, step=64, language="mixed"
+        pl.col("earlier_language").is_in(CODES), layer=1, step=64, language="bilingual"
     )
     together = origins.filter(layer=1, step=64, part=FROM_LANGUAGE).row(0, named=True)
     assert together["count"] == became["count"].sum()

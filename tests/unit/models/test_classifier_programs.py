@@ -60,7 +60,7 @@ class Study:
         output = self.folder / name / "manifest.json"
         self._run(
             finetune_classifier,
-            {"classifier": settings.model_dump(), "dtype": "bfloat16"},
+            {"classifier": settings.model_dump(), "seed": 0, "dtype": "bfloat16"},
             **{
                 "checkpoint": self.folder / "checkpoint.json",
                 **self._inputs,

@@ -49,7 +49,14 @@ def trained(
     model = tiny_fresh_classifier(location)
     device = Device("cpu", "bfloat16", evaluation_batch=7)
     epochs = finetune(
-        model, train, HELD_OUT, settings, device=device, state_folder=state, on_epoch=on_epoch
+        model,
+        train,
+        HELD_OUT,
+        settings,
+        seed=0,
+        device=device,
+        state_folder=state,
+        on_epoch=on_epoch,
     )
     return model, epochs
 

@@ -199,7 +199,7 @@ def test_the_table_has_a_row_for_every_variant_and_language(measured: Any) -> No
     assert table.schema == PERPLEXITY_SCHEMA
     keys = ["layer", "language", "alpha", "group", "control", "draw"]
     assert table.select(keys).is_duplicated().sum() == 0
-    assert table.height == 2 * 3 * (1 + 2 * (5 + 1))
+    assert table.height == 2 * 3 * (1 + 2 * (5 + 2 + 1))
     plain = table.filter(pl.col("group") == "none")
     assert plain["alpha"].to_list() == [0.0] * 6
     assert plain["difference"].null_count() == 6
@@ -218,8 +218,12 @@ def test_differences_are_to_no_injection_and_to_the_controls(measured: Any) -> N
     assert own["difference"] == pytest.approx(own["nll"] - plain)
     assert own["difference_low"] <= own["difference"] <= own["difference_high"]
     for control in ("random", "norm_matched"):
-        drawn = rows.filter(control=control)
+        drawn = rows.filter(pl.col("draw").is_not_null(), control=control)
         over = own["nll"] - drawn["nll"].mean()
+        mean = rows.filter(pl.col("draw").is_null(), control=control).row(0, named=True)
+        assert mean["nll"] == pytest.approx(drawn["nll"].mean())
+        assert mean["difference"] == pytest.approx(drawn["difference"].mean())
+        assert mean[f"over_{control}"] is None
         assert drawn["draw"].to_list() == [0, 1]
         assert own[f"over_{control}"] == pytest.approx(over)
         assert own[f"over_{control}_low"] <= over <= own[f"over_{control}_high"]
@@ -227,6 +231,17 @@ def test_differences_are_to_no_injection_and_to_the_controls(measured: Any) -> N
         assert drawn["mean_change"].to_list() == pytest.approx([own["mean_change"]] * 2, rel=1e-4)
     half = table_of(measured).filter(layer=2, alpha=0.5, group="en", control="none")
     assert half["mean_change"].to_list() == pytest.approx([own["mean_change"] / 2] * 3)
+
+
+def test_the_draws_of_a_control_are_resampled_together(measured: Any) -> None:
+    rows = table_of(measured).filter(layer=2, language="all", alpha=1.0, group="en")
+    random = rows.filter(control="random").with_columns(
+        width=pl.col("difference_high") - pl.col("difference_low")
+    )
+    (mean,) = random.filter(pl.col("draw").is_null())["width"]
+    of_draws = random.drop_nulls("draw")["width"]
+    # The mean of two draws is surer than they are on average, but for what they share.
+    assert 0 < mean < of_draws.mean()
 
 
 def test_an_empty_group_changes_nothing_and_has_no_controls(measured: Any) -> None:

@@ -266,7 +266,7 @@ def test_rows_of_translations() -> None:
     answers = translated(TASKS)
     table, signatures = translation_table(TASKS, answers, INJECTIONS, [1.0, 4.0], BOOTSTRAP, None)
     assert table.schema == TRANSLATION_SCHEMA
-    rows_of_a_layer = 1 + 2 * (5 + 1)
+    rows_of_a_layer = 1 + 2 * (5 + 2 + 1)
     assert table.height == 2 * rows_of_a_layer * (2 + 3)
     assert set(signatures) == {"en-es bleu", "en-es chrf"}
     chrf = table.filter(metric="chrf", layer=1, sentences=3)
@@ -276,7 +276,11 @@ def test_rows_of_translations() -> None:
     assert plain["low"] <= plain["value"] <= plain["high"]
     own = chrf.filter(group="en", control="none", alpha=4.0).row(0, named=True)
     assert own["difference"] == pytest.approx(own["value"] - plain["value"])
-    drawn = chrf.filter(group="en", control="random", alpha=4.0)
+    drawn = chrf.filter(pl.col("draw").is_not_null(), group="en", control="random", alpha=4.0)
+    mean = chrf.filter(pl.col("draw").is_null(), group="en", control="random", alpha=4.0)
+    assert mean["value"].to_list() == pytest.approx([drawn["value"].mean()])
+    assert mean["difference"].to_list() == pytest.approx([drawn["value"].mean() - plain["value"]])
+    assert mean["low"].item() <= mean["value"].item() <= mean["high"].item()
     assert own["over_random"] == pytest.approx(own["value"] - drawn["value"].mean())
     assert own["mean_change"] == 4.0
     empty = chrf.filter(pl.col("group") == "es")

@@ -221,6 +221,7 @@ def test_a_state_of_fine_tuning_is_read_as_weights_alone(
             posts,
             posts,
             ClassifierSettings(epochs=2, batch_size=8),
+            seed=0,
             device=Device("cpu", "float32", evaluation_batch=8),
             state_folder=tmp_path / "state",
             on_epoch=on_epoch,

@@ -20,7 +20,7 @@ MOST_LAYERS = 1000
 """Layers of a model; the deepest published ones have fewer than 200."""
 
 
-OTHER_LABELS = ("mixed", "unlabelled", "dead")
+OTHER_LABELS = ("bilingual", "mixed", "symbol", "unlabelled", "dead")
 """Labels of features that are no languages."""
 
 

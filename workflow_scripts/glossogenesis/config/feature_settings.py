@@ -101,6 +101,7 @@ def collection_settings(study: Study) -> Settings:
         "monosemanticity": monosemanticity,
         "sensitivity": features.sensitivity.model_dump(mode="json"),
         "scripts": {code: study.settings.languages[code].script for code in codes},
+        "seed": features.seed,
     }
 
 
@@ -162,6 +163,14 @@ def _translation_settings(study: Study, injection: InjectionSettings) -> Setting
     }
 
 
+def parallel_files(study: Study) -> list[tuple[str, str]]:
+    """Return every file of parallel text that injections translate, with the pair it is of."""
+    injection = study.features.injection
+    text = injection.translation if injection is not None and injection.enabled else None
+    by_pair = text.files if isinstance(text, ParallelText) else {}
+    return [(pair, study.path(path)) for pair, paths in by_pair.items() for path in paths]
+
+
 def feature_table_settings(study: Study) -> Settings:
     """What the tables of the features study depend on beside sheet and statistics."""
     features = study.features
@@ -174,6 +183,9 @@ def feature_table_settings(study: Study) -> Settings:
             name: [other for other, (of, _) in features.trained.items() if of == name != other]
             for name in features.saes
         },
+        "depths": {model: study.depth_of(model) for model in models},
+        "grid": features.grid,
+        "rows": {model: len(study.checkpoints_of(model)) for model in models},
         "languages": list(study.settings.corpora[features.corpus].text.languages),
         "recovery": features.recovery.enabled,
         "resamples": features.resamples,

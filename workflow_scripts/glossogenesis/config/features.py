@@ -32,22 +32,27 @@ class ActivationSettings(Section):
 
 
 class LanguageRule(Section):
-    """When a feature belongs to a language (Inaba et al. 2025)."""
+    """When a feature belongs to a language, or to several (after Inaba et al. 2025)."""
 
     by: LanguageBy = "script"
     """Language of an activating token: by its `script`, by its `document`'s language, or as in the
     published code of the `paper` (Latin letters, else the other language)."""
     share: Annotated[float, Field(ge=0.5, le=1)] = 0.9
-    """A feature is of a language where more than this share of its examples is; else mixed."""
+    """A feature is of a language where more than this share of its examples with letters is."""
+    bilingual_share: Annotated[float, Field(gt=0, le=0.5)] = 0.1
+    """A feature of no language is bilingual where two languages have at least this share each, on
+    two or more token types with letters; else mixed."""
+    symbol_share: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """A feature is of symbols where more than this share of its examples has no letter in its
+    activating token; other examples alone say of which language a feature is."""
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.7
     """An example is a sequence with an activation above this share of the feature's maximum."""
     maximum: Literal["fired", "encoder"] = "fired"
     """Maximum over activations of the feature where it fired, or over all outputs of the encoder
     (as published)."""
     examples: Positive = 50
-    """Examples of a feature, the first in the order of the corpus."""
-    minimum_examples: Positive = 1
-    """Features with fewer examples get no label."""
+    """Examples that every feature is measured with, drawn with the seed from all that it has; one
+    with fewer gets no label."""
 
 
 class MonosemanticityRule(Section):
@@ -71,8 +76,12 @@ class Sensitivity(Section):
     """Other values of `language.share`."""
     threshold: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
     """Other values of `language.threshold`."""
-    minimum_examples: tuple[Positive, ...] = ()
-    """Other values of `language.minimum_examples`."""
+    bilingual_share: tuple[Annotated[float, Field(gt=0, le=0.5)], ...] = ()
+    """Other values of `language.bilingual_share`."""
+    symbol_share: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = ()
+    """Other values of `language.symbol_share`."""
+    examples: tuple[Positive, ...] = ()
+    """Other values of `language.examples`."""
     by: tuple[LanguageBy, ...] = ()
     """Other values of `language.by`."""
     linkage: tuple[Linkage, ...] = ()
@@ -141,7 +150,7 @@ class InjectionSettings(Section):
     mode: Literal["add", "replace"] = "add"
     """Whether the injected sum is added, or takes the place of what it explains."""
     minimum_monosemanticity: Share = 0.5
-    """Mixed features are bilingual from this monosemanticity on."""
+    """Bilingual features are injected from this monosemanticity on."""
     draws: Positive = 5
     """Random groups that the groups are compared with."""
     contexts: Positive = 64
@@ -183,6 +192,9 @@ class FeaturesSettings(Section):
     """Features followed over checkpoints."""
     injection: InjectionSettings | None = None
     """Features of a later checkpoint added to an earlier one."""
+    grid: Positive | None = None
+    """Setups (model, checkpoint, layer) of the whole grid, such as a paper's, that tables and
+    figures state the filled share of; every layer of every row of the sheet where absent."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Resamples of every bootstrap interval."""
     seed: int = 0

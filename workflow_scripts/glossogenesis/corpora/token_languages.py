@@ -126,23 +126,29 @@ def _owners(scripts: Mapping[str, Script]) -> dict[str, list[str]]:
 @cache
 def _class_of_character() -> np.ndarray:
     """Return the class of every code point, uint8: an index into `_CLASSES`."""
-    classes = np.full(sys.maxunicode + 1, NO_LETTER, dtype=np.uint8)
-    for point in range(sys.maxunicode + 1):
-        character = chr(point)
-        category = unicodedata.category(character)
-        if category[0] not in "LM":
-            continue
-        named = _class_by_name(character)
-        if named is None and category[0] == "L":
-            # Letters such as ª and bold mathematical ones stand for plain letters.
-            named = _class_by_name(unicodedata.normalize("NFKC", character)[0])
-        if named is not None:
-            classes[point] = _CLASSES.index(named)
-        elif category in ("Lu", "Ll", "Lt", "Lo"):
-            # Marks and modifiers of no script, such as a combining acute, take the language of
-            # what stands before them.
-            classes[point] = OTHER_SCRIPT
-    return classes
+    every = map(_class_of, map(chr, range(sys.maxunicode + 1)))
+    return np.fromiter(every, dtype=np.uint8, count=sys.maxunicode + 1)
+
+
+def has_letter(text: str) -> bool:
+    """Whether a text has a letter of any script, or a mark that belongs to one."""
+    return any(_class_of(character) != NO_LETTER for character in text)
+
+
+def _class_of(character: str) -> int:
+    """Return the class of a character: an index into `_CLASSES`."""
+    category = unicodedata.category(character)
+    if category[0] not in "LM":
+        return NO_LETTER
+    named = _class_by_name(character)
+    if named is None and category[0] == "L":
+        # Letters such as ª and bold mathematical ones stand for plain letters.
+        named = _class_by_name(unicodedata.normalize("NFKC", character)[0])
+    if named is not None:
+        return _CLASSES.index(named)
+    # Marks and modifiers of no script, such as a combining acute, take the language of what stands
+    # before them.
+    return OTHER_SCRIPT if category in ("Lu", "Ll", "Lt", "Lo") else NO_LETTER
 
 
 def _class_by_name(character: str) -> str | None:

@@ -21,7 +21,9 @@ class Choices:
 
     share: float
     threshold: float
-    minimum_examples: int
+    bilingual_share: float
+    symbol_share: float
+    examples: int
     by: LanguageBy
     linkage: Linkage
     cosine: float
@@ -33,7 +35,9 @@ class Choices:
         return cls(
             share=language.share,
             threshold=language.threshold,
-            minimum_examples=language.minimum_examples,
+            bilingual_share=language.bilingual_share,
+            symbol_share=language.symbol_share,
+            examples=language.examples,
             by=language.by,
             linkage=meaning.linkage,
             cosine=meaning.cosine,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -43,6 +44,8 @@ class FeatureRules:
     sensitivity: Sensitivity
     scripts: Mapping[str, str]
     """Script of each language."""
+    seed: int
+    """Seed of the draw of examples."""
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,12 @@ def collect_features(
     choices = tuple(dict.fromkeys(alternative.choices for alternative in wanted))
     for by in dict.fromkeys(chosen.by for chosen in choices):
         check_languages_can_be_told(by, corpus, rules.scripts)
-    thresholds = tuple(dict.fromkeys(chosen.threshold for chosen in choices))
-    firings = collect_firings(sae, cache, rules.language, thresholds, scratch=scratch)
+    limits: dict[float, int] = {}
+    for chosen in choices:
+        limits[chosen.threshold] = max(limits.get(chosen.threshold, 0), chosen.examples)
+    firings = collect_firings(
+        sae, cache, rules.language.maximum, limits, seed=rules.seed, scratch=scratch
+    )
     measured = measure_all(
         choices,
         firings.examples,
@@ -111,13 +118,13 @@ def collect_features(
         rules.scripts,
         embedding_of,
     )
-    examples = firings.examples[rules.language.threshold]
+    examples = firings.examples[rules.language.threshold].drawn(rules.language.examples)
     statistics = statistics_table(
         firings.counts,
         firings.encoder_maximum,
         firings.token_counts,
         measured[choices[0]],
-        examples.counts,
+        examples.available,
         corpus.languages,
         corpus.vocabulary(),
     )
@@ -133,9 +140,10 @@ def collect_features(
 def collect_firings(
     sae: SparseAutoencoder,
     cache: ActivationCache,
-    rule: LanguageRule,
-    thresholds: tuple[float, ...],
+    maximum_of: Literal["fired", "encoder"],
+    limits: Mapping[float, int],
     *,
+    seed: int,
     scratch: Path,
 ) -> Firings:
     """Encode the held-out activations once, and scan what fired once for examples.
@@ -143,8 +151,9 @@ def collect_firings(
     Args:
         sae: the autoencoder.
         cache: activations of its layer.
-        rule: which maximum a threshold is of, and how many examples are kept.
-        thresholds: shares of the maximum, each of which gives examples of its own.
+        maximum_of: which maximum of a feature a threshold is of.
+        limits: how many examples are drawn of each feature, by share of the maximum.
+        seed: of the draw.
         scratch: folder for temporary files.
 
     Raises:
@@ -155,8 +164,10 @@ def collect_firings(
     fixed = sae.k if sae.architecture == "topk" else None
     with open_spool(scratch, sae.n_latents, fixed) as spool:
         encoder_maximum = spool_firings(sae, cache, spool, counts, token_counts)
-        maximum = counts.maximum if rule.maximum == "fired" else encoder_maximum
-        finders = {share: ExampleFinder(maximum, share, rule.examples) for share in thresholds}
+        maximum = counts.maximum if maximum_of == "fired" else encoder_maximum
+        finders = {
+            share: ExampleFinder(maximum, share, limit, seed) for share, limit in limits.items()
+        }
         recount = not token_counts.exact
         with closing(
             progress(total=int(counts.tokens.sum()), label="examples", unit="token")

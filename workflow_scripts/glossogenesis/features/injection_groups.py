@@ -1,4 +1,4 @@
-"""Which features are injected: those of each language, and the bilingual ones."""
+"""Which features are injected: those of each language, bilingual ones, and those of symbols."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import torch
 from torch import Tensor
 
 from glossogenesis.features.alive import alive_features
+from glossogenesis.features.schemas import BILINGUAL, SYMBOL
 from glossogenesis.patching.injection_variants import LatentGroups
-
-BILINGUAL = "bilingual"
-"""Name of the group of mixed, monosemantic features."""
 
 
 def injection_groups(
@@ -26,8 +24,9 @@ def injection_groups(
 ) -> LatentGroups:
     """Group the features of `statistics.parquet`, read from `path`.
 
-    A feature is bilingual if it is labelled `mixed` and its monosemanticity is at least the
-    minimum: it fires in several languages for one meaning (Inaba et al. 2025).
+    Bilingual features are those with that label whose monosemanticity is at least the minimum:
+    they fire in several languages for one meaning (Inaba et al. 2025). Features that fire on tokens
+    without letters are a group of their own, since what they do is no language's.
 
     Raises:
         StudyError: the statistics are of another autoencoder.
@@ -36,9 +35,10 @@ def injection_groups(
     groups = {code: _features(alive.filter(language=code)) for code in languages}
     groups[BILINGUAL] = _features(
         alive.filter(
-            pl.col("language") == "mixed", pl.col("monosemanticity") >= minimum_monosemanticity
+            pl.col("language") == BILINGUAL, pl.col("monosemanticity") >= minimum_monosemanticity
         )
     )
+    groups[SYMBOL] = _features(alive.filter(language=SYMBOL))
     return LatentGroups(groups, _features(alive))
 
 

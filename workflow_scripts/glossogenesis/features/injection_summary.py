@@ -1,8 +1,7 @@
 """Table of injections: perplexity and translation of every target checkpoint in one long form.
 
-The draws of a control are one row: means over the draws, and the lowest and highest difference
-among them. The ends of a control's intervals are means over its draws too, which errs on the wide
-side, since the mean of several draws varies less than one of them.
+A control is one row: the mean over its draws, with its own interval, and the lowest and highest
+difference among the draws.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ _COLUMNS = pl.Schema(
         "group": pl.String,
         "control": pl.String,
         "draws": pl.Int64,
-        "features": pl.Float64,  # mean over the draws
+        "features": pl.Int64,
         **dict.fromkeys(_VALUES, pl.Float64),
         "difference_minimum": pl.Float64,
         "difference_maximum": pl.Float64,
@@ -45,7 +44,7 @@ _KEYS = ("layer", "alpha", "measure", "evaluated", "group", "control")
 
 
 def perplexity_rows(perplexity: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Rows of one `perplexity.parquet`, draws of controls summarised.
+    """Rows of one `perplexity.parquet`, draws of controls left out.
 
     `value` is the perplexity; differences are of the mean negative log-likelihood of a token, in
     nats, so that exp(difference) is the ratio of perplexities; n is the number of tokens.
@@ -62,7 +61,7 @@ def perplexity_rows(perplexity: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def translation_rows(translation: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Rows of one `translation.parquet`, draws of controls summarised.
+    """Rows of one `translation.parquet`, draws of controls left out.
 
     `value` is the metric's, `differences` are of it, and n is the number of sentences.
 
@@ -76,16 +75,15 @@ def translation_rows(translation: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _over_draws(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for every combination of `_KEYS`, in the order in which they first appear."""
-    is_control = pl.col("control") != NONE
-    ordered = rows.sort(pl.col("draw").fill_null(-1), maintain_order=True)
-    means = [pl.col(name).cast(pl.Float64).mean().alias(name) for name in ("features", *_VALUES)]
-    drawn = ordered.group_by(*_KEYS, maintain_order=True).agg(
-        *means,
-        draws=pl.when(is_control.first()).then(pl.len().cast(pl.Int64)),
-        difference_minimum=pl.when(is_control.first()).then(pl.col("difference").min()),
-        difference_maximum=pl.when(is_control.first()).then(pl.col("difference").max()),
+    """Rows without a draw, beside the number and range of the draws; in the order of `rows`."""
+    drawn = rows.filter(pl.col("draw").is_not_null()).group_by(_KEYS)
+    ranges = drawn.agg(
+        draws=pl.len().cast(pl.Int64),
+        difference_minimum=pl.col("difference").min(),
+        difference_maximum=pl.col("difference").max(),
     )
-    order = rows.select(_KEYS).unique(maintain_order=True)
+    whole = rows.filter(pl.col("draw").is_null()).join(
+        ranges, on=list(_KEYS), how="left", maintain_order="left"
+    )
     own = [*_KEYS, "draws", "features", *_VALUES, "difference_minimum", "difference_maximum"]
-    return order.join(drawn, on=list(_KEYS), how="left", maintain_order="left").select(own)
+    return whole.select(pl.col(name).cast(_COLUMNS[name]) for name in own)

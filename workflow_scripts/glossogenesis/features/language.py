@@ -1,15 +1,22 @@
-"""The language of activating tokens, and from them that of features (Inaba et al. 2025).
+"""The language of activating tokens, and from them that of features (after Inaba et al. 2025).
 
-A feature belongs to a language if more than a share of its examples have their activating token in
-that language, and is `mixed` otherwise. All examples count in the denominator, also those whose
-token is in no language, such as letters of another script. A share equal to the setting is not
-enough, and the setting is at least a half, so no two languages can both have a feature.
+Only examples whose activating token has letters say of which language a feature is: a feature of
+`:` alone would otherwise be of whatever language stands before colons, and of several if that
+varies. A feature is a `symbol` if more than a share of its examples has no letters; of a language
+if more than a share of the others is in it; `bilingual` if two languages have a minimum share each,
+on two or more different tokens; and `mixed` otherwise. All examples with letters count in the
+denominator, also those in no language, such as letters of another script. A share equal to the
+setting is not enough for a language, and the setting is at least a half, so no two languages can
+both have a feature.
+
+The rule `paper` is the published one in full, by which every token says something, `:` too.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,47 +120,107 @@ def _latin_and_other(languages: Sequence[str], scripts: Mapping[str, str]) -> tu
     return latin, 1 - latin
 
 
+@dataclass(frozen=True)
+class LanguageShares:
+    """What the examples of each feature say of its language; every share is NaN without any."""
+
+    by_language: NDArray[np.float64]
+    """Share of its deciding examples in each language [feature, language]."""
+    symbols: NDArray[np.float64]
+    """Share of all its examples that do not decide [feature]."""
+    token_types: NDArray[np.int64]
+    """Different tokens with letters among its examples in each language, and in the languages with
+    at least as large a share [feature, language]."""
+
+
 def language_shares(
-    examples: Examples, languages: NDArray[np.uint8], n_languages: int
-) -> NDArray[np.float64]:
-    """Share of each feature's examples in each language, [feature, language]; NaN without any."""
-    told = languages != NO_LANGUAGE
+    examples: Examples,
+    languages: NDArray[np.uint8],
+    with_letters: NDArray[np.bool_],
+    n_languages: int,
+    *,
+    by: LanguageBy,
+) -> LanguageShares:
+    """Count the examples of every feature by language.
+
+    Args:
+        examples: the examples.
+        languages: language of each activating token, 255 for none [example].
+        with_letters: whether it has letters [example].
+        n_languages: of the corpus.
+        by: the rule; by `paper`, examples without letters decide too.
+    """
+    n_features = len(examples.counts)
+    deciding = with_letters | (by == "paper")
+    decided = np.bincount(examples.features[deciding], minlength=n_features)
+    told = deciding & (languages != NO_LANGUAGE)
     pairs = examples.features[told] * n_languages + languages[told]
-    counted = np.bincount(pairs, minlength=len(examples.counts) * n_languages)
+    counted = np.bincount(pairs, minlength=n_features * n_languages).reshape(-1, n_languages)
     with np.errstate(invalid="ignore"):
-        shares: NDArray[np.float64] = counted.reshape(-1, n_languages) / examples.counts[:, None]
-    return shares
+        return LanguageShares(
+            by_language=counted / decided[:, None],
+            symbols=1 - decided / examples.counts,
+            token_types=_token_types(examples, languages, told & with_letters, counted),
+        )
+
+
+def _token_types(
+    examples: Examples,
+    languages: NDArray[np.uint8],
+    chosen: NDArray[np.bool_],
+    counted: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Different tokens in each language or a more frequent one [feature, language].
+
+    A token that two languages share, such as a name, counts once.
+    """
+    features, tongues = examples.features[chosen], languages[chosen]
+    token_ids = examples.token_column("token_id")[chosen].astype(np.int64)
+    types = np.zeros(counted.shape, np.int64)
+    for language in range(counted.shape[1]):
+        among = counted[features, tongues] >= counted[features, language]
+        found = np.unique(features[among] << 32 | token_ids[among])
+        types[:, language] = np.bincount(found >> 32, minlength=len(counted))
+    return types
 
 
 def label_names(languages: Sequence[str]) -> tuple[str, ...]:
-    """Names of the labels that `label_features` numbers: languages, mixed, unlabelled, dead."""
+    """Names of the labels that `label_features` numbers: languages, then `NOT_LANGUAGES`."""
     return (*languages, *NOT_LANGUAGES)
 
 
 def label_features(
-    shares: NDArray[np.float64],
-    examples: NDArray[np.int64],
+    shares: LanguageShares,
     firings: NDArray[np.int64],
     *,
     share: float,
-    minimum_examples: int,
+    bilingual_share: float,
+    symbol_share: float,
 ) -> NDArray[np.int64]:
     """Label every feature.
 
     Args:
-        shares: share of its examples in each language [feature, language].
-        examples: how many it has [feature].
-        firings: tokens on which it fired [feature].
-        share: it is of the language whose share is above this, else mixed.
-        minimum_examples: it is unlabelled with fewer; dead where it never fired.
+        shares: what its examples say; NaN where it has too few, which leaves it unlabelled.
+        firings: tokens on which it fired [feature]; dead where on none.
+        share: it is of the language whose share is above this.
+        bilingual_share: bilingual where two languages have at least this.
+        symbol_share: a symbol where more of its examples do not decide.
 
     Returns:
         Numbers of `label_names`, int64 [feature].
     """
-    n_languages = shares.shape[1]
-    mixed, unlabelled, dead = range(n_languages, n_languages + len(NOT_LANGUAGES))
-    of_language = shares > share
-    labels = np.where(of_language.any(axis=1), of_language.argmax(axis=1), mixed)
-    labels[examples < minimum_examples] = unlabelled
+    n_languages = shares.by_language.shape[1]
+    names = label_names([""] * n_languages)
+    bilingual, mixed, symbol, unlabelled, dead = (names.index(name) for name in NOT_LANGUAGES)
+    of_language = shares.by_language > share
+    order = np.argsort(-shares.by_language, axis=1, kind="stable")
+    labels = np.full(len(firings), mixed)
+    if n_languages > 1:
+        second = np.arange(len(firings)), order[:, 1]
+        several = shares.by_language[second] >= bilingual_share
+        labels[several & (shares.token_types[second] > 1)] = bilingual
+    labels = np.where(of_language.any(axis=1), of_language.argmax(axis=1), labels)
+    labels[shares.symbols > symbol_share] = symbol
+    labels[np.isnan(shares.symbols)] = unlabelled
     labels[firings == 0] = dead
     return labels

@@ -1,8 +1,9 @@
-"""Table of feature languages: the share of each label per setup, and pooled over layers.
+"""Table of feature languages: the share of each label per setup, third of depth and pooled.
 
-The labels are the languages of the corpus, `mixed` (no language holds enough of the examples),
-`unlabelled` (too few examples) and `dead` (never fired). Shares are of the labelled features, those
-of a language or mixed, as in Inaba et al. 2025; so `unlabelled` and `dead` have none.
+The labels are the languages of the corpus, `bilingual`, `mixed`, `symbol`, `unlabelled` and `dead`,
+as `language` says. Shares are of the labelled features, those of a language, bilingual or mixed; so
+the others have none. How many of the dictionary are labelled stands in every row, since shares of
+differently chosen parts of a dictionary are not of one kind.
 """
 
 from __future__ import annotations
@@ -13,8 +14,15 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.schemas import DEAD, NOT_LANGUAGES, UNLABELLED
-from glossogenesis.features.setups import SETUP_FACTS, require_columns, schema_of_setups
+from glossogenesis.features.schemas import NOT_LANGUAGES, WITHOUT_SHARE
+from glossogenesis.features.setups import (
+    DEPTH,
+    DEPTH_FACTS,
+    EVERY_DEPTH,
+    SETUP_FACTS,
+    require_columns,
+    schema_of_setups,
+)
 from glossogenesis.features.shares import with_shares
 
 LANGUAGES_SCHEMA = schema_of_setups(
@@ -22,10 +30,13 @@ LANGUAGES_SCHEMA = schema_of_setups(
         "label": pl.String,
         "features": pl.Int64,
         "labelled": pl.Int64,
+        "dictionary": pl.Int64,
+        "labelled_share": pl.Float64,
         "share": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
-    }
+    },
+    DEPTH_FACTS,
 )
 
 
@@ -62,33 +73,46 @@ def label_counts(statistics: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def languages_table(counts: pl.DataFrame) -> pl.DataFrame:
-    """Share of each label with its 95 % Wilson interval, per setup and pooled over layers.
+    """Share of each label with its 95 % Wilson interval, by layer, third of depth and pooled.
 
-    `counts` has `SETUP_FACTS`, label and features. Rows pooled over the layers of a checkpoint
-    follow those of its layers, with `layer` null; they are there for a single layer too. Features
-    of a dictionary are taken as independent. `share`, `low` and `high` are null for `unlabelled`
-    and `dead`, and where no feature is labelled.
+    `counts` has `DEPTH_FACTS`, label and features. Rows pooled over the layers of a third, and over
+    all layers, follow those of the layers, with `layer` null; they are there for a single layer
+    too. Features of a dictionary are taken as independent. `share`, `low` and `high` are null for
+    labels `WITHOUT_SHARE`, and where no feature is labelled.
 
     Columns: `LANGUAGES_SCHEMA`.
     """
-    both = pl.concat([counts, over_layers(counts, ["label"], ["features"])])
-    known = ~pl.col("label").is_in([UNLABELLED, DEAD])
-    both = both.with_columns(
-        labelled=pl.col("features").filter(known).sum().over(SETUP_FACTS.names()),
+    pooled = over_layers(counts, ["label"], ["features"])
+    known = ~pl.col("label").is_in(WITHOUT_SHARE)
+    of_setup = DEPTH_FACTS.names()
+    every = pl.concat([counts, pooled]).with_columns(
+        labelled=pl.col("features").filter(known).sum().over(of_setup),
+        dictionary=pl.col("features").sum().over(of_setup),
     )
-    shares = with_shares(both, "features", "labelled", where=known)
+    shares = with_shares(every, "features", "labelled", where=known).with_columns(
+        labelled_share=pl.col("labelled") / pl.col("dictionary")
+    )
     return in_order_of_setups(shares).select(LANGUAGES_SCHEMA.names())
 
 
 def over_layers(counts: pl.DataFrame, by: Sequence[str], added: Sequence[str]) -> pl.DataFrame:
-    """The columns `added`, added up over the layers of each setup and value of `by`; no layer."""
+    """The columns `added`, added up over the layers of each third and over all layers.
+
+    Rows by checkpoint and value of `by`, first those of the thirds, then with the depth `all`.
+    """
     keys = [name for name in SETUP_FACTS if name != "layer"]
-    return (
-        counts.group_by(*keys, *by, maintain_order=True)
-        .agg(pl.col(added).sum())
-        .with_columns(layer=pl.lit(None, pl.Int32))
-        .select(*SETUP_FACTS.names(), *by, *added)
-    )
+    parts = []
+    for rows in (
+        counts.filter(pl.col(DEPTH).is_not_null()),
+        counts.with_columns(pl.lit(EVERY_DEPTH).alias(DEPTH)),
+    ):
+        pooled = rows.group_by(*keys, DEPTH, *by, maintain_order=True).agg(pl.col(added).sum())
+        parts.append(
+            pooled.with_columns(layer=pl.lit(None, pl.Int32)).select(
+                *DEPTH_FACTS.names(), *by, *added
+            )
+        )
+    return pl.concat(parts)
 
 
 def in_order_of_setups(rows: pl.DataFrame) -> pl.DataFrame:

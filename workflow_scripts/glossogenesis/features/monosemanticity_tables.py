@@ -1,5 +1,8 @@
 """Table of monosemanticity: mean per label and setup, with a bootstrap interval over features.
 
+Every feature is measured with the same number of examples, since few tokens cannot show many
+meanings; those that have fewer are not measured.
+
 Monosemanticity is 1 - H_semantic / H_token of a feature's activating tokens. It is 1 by definition
 where all of them are one token, so every mean comes twice: over `all` features and over those with
 `several_types` of tokens.
@@ -18,8 +21,14 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.language_tables import in_order_of_setups, languages_in
-from glossogenesis.features.schemas import DEAD, MIXED, UNLABELLED
-from glossogenesis.features.setups import SETUP_FACTS, require_columns, schema_of_setups
+from glossogenesis.features.schemas import BILINGUAL, MIXED, SYMBOL, WITHOUT_SHARE
+from glossogenesis.features.setups import (
+    DEPTH,
+    DEPTH_FACTS,
+    EVERY_DEPTH,
+    require_columns,
+    schema_of_setups,
+)
 from glossogenesis.statistics.intervals import Bootstrap
 
 ALL = "all"
@@ -32,15 +41,18 @@ MONOSEMANTICITY_SCHEMA = schema_of_setups(
         "label": pl.String,
         "subset": pl.String,
         "features": pl.Int64,
+        "of_dictionary": pl.Float64,
         "mean": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
         "single_type_share": pl.Float64,
-    }
+    },
+    DEPTH_FACTS,
 )
 HISTOGRAM_SCHEMA = pl.Schema(
     {
-        **pl.Schema({"label": pl.String, "subset": pl.String, "singles": pl.Int64}),
+        **pl.Schema({"label": pl.String, "subset": pl.String}),
+        **pl.Schema({"dictionary": pl.Int64, "singles": pl.Int64}),
         **pl.Schema({"counts": pl.List(pl.Int64), "sums": pl.List(pl.Float64)}),
     }
 )
@@ -49,8 +61,8 @@ HISTOGRAM_SCHEMA = pl.Schema(
 def monosemanticity_histogram(statistics: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Features of each label and subset by bins of monosemanticity: number and sum of each bin.
 
-    The label `all` stands for the labelled features, those of a language or mixed; features without
-    examples have no monosemanticity and do not count.
+    The label `all` stands for the labelled features, those of a language, bilingual or mixed;
+    features with too few examples have no monosemanticity and do not count.
 
     Columns: `HISTOGRAM_SCHEMA`; `singles` counts the features with a single type of token.
 
@@ -70,19 +82,20 @@ def monosemanticity_histogram(statistics: pl.DataFrame, path: Path) -> pl.DataFr
     labels = measured["language"].to_numpy()
     single = (measured["token_types"] <= 1).to_numpy()
     rows = []
-    for label in (*codes, MIXED, ALL, UNLABELLED):
-        wanted = ~np.isin(labels, [UNLABELLED, DEAD]) if label == ALL else labels == label
+    for label in (*codes, BILINGUAL, MIXED, ALL, SYMBOL):
+        wanted = ~np.isin(labels, WITHOUT_SHARE) if label == ALL else labels == label
         for subset in SUBSETS:
             chosen = wanted if subset == "all" else wanted & ~single
             counts, sums = _binned(values[chosen])
-            rows.append([label, subset, int(single[chosen].sum()), counts, sums])
+            singles = int(single[chosen].sum())
+            rows.append([label, subset, statistics.height, singles, counts, sums])
     return pl.DataFrame(rows, HISTOGRAM_SCHEMA, orient="row")
 
 
 def monosemanticity_table(histograms: pl.DataFrame, bootstrap: Bootstrap) -> pl.DataFrame:
-    """Mean monosemanticity with its bootstrap interval, per setup and pooled over layers.
+    """Mean monosemanticity with its bootstrap interval, by layer, third of depth and pooled.
 
-    `histograms` has `SETUP_FACTS` and `HISTOGRAM_SCHEMA`. Rows pooled over layers have `layer`
+    `histograms` has `DEPTH_FACTS` and `HISTOGRAM_SCHEMA`. Rows pooled over layers have `layer`
     null. Features are taken as independent; an interval is null where there are fewer than two.
     Every row is resampled with the same seed, so that a further setup changes no other.
 
@@ -95,8 +108,9 @@ def monosemanticity_table(histograms: pl.DataFrame, bootstrap: Bootstrap) -> pl.
         number = int(counts.sum())
         low, high = _interval(counts, sums, bootstrap)
         entries.append(
-            {name: row[name] for name in (*SETUP_FACTS, "label", "subset")}
-            | {"features": number, "low": low, "high": high}
+            {name: row[name] for name in (*DEPTH_FACTS, "label", "subset")}
+            | {"features": number, "of_dictionary": number / row["dictionary"]}
+            | {"low": low, "high": high}
             | {"mean": float(sums.sum()) / number if number else None}
             | {"single_type_share": row["singles"] / number if number else None}
         )
@@ -113,16 +127,15 @@ def _binned(values: np.ndarray) -> tuple[list[int], list[float]]:
 
 
 def _pooled(histograms: pl.DataFrame) -> pl.DataFrame:
-    """Histograms added up over the layers of each checkpoint and autoencoder."""
-    keys = [name for name in SETUP_FACTS if name != "layer"]
+    """Histograms added up over the layers of each third of the depth, and over all layers."""
+    keys = [*(name for name in DEPTH_FACTS if name != "layer"), "label", "subset"]
+    thirds = histograms.filter(pl.col(DEPTH).is_not_null())
     rows = []
-    for key, part in histograms.group_by(*keys, "label", "subset", maintain_order=True):
-        named = dict(zip((*keys, "label", "subset"), key, strict=True))
-        rows.append(
-            named
-            | {"layer": None, "singles": int(part["singles"].sum())}
-            | {name: np.sum(part[name].to_list(), axis=0).tolist() for name in ("counts", "sums")}
-        )
+    for scope in (thirds, histograms.with_columns(pl.lit(EVERY_DEPTH).alias(DEPTH))):
+        for key, part in scope.group_by(*keys, maintain_order=True):
+            totals = {name: int(part[name].sum()) for name in ("dictionary", "singles")}
+            lists = {n: np.sum(part[n].to_list(), axis=0).tolist() for n in ("counts", "sums")}
+            rows.append(dict(zip(keys, key, strict=True)) | {"layer": None} | totals | lists)
     return pl.DataFrame(rows, histograms.schema)
 
 

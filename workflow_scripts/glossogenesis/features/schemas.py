@@ -12,9 +12,11 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 
-MIXED, UNLABELLED, DEAD = "mixed", "unlabelled", "dead"
-NOT_LANGUAGES = (MIXED, UNLABELLED, DEAD)
-"""Labels of features that belong to no language."""
+BILINGUAL, MIXED, SYMBOL, UNLABELLED, DEAD = "bilingual", "mixed", "symbol", "unlabelled", "dead"
+NOT_LANGUAGES = (BILINGUAL, MIXED, SYMBOL, UNLABELLED, DEAD)
+"""Labels of features that belong to no one language."""
+WITHOUT_SHARE = (SYMBOL, UNLABELLED, DEAD)
+"""Labels of features whose language cannot be asked for: no letters, too few examples, none."""
 
 DEFAULT = "default"
 """Choice and value of the row of `sensitivity.parquet` in which nothing differs."""
@@ -26,7 +28,7 @@ TOP_TOKEN = pl.Struct({"token_id": pl.Int32, "text": pl.String, "count": pl.Int6
 EXAMPLES_SCHEMA = pl.Schema(
     {
         "feature": pl.Int32,
-        "example": pl.Int32,  # from 0, in the order of the corpus
+        "example": pl.Int32,  # from 0, in the order in which they were drawn
         "context": pl.Int32,  # number of the sequence in the held-out split
         "column": pl.Int32,  # position of the activating token in its sequence
         "document": pl.Int32,
@@ -51,11 +53,12 @@ def statistics_schema(languages: Sequence[str]) -> pl.Schema:
         "mean": pl.Float32,
         "encoder_maximum": pl.Float32,  # over all tokens, before ReLU and TopK
         "firing_by_language": by_language,  # share of the tokens of its documents
-        "examples": pl.Int32,
-        "share_by_language": by_language,  # of the examples; null where there is none
+        "examples": pl.Int32,  # that it has; it is measured with the study's number of them
+        "symbol_share": pl.Float64,  # of examples without letters; null where it has too few, as
+        "share_by_language": by_language,  # these: of its examples with letters
         "language": pl.String,
-        "token_types": pl.Int32,  # different activating tokens; 0 where no example
-        "token_entropy": pl.Float64,  # nats; null where no example, as the next two
+        "token_types": pl.Int32,  # different activating tokens; 0 where it has too few examples
+        "token_entropy": pl.Float64,  # nats; null where it has too few examples, as the next two
         "meaning_entropy": pl.Float64,
         "monosemanticity": pl.Float64,
         "top_tokens": pl.List(TOP_TOKEN),  # on which it fired most often
@@ -66,13 +69,14 @@ def statistics_schema(languages: Sequence[str]) -> pl.Schema:
 def sensitivity_schema(languages: Sequence[str]) -> pl.Schema:
     """Columns of `sensitivity.parquet`, one row an alternative.
 
-    Means are over labelled features (of a language or mixed) and null where there is none.
+    Means are over labelled features (of a language, bilingual or mixed), and null where there is
+    none.
     """
-    labels = [*check_languages(languages), MIXED]
+    labels = [*check_languages(languages), BILINGUAL, MIXED]
     columns: dict[str, _Type] = {
         "choice": pl.String,
         "value": pl.String,
-        "features_by_label": _struct([*labels, UNLABELLED, DEAD], pl.Int64),
+        "features_by_label": _struct([*languages, *NOT_LANGUAGES], pl.Int64),
         "labelled": pl.Int64,
         "monosemanticity": pl.Float64,
         "monosemanticity_by_label": _struct(labels, pl.Float64),

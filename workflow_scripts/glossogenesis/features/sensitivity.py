@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from glossogenesis.features.alternatives import Alternative, Choices
 from glossogenesis.features.language import label_names
 from glossogenesis.features.measures import Measured
-from glossogenesis.features.schemas import sensitivity_schema
+from glossogenesis.features.schemas import WITHOUT_SHARE, sensitivity_schema
 
 
 def sensitivity_table(
@@ -32,7 +32,7 @@ def sensitivity_table(
 
 def _summary(measured: Measured, languages: Sequence[str]) -> dict[str, Any]:
     names = label_names(languages)
-    n_known = len(languages) + 1
+    n_known = len(names) - len(WITHOUT_SHARE)
     known = measured.labels < n_known
     several = known & (measured.token_types > 1)
     counted = np.bincount(measured.labels, minlength=len(names)).tolist()

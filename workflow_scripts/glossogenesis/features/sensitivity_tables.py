@@ -2,8 +2,8 @@
 
 `sensitivity.parquet` has one row an alternative, in which one choice differs from the default. Here
 every alternative has a row a label. The rows with the choice `range` give, as values `minimum` and
-`maximum`, the lowest and highest over the default and all its alternatives: of the mixed share in
-the row of the label `mixed`, of the mean monosemanticity in the row of the label `all`.
+`maximum`, the lowest and highest over the default and all its alternatives: of the bilingual share
+in the row of the label `bilingual`, of the mean monosemanticity in the row of the label `all`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.features.monosemanticity_tables import ALL
-from glossogenesis.features.schemas import DEAD, MIXED, UNLABELLED
-from glossogenesis.features.setups import require_columns, schema_of_setups
+from glossogenesis.features.schemas import BILINGUAL, WITHOUT_SHARE
+from glossogenesis.features.setups import DEPTH_FACTS, require_columns, schema_of_setups
 from glossogenesis.features.shares import with_shares
 
 RANGE = "range"
@@ -33,13 +33,16 @@ SENSITIVITY_SCHEMA = schema_of_setups(
         "label": pl.String,
         "features": pl.Int64,
         "labelled": pl.Int64,
+        "dictionary": pl.Int64,
+        "labelled_share": pl.Float64,
         "share": pl.Float64,
         "low": pl.Float64,
         "high": pl.Float64,
         "monosemanticity": pl.Float64,
-    }
+    },
+    DEPTH_FACTS,
 )
-_COUNTED = ("choice", "value", "label", "features", "labelled", "monosemanticity")
+_COUNTED = ("choice", "value", "label", "features", "labelled", "dictionary", "monosemanticity")
 
 
 def sensitivity_rows(sensitivity: pl.DataFrame, path: Path) -> pl.DataFrame:
@@ -53,25 +56,28 @@ def sensitivity_rows(sensitivity: pl.DataFrame, path: Path) -> pl.DataFrame:
     rows = []
     for row in sensitivity.iter_rows(named=True):
         named = [row["choice"], row["value"]]
-        means = row["monosemanticity_by_label"]
-        for label, number in row["features_by_label"].items():
-            rows.append([*named, label, number, row["labelled"], means.get(label)])
-        rows.append([*named, ALL, row["labelled"], row["labelled"], row["monosemanticity"]])
-    own = pl.Schema({name: SENSITIVITY_SCHEMA[name] for name in _COUNTED})
+        means, counts = row["monosemanticity_by_label"], row["features_by_label"]
+        of = [row["labelled"], sum(counts.values())]
+        for label, number in counts.items():
+            rows.append([*named, label, number, *of, means.get(label)])
+        rows.append([*named, ALL, row["labelled"], *of, row["monosemanticity"]])
+    counted = pl.Schema({name: SENSITIVITY_SCHEMA[name] for name in _COUNTED})
     table = with_shares(
-        pl.DataFrame(rows, own, orient="row"),
+        pl.DataFrame(rows, counted, orient="row"),
         "features",
         "labelled",
-        where=~pl.col("label").is_in([UNLABELLED, DEAD, ALL]),
-    ).select(*_COUNTED[:-1], "share", "low", "high", "monosemanticity")
+        where=~pl.col("label").is_in([*WITHOUT_SHARE, ALL]),
+    )
+    table = table.with_columns(labelled_share=pl.col("labelled") / pl.col("dictionary"))
+    table = table.select(name for name in SENSITIVITY_SCHEMA if name not in DEPTH_FACTS)
     return pl.concat([table, _range(table)])
 
 
 def _range(table: pl.DataFrame) -> pl.DataFrame:
-    """Lowest and highest of the mixed share and of the mean monosemanticity."""
+    """Lowest and highest of the bilingual share and of the mean monosemanticity."""
     rows = []
     for name in ("minimum", "maximum"):
-        for label, column in ((MIXED, "share"), (ALL, "monosemanticity")):
+        for label, column in ((BILINGUAL, "share"), (ALL, "monosemanticity")):
             values = table.filter(label=label)[column]
             found = values.min() if name == "minimum" else values.max()
             rows.append({"choice": RANGE, "value": name, "label": label, column: found})

@@ -11,6 +11,7 @@ import polars as pl
 
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.errors import StudyError
+from glossogenesis.patching.circuit import depth_thirds
 from glossogenesis.patching.tables import CHECKPOINT_FACTS, with_checkpoint
 from glossogenesis.provenance import Provenance, settings_digest
 
@@ -18,6 +19,14 @@ PolarsType = pl.DataType | type[pl.DataType]
 
 SETUP_FACTS = pl.Schema({**CHECKPOINT_FACTS, **pl.Schema({"layer": pl.Int32, "sae": pl.String})})
 """Columns that say which setup a row belongs to; `layer` is null where layers are pooled."""
+
+DEPTH = "depth"
+"""Third of the model's depth that a row is of, early, middle or late; `all` where all layers are
+pooled, null where the depth is not known."""
+
+EVERY_DEPTH = "all"
+
+DEPTH_FACTS = pl.Schema({**SETUP_FACTS, DEPTH: pl.String})
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,15 @@ class Setup:
     row: Checkpoint
     layer: int
     sae: str
+
+    n_layers: int | None = None
+    """Of its model, where that is known."""
+
+    @property
+    def depth(self) -> str | None:
+        """Third of the model's depth that its layer is in."""
+        thirds = {} if self.n_layers is None else depth_thirds(self.n_layers)
+        return next((name for name, layers in thirds.items() if self.layer in layers), None)
 
     @property
     def folder(self) -> Path:
@@ -77,13 +95,19 @@ class Agreement:
 
 
 def setups(
-    rows: Iterable[Checkpoint], layers: Mapping[str, Sequence[int]], saes: Sequence[str]
+    rows: Iterable[Checkpoint],
+    layers: Mapping[str, Sequence[int]],
+    saes: Sequence[str],
+    depths: Mapping[str, int | None] | None = None,
 ) -> Iterator[Setup]:
-    """Every setup in the order of the rows, then of the layers of a model, then of `saes`."""
+    """Every setup in the order of the rows, then of the layers of a model, then of `saes`.
+
+    `depths` has the number of layers of models, None of those whose depth is not known.
+    """
     for row in rows:
         for layer in layers[row.model]:
             for sae in saes:
-                yield Setup(row, layer, sae)
+                yield Setup(row, layer, sae, (depths or {}).get(row.model))
 
 
 def chosen_rows(
@@ -113,9 +137,11 @@ def checkpoint_facts(row: Checkpoint) -> pl.DataFrame:
     )
 
 
-def schema_of_setups(columns: Mapping[str, PolarsType]) -> pl.Schema:
-    """`SETUP_FACTS`, and the columns that a table has beside them."""
-    return pl.Schema({**SETUP_FACTS, **pl.Schema(columns)})
+def schema_of_setups(
+    columns: Mapping[str, PolarsType], facts: pl.Schema = SETUP_FACTS
+) -> pl.Schema:
+    """`SETUP_FACTS` or others, and the columns that a table has beside them."""
+    return pl.Schema({**facts, **pl.Schema(columns)})
 
 
 def with_setup(rows: pl.DataFrame, setup: Setup) -> pl.DataFrame:
@@ -126,6 +152,13 @@ def with_setup(rows: pl.DataFrame, setup: Setup) -> pl.DataFrame:
     return placed.with_columns(
         pl.lit(setup.layer, pl.Int32).alias("layer"), pl.lit(setup.sae).alias("sae")
     ).select(*SETUP_FACTS.names(), *own)
+
+
+def with_depth(rows: pl.DataFrame, setup: Setup) -> pl.DataFrame:
+    """Put the facts of a setup and its third of the depth, `DEPTH_FACTS`, in front of its rows."""
+    placed = with_setup(rows, setup).with_columns(pl.lit(setup.depth, pl.String).alias(DEPTH))
+    own = [column for column in rows.columns if column not in DEPTH_FACTS]
+    return placed.select(*DEPTH_FACTS.names(), *own)
 
 
 def require_columns(rows: pl.DataFrame, wanted: Mapping[str, Any], path: Path) -> None:

@@ -1,19 +1,25 @@
-"""Table of the three stages: mixed at first, then of one language, then mixed again.
+"""Table of the three stages: shared at first, then of one language, then shared again.
 
-For each (model, autoencoder) and each layer, and pooled over layers, the curve p(t) of the mixed
-share over checkpoints is reduced to three: its height, its lowest point after that, and its end.
-The end is the last checkpoint. Height and lowest point are the two checkpoints before the end, the
-height first, between which the share falls most; so the height is the highest share before the
-lowest point, and the lowest point the lowest between the height and the end. At step 0, where
-random weights keep tokens apart, the share may be low; such a start does not hide the fall after
-it.
+For each (model, autoencoder) and each layer, third of the depth and pooled over layers, the curve
+p(t) of the share of bilingual features over checkpoints is reduced to three: its height, its lowest
+point after that, and its end. The end is the last checkpoint. Height and lowest point are the two
+checkpoints before the end, the height first, between which the share falls most; so the height is
+the highest share before the lowest point, and the lowest point the lowest between the height and
+the end. At step 0, where random weights keep tokens apart, the share may be low; such a start does
+not hide the fall after it.
 
 Choosing two of many checkpoints by their shares makes their difference look larger than it is.
 Every p value is therefore multiplied by the number of choices there were (Bonferroni): of pairs for
 the fall, of lowest points for the rise; intervals are widened likewise, to hold for all choices at
-once. The tests are Fisher's exact test, one-sided; the intervals Newcombe's of a difference of
-shares; over the layers of a model, false discoveries are held at 5 % (Benjamini and Hochberg 1995),
-for falls and rises apart. Rows that pool layers count as a family of their own.
+once; the differences themselves err upwards. The tests are Fisher's exact test, one-sided; the
+intervals Newcombe's of a difference of shares; over the layers of a model, false discoveries are
+held at 5 % (Benjamini and Hochberg 1995), for falls and rises apart. Rows that pool the layers of a
+third, and of all, count as families of their own.
+
+Shares are of the labelled features. Where the labelled are a part of the dictionary at one of the
+three checkpoints that is larger by `WIDELY` than at another, the verdict says so: the features
+compared are then not chosen alike. The rows with the choice `population` compare the same part of
+every dictionary, `populations` says which.
 
 Features are taken as independent draws. That leaves out what another seed of the autoencoder or of
 the model would have changed.
@@ -30,18 +36,22 @@ import polars as pl
 from scipy.stats import fisher_exact
 
 from glossogenesis.features.language_tables import over_layers
-from glossogenesis.features.schemas import DEFAULT, MIXED
-from glossogenesis.features.setups import SETUP_FACTS
+from glossogenesis.features.populations import MATCHED
+from glossogenesis.features.schemas import BILINGUAL, DEFAULT
+from glossogenesis.features.setups import DEPTH, DEPTH_FACTS, EVERY_DEPTH
+from glossogenesis.patching.circuit import REGIONS
 from glossogenesis.statistics.intervals import newcombe_interval
 from glossogenesis.statistics.permutation import adjusted
 
 LEVEL = 0.05
+WIDELY = 0.1
+"""Shares of the dictionary that are labelled differ widely from this difference on."""
 
 _POINTS = ("height", "lowest", "end")
 _CHANGES = ("fall", "rise")
 STAGES_SCHEMA = pl.Schema(
     {"model": pl.String, "sae": pl.String, "choice": pl.String, "value": pl.String}
-    | {"layer": pl.Int32, "checkpoints": pl.Int64}
+    | {"layer": pl.Int32, DEPTH: pl.String, "checkpoints": pl.Int64}
     | {
         column: dtype
         for point in _POINTS
@@ -49,6 +59,7 @@ STAGES_SCHEMA = pl.Schema(
             (f"{point}_checkpoint", pl.String),
             (f"{point}_step", pl.Int64),
             (f"{point}_labelled", pl.Int64),
+            (f"{point}_labelled_share", pl.Float64),
             (f"{point}_share", pl.Float64),
         )
     }
@@ -64,31 +75,39 @@ STAGES_SCHEMA = pl.Schema(
             (f"{change}_significant", pl.Boolean),
         )
     }
-    | {"verdict": pl.String}
+    | {"same_population": pl.Boolean, "verdict": pl.String}
 )
 
 
-CHOICES_OF_LABELS = ("share", "threshold", "minimum_examples", "by")
-"""Choices that labels depend on; those of monosemanticity alone cannot change a mixed share."""
+CHOICES_OF_LABELS = ("share", "threshold", "bilingual_share", "symbol_share", "examples", "by")
+"""Choices that labels depend on; those of monosemanticity alone cannot change their shares."""
 
+_COUNTS = ("features", "labelled", "dictionary")
 _CURVE = (
-    *("model", "sae", "choice", "value", "layer", "checkpoint", "step", "features", "labelled"),
+    *("model", "sae", "choice", "value", "layer", DEPTH, "checkpoint", "step"),
+    *_COUNTS,
 )
 
 
 @dataclass(frozen=True)
 class Point:
-    """The mixed share at one checkpoint: `mixed` of `labelled` features."""
+    """The bilingual share at one checkpoint: `bilingual` of `labelled` features."""
 
     checkpoint: str
     step: int
-    mixed: int
+    bilingual: int
     labelled: int
+    dictionary: int
 
     @property
     def share(self) -> float:
-        """Share of labelled features that are mixed."""
-        return self.mixed / self.labelled
+        """Share of labelled features that are bilingual."""
+        return self.bilingual / self.labelled
+
+    @property
+    def labelled_share(self) -> float:
+        """Share of the dictionary's features that are labelled."""
+        return self.labelled / self.dictionary
 
 
 @dataclass(frozen=True)
@@ -104,8 +123,12 @@ class Change:
     p: float
 
 
-def stages_table(languages: pl.DataFrame, alternatives: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The three stages of each model and autoencoder, by layer and pooled over layers.
+def stages_table(
+    languages: pl.DataFrame,
+    alternatives: pl.DataFrame | None = None,
+    matched: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """The three stages of each model and autoencoder, by layer, third of the depth and pooled.
 
     Checkpoints are taken in the order of their steps; those without labelled features are left out.
     With fewer than three, only the verdict says something.
@@ -113,6 +136,7 @@ def stages_table(languages: pl.DataFrame, alternatives: pl.DataFrame | None = No
     Args:
         languages: the table `features_languages`; its rows have choice and value `default`.
         alternatives: the table `features_sensitivity`; other choices of labels get rows too.
+        matched: like populations, of `matched_curves`; they get rows too.
 
     Returns:
         Columns `STAGES_SCHEMA`. `fall_p` and `rise_p` are corrected for the choice of checkpoints,
@@ -120,33 +144,34 @@ def stages_table(languages: pl.DataFrame, alternatives: pl.DataFrame | None = No
 
     """
     curves = [
-        languages.filter(label=MIXED)
+        languages.filter(label=BILINGUAL)
         .with_columns(choice=pl.lit(DEFAULT), value=pl.lit(DEFAULT))
         .select(_CURVE)
     ]
     if alternatives is not None:
         curves.append(_alternative_curves(alternatives))
+    if matched is not None:
+        curves.append(matched.select(_CURVE))
     rows = []
     families = pl.concat(curves).group_by("model", "sae", "choice", "value", maintain_order=True)
     for _, family in families:
-        layers = family["layer"].unique().sort(nulls_last=True).to_list()
-        described = [_row(family.filter(pl.col("layer").eq_missing(layer))) for layer in layers]
-        for pooled in (False, True):
-            _correct([row for row in described if (row["layer"] is None) == pooled])
+        scopes = family.group_by("layer", DEPTH, maintain_order=True)
+        described = sorted((_row(scope) for _, scope in scopes), key=_place)
+        for place in range(3):
+            _correct([row for row in described if _place(row)[0] == place])
         rows += [row | {"verdict": _verdict(row)} for row in described]
     return pl.DataFrame(rows, STAGES_SCHEMA)
 
 
 def _alternative_curves(sensitivity: pl.DataFrame) -> pl.DataFrame:
-    """Mixed features of every other choice that labels depend on, by layer and pooled."""
+    """Bilingual features of every other choice that labels depend on, by layer and pooled."""
     counts = sensitivity.filter(
-        pl.col("label") == MIXED,
+        pl.col("label") == BILINGUAL,
         pl.col("features").is_not_null(),
         pl.col("choice").is_in(CHOICES_OF_LABELS),
     )
-    added = ["features", "labelled"]
-    by_layer = counts.select(*SETUP_FACTS.names(), "choice", "value", *added)
-    both = pl.concat([by_layer, over_layers(by_layer, ["choice", "value"], added)])
+    by_layer = counts.select(*DEPTH_FACTS.names(), "choice", "value", *_COUNTS)
+    both = pl.concat([by_layer, over_layers(by_layer, ["choice", "value"], list(_COUNTS))])
     return both.sort("choice", "value", maintain_order=True).select(_CURVE)
 
 
@@ -163,9 +188,9 @@ def three_points(points: Sequence[Point]) -> tuple[Point, Point, Point] | None:
 
 def change_between(more: Point, less: Point, choices: int) -> Change:
     """How much higher the share is at `more` than at `less`, chosen among so many."""
-    both = [(point.mixed, point.labelled) for point in (more, less)]
+    both = [(point.bilingual, point.labelled) for point in (more, less)]
     low, high = newcombe_interval(*both, error=LEVEL / choices)
-    counts = [[mixed, labelled - mixed] for mixed, labelled in both]
+    counts = [[hits, labelled - hits] for hits, labelled in both]
     p = float(fisher_exact(counts, alternative="greater").pvalue)
     return Change(more.share - less.share, low, high, min(1.0, p * choices))
 
@@ -173,12 +198,9 @@ def change_between(more: Point, less: Point, choices: int) -> Change:
 def _row(curve: pl.DataFrame) -> dict[str, Any]:
     """One row of the table without what needs the other layers."""
     ordered = curve.filter(pl.col("labelled") > 0).sort("step")
-    points = [
-        Point(*row)
-        for row in ordered.select("checkpoint", "step", "features", "labelled").iter_rows()
-    ]
+    points = [Point(*row) for row in ordered.select("checkpoint", "step", *_COUNTS).iter_rows()]
     row: dict[str, Any] = dict.fromkeys(STAGES_SCHEMA)
-    row |= curve.select("model", "sae", "choice", "value", "layer").row(0, named=True)
+    row |= curve.select("model", "sae", "choice", "value", "layer", DEPTH).row(0, named=True)
     row["checkpoints"] = len(points)
     chosen = three_points(points)
     if chosen is None:
@@ -186,6 +208,9 @@ def _row(curve: pl.DataFrame) -> dict[str, Any]:
     for name, point in zip(_POINTS, chosen, strict=True):
         row |= {f"{name}_checkpoint": point.checkpoint, f"{name}_step": point.step}
         row |= {f"{name}_labelled": point.labelled, f"{name}_share": point.share}
+        row[f"{name}_labelled_share"] = point.labelled_share
+    parts = [point.labelled_share for point in chosen]
+    row["same_population"] = max(parts) - min(parts) < WIDELY
     height, lowest, end = chosen
     inner = len(points) - 1
     pairs = inner * (inner - 1) // 2
@@ -194,6 +219,13 @@ def _row(curve: pl.DataFrame) -> dict[str, Any]:
         row |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
         row[f"{name}_p"] = change.p
     return row
+
+
+def _place(row: dict[str, Any]) -> tuple[int, int]:
+    """Where a row stands: layers by number, then thirds from early to late, then all together."""
+    if row["layer"] is not None:
+        return 0, row["layer"]
+    return (2, 0) if row[DEPTH] == EVERY_DEPTH else (1, REGIONS.index(row[DEPTH]))
 
 
 def _correct(rows: list[dict[str, Any]]) -> None:
@@ -213,7 +245,7 @@ def _verdict(row: dict[str, Any]) -> str:
         f"{row[f'{point}_share']:.2f} (step {row[f'{point}_step']})" for point in _POINTS
     )
     if row["fall"] <= 0:
-        return f"did not fall before the end, {end}: no stages"
+        return f"did not fall before the end, {end}: no stages{_population(row)}"
     rose = f"rose to {end}" if row["rise"] > 0 else f"did not rise after, {end}"
     told = {
         (True, True): "all three stages significant",
@@ -221,4 +253,12 @@ def _verdict(row: dict[str, Any]) -> str:
         (False, True): "the rise is significant, the fall is not",
         (False, False): "neither fall nor rise is significant",
     }[row["fall_significant"], row["rise_significant"]]
-    return f"fell from {height} to {lowest} and {rose}: {told}"
+    return f"fell from {height} to {lowest} and {rose}: {told}{_population(row)}"
+
+
+def _population(row: dict[str, Any]) -> str:
+    """That the features compared are not chosen alike, where they are not."""
+    if row["same_population"] or row["choice"] == MATCHED[0]:
+        return ""
+    parts = ", ".join(f"{row[f'{point}_labelled_share']:.0%}" for point in _POINTS)
+    return f"; but not of one population: {parts} of the features are labelled"

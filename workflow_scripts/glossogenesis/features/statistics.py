@@ -34,7 +34,7 @@ def statistics_table(
         encoder_maximum: largest pre-activation of each feature [feature].
         token_counts: how often each fired on which token.
         measured: labels and monosemanticity.
-        examples: number of examples [feature].
+        examples: number of examples that each has [feature].
         languages: of the corpus.
         vocabulary: text of each token.
     """
@@ -54,6 +54,7 @@ def statistics_table(
         "encoder_maximum": encoder_maximum,
         "firing_by_language": _by_language(by_language.T, languages),
         "examples": examples,
+        "symbol_share": measured.symbol_shares,
         "share_by_language": _by_language(measured.shares, languages),
         "language": pl.Series(names[measured.labels].tolist(), dtype=pl.String),
         "token_types": measured.token_types,

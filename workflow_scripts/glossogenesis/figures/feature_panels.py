@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glossogenesis.features.monosemanticity_tables import ALL
-from glossogenesis.features.schemas import MIXED
+from glossogenesis.features.schemas import BILINGUAL, MIXED
 from glossogenesis.figures.checkpoint_axis import even_places, short_number, training_axis
-from glossogenesis.figures.style import FONT_SIZE, INK, LINE_STYLES, MARKERS, Look, look_of
+from glossogenesis.figures.feature_frames import LABELLED
+from glossogenesis.figures.style import FAINT, FONT_SIZE, INK, LINE_STYLES, MARKERS, Look, look_of
 
 _LETTERS_PER_INCH = 17
 """Letters of the smallest text that are sure to fit into an inch."""
@@ -26,11 +27,15 @@ _LINE_HEIGHT = 0.13
 
 
 def label_look(label: str, codes: Sequence[str]) -> tuple[Look, Any]:
-    """Look and line style of a label: languages in colour, mixed features in black, all in grey."""
-    if label == MIXED:
-        return Look("#000000", "o", filled=True), LINE_STYLES[1]
-    if label == ALL:
-        return Look("#777777", "h", filled=False), LINE_STYLES[2]
+    """Look and line style of a label: languages in colour, bilingual in black, others in grey."""
+    fixed = {
+        BILINGUAL: (Look("#000000", "o", filled=True), LINE_STYLES[1]),
+        MIXED: (Look("#444444", "s", filled=False), LINE_STYLES[1]),
+        ALL: (Look("#777777", "h", filled=False), LINE_STYLES[2]),
+        LABELLED: (Look(FAINT, ".", filled=True), LINE_STYLES[2]),
+    }
+    if label in fixed:
+        return fixed[label]
     return look_of(list(codes).index(label)), LINE_STYLES[0]
 
 

@@ -1,4 +1,4 @@
-"""Figures of features over training: languages, monosemanticity, layers, model sizes.
+"""Figures of features over training: languages, bilingual ones by depth, monosemanticity, sizes.
 
 Each takes a frame of `feature_frames` and returns a Figure. Bands are 95 % intervals as the frame
 gives them; points without an interval have no band.
@@ -17,18 +17,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from glossogenesis.features.monosemanticity_tables import ALL
-from glossogenesis.features.schemas import DEFAULT, MIXED
+from glossogenesis.features.schemas import BILINGUAL, DEFAULT, MIXED
+from glossogenesis.features.setups import EVERY_DEPTH
 from glossogenesis.figures.checkpoint_axis import (
     CHECKPOINT_COLUMNS,
     even_places,
     positions,
     training_axis,
 )
-from glossogenesis.figures.feature_frames import MEASURES
+from glossogenesis.figures.feature_frames import DEPTHS, LABELLED, MEASURES
 from glossogenesis.figures.feature_panels import (
     draw_heading,
     draw_stops,
     label_look,
+    layer_look,
     without_phases_out_of_order,
 )
 from glossogenesis.figures.panels import (
@@ -51,22 +53,30 @@ from glossogenesis.figures.style import (
 WIDE_INTERVAL = 0.2
 """Cells of a heat map whose interval is wider carry a dot."""
 
-_MEASURE_NAMES = {"mixed": "share of mixed features", "monosemanticity": "mean monosemanticity"}
-_LABEL_NAMES = {MIXED: "mixed", ALL: "all labelled"}
+_MEASURE_NAMES = {
+    BILINGUAL: "share of bilingual features",
+    "monosemanticity": "mean monosemanticity",
+    LABELLED: "labelled share of all features",
+}
+_LABEL_NAMES = {ALL: "all labelled", LABELLED: "labelled, of all features"}
+_DEPTH_NAMES = {"early": "early third", "middle": "middle third", "late": "late third"}
+_MOST_CHECKPOINTS = 5
 _MOST_LAYER_TICKS = 8
 
 
 def plot_feature_languages(
     data: pl.DataFrame, codes: Sequence[str], stages: pl.DataFrame, label: str
 ) -> Figure:
-    """Share of features of each language and of mixed ones over training, a panel a layer.
+    """Share of features of each language and of bilingual ones over training, a panel a layer.
+
+    The line in faint grey is the share of the dictionary that is labelled.
 
     `data` is a `share_frame`; `stages` the rows of `features_stages` of the same model and
     autoencoder: each layer's numbers stand in its title, the verdict over all layers on top, with
     how many of the other choices of method agree.
     """
     by_default = stages.filter(choice=DEFAULT)
-    verdicts = {row["layer"]: row for row in by_default.iter_rows(named=True)}
+    verdicts = {row["layer"]: row for row in by_default.drop_nulls("layer").iter_rows(named=True)}
     titles = {
         layer: f"layer {layer}\n{stage_numbers(verdicts.get(layer))}"
         for layer in data["layer"].unique()
@@ -89,8 +99,58 @@ def plot_monosemanticity(data: pl.DataFrame, codes: Sequence[str], label: str) -
     return figure
 
 
+def plot_bilingual_features(data: pl.DataFrame, label: str) -> Figure:
+    """Share of bilingual features over training by third of the depth, and over layers.
+
+    Below, the share of the dictionary that is labelled, of the same. `data` is a `bilingual_frame`;
+    of many checkpoints, evenly taken ones have a line over layers.
+    """
+    pooled = data.filter(pl.col("layer").is_null())
+    by_layer = data.filter(pl.col("layer").is_not_null())
+    depths = [depth for depth in DEPTHS if depth in set(pooled["depth"])]
+    stops = by_layer.select("checkpoint", "step").unique().sort("step")
+    shown = even_places(stops.height, _MOST_CHECKPOINTS)
+    training = training_axis(data)
+    looks = {depth: layer_look(place, len(depths)) for place, depth in enumerate(depths)}
+    with paper_style():
+        figure = new_figure(PAGE_WIDTH, 3.9)
+        grid = figure.subplots(2, 2, sharey="row", sharex="col")
+        for (left, right), measured in zip(grid, ("value", "labelled_share"), strict=True):
+            of_share = measured == "value"
+            ends = {} if of_share else dict.fromkeys(("low", "high"), pl.lit(None, pl.Float64))
+            rows = data.with_columns(value=measured, **ends)
+            for place, (depth, look) in enumerate(looks.items()):
+                series = rows.filter(pl.col("layer").is_null(), depth=depth)
+                where = positions(series, training, place, len(depths))
+                draw_line(left, where, series, *look, bands=len(depths))
+            finish_training_panel(left, pooled, label_phases=of_share)
+            for place, number in enumerate(shown):
+                series = rows.filter(
+                    pl.col("layer").is_not_null(), checkpoint=stops["checkpoint"][number]
+                )
+                draw_line(
+                    right, series["layer"].to_list(), series, *_step_look(place), bands=len(shown)
+                )
+            left.set_ylabel(_MEASURE_NAMES[BILINGUAL if of_share else LABELLED])
+            left.set_ylim(0, 1)
+        grid[0, 0].set_xlabel("")
+        layers = by_layer["layer"].unique().sort().to_list()
+        ticks = [layers[place] for place in even_places(len(layers), _MOST_LAYER_TICKS)]
+        grid[1, 1].set_xticks(ticks, [str(layer) for layer in ticks])
+        grid[1, 1].set_xlabel("layer")
+        steps = stops["step"].to_list()
+        handles = [handle(_DEPTH_NAMES.get(d, "all layers"), *look) for d, look in looks.items()]
+        handles += [
+            handle(f"step {steps[number]:,}", *_step_look(place))
+            for place, number in enumerate(shown)
+        ]
+        legend_below(figure, handles)
+        draw_heading(figure, label)
+    return figure
+
+
 def plot_feature_heatmap(data: pl.DataFrame, label: str) -> Figure:
-    """Mixed share and monosemanticity of every layer (up) and checkpoint (right) as heat maps.
+    """Shares and monosemanticity of every layer (up) and checkpoint (right) as heat maps.
 
     `data` is a `heat_frame`. Grey cells have no value; a dot marks those whose interval is wider
     than `WIDE_INTERVAL`.
@@ -116,17 +176,18 @@ def plot_feature_heatmap(data: pl.DataFrame, label: str) -> Figure:
     return figure
 
 
-def plot_model_sizes(data: pl.DataFrame, labels: Mapping[str, str]) -> Figure:
-    """Mixed share and monosemanticity over training, pooled over layers, a line a model.
+def plot_model_sizes(data: pl.DataFrame, labels: Mapping[str, str], filled: str) -> Figure:
+    """Bilingual share, monosemanticity and labelled share over training, a line a model.
 
-    `data` is a `size_frame`; `labels` names the models.
+    `data` is a `size_frame`; `labels` names the models, `filled` says what share of the grid is
+    there.
     """
     models = data["model"].unique(maintain_order=True).to_list()
     shown = without_phases_out_of_order(data)
     training = training_axis(shown)
     with paper_style():
         figure, panels = grid_of_panels(
-            len(MEASURES), columns=2, panel_height=2.2, legend_entries=len(models)
+            len(MEASURES), columns=3, panel_height=2.2, legend_entries=len(models)
         )
         for axes, measure in zip(panels, MEASURES, strict=True):
             axes.set_title(_MEASURE_NAMES[measure])
@@ -141,12 +202,13 @@ def plot_model_sizes(data: pl.DataFrame, labels: Mapping[str, str]) -> Figure:
             for place, model in enumerate(models)
         ]
         legend_below(figure, handles)
+        draw_heading(figure, filled)
     return figure
 
 
 def pooled_verdict(stages: pl.DataFrame) -> str:
     """What happened over all layers, and how many alternatives say the same; to follow a name."""
-    pooled = stages.filter(pl.col("layer").is_null())
+    pooled = stages.filter(pl.col("depth") == EVERY_DEPTH, pl.col("layer").is_null())
     main = pooled.filter(choice=DEFAULT)
     if main.is_empty():
         return ""
@@ -156,11 +218,11 @@ def pooled_verdict(stages: pl.DataFrame) -> str:
     others = pooled.filter(pl.col("choice") != DEFAULT)
     agree = others.join(main.select(said), on=said, how="semi", nulls_equal=True).height
     note = f"; {agree} of {others.height} other choices of method agree" if others.height else ""
-    return f": over all layers, the mixed share {main['verdict'][0]}{note}"
+    return f": over all layers, the bilingual share {main['verdict'][0]}{note}"
 
 
 def stage_numbers(row: Mapping[str, Any] | None) -> str:
-    """The three stages of the mixed share in a few signs: 0.53 ↘ 0.08* ↗ 0.15*.
+    """The three stages of the bilingual share in a few signs: 0.53 ↘ 0.08* ↗ 0.15*.
 
     A star marks a fall or rise that is significant. Empty where there are too few checkpoints.
     """
@@ -170,7 +232,7 @@ def stage_numbers(row: Mapping[str, Any] | None) -> str:
     height, lowest, end = (f"{row[f'{point}_share']:.2f}" for point in ("height", "lowest", "end"))
     down = "↘" if row["fall"] > 0 else "→"
     up = "↗" if row["rise"] > 0 else "→"
-    return f"mixed {height} {down} {lowest}{fall} {up} {end}{rise}"
+    return f"bilingual {height} {down} {lowest}{fall} {up} {end}{rise}"
 
 
 def _label_panels(
@@ -178,7 +240,8 @@ def _label_panels(
 ) -> Figure:
     """A panel a layer, a line a label."""
     layers = data["layer"].unique().sort().to_list()
-    labels = [label for label in (*codes, MIXED, ALL) if label in set(data["label"])]
+    known = (*codes, BILINGUAL, MIXED, ALL, LABELLED)
+    labels = [label for label in known if label in set(data["label"])]
     training = training_axis(data)
     with paper_style():
         figure, panels = grid_of_panels(
@@ -249,6 +312,11 @@ def _span(values: np.ndarray) -> tuple[float, float]:
     spare = max(0.0, 0.1 - (top - bottom)) / 2
     bottom = max(0.0, bottom - spare)
     return bottom, max(top + spare, bottom + 0.1)
+
+
+def _step_look(place: int) -> tuple[Any, Any]:
+    """Look of a checkpoint among those that have a line over layers."""
+    return look_of(place), LINE_STYLES[place % len(LINE_STYLES)]
 
 
 def _model_look(place: int) -> tuple[Any, Any]:

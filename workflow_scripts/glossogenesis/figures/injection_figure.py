@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.injection_summary import NONE, PERPLEXITY
+from glossogenesis.features.schemas import BILINGUAL, SYMBOL
 from glossogenesis.figures.checkpoint_axis import (
     CHECKPOINT_COLUMNS,
     draw_phases,
@@ -76,7 +77,7 @@ def injection_frame(
         low=pl.when(is_group).then("difference_low").otherwise("difference_minimum"),
         high=pl.when(is_group).then("difference_high").otherwise("difference_maximum"),
     )
-    groups = {group: place for place, group in enumerate(codes)}
+    groups = {group: place for place, group in enumerate((*codes, BILINGUAL, SYMBOL))}
     evaluated = {**groups, POOLED: len(groups) + 1}
     return rows.sort(
         "layer",

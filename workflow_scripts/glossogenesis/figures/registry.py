@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 from matplotlib.figure import Figure
 
+from glossogenesis.features.grid_table import EVERY_MODEL, filled_share
 from glossogenesis.figures.circuit_figure import circuit_frame, plot_circuit_ablation
 from glossogenesis.figures.component_figure import component_frame, plot_component_effects
 from glossogenesis.figures.concept_differences import plot_differences
@@ -33,6 +34,7 @@ from glossogenesis.figures.concepts import (
 )
 from glossogenesis.figures.cue_figure import cue_frame, plot_cues
 from glossogenesis.figures.feature_frames import (
+    bilingual_frame,
     heat_frame,
     monosemanticity_frame,
     rows_of_sae,
@@ -40,6 +42,7 @@ from glossogenesis.figures.feature_frames import (
     size_frame,
 )
 from glossogenesis.figures.features import (
+    plot_bilingual_features,
     plot_feature_heatmap,
     plot_feature_languages,
     plot_model_sizes,
@@ -130,10 +133,17 @@ def outcomes(settings: Settings, pooled: pl.DataFrame) -> Drawn:
 
 @_figure("features_languages", "features_stages")
 def feature_languages(settings: Settings, languages: pl.DataFrame, stages: pl.DataFrame) -> Drawn:
-    """Share of features of each language, and of mixed ones, over training, by layer."""
+    """Share of features of each language, and of bilingual ones, over training, by layer."""
     codes, sae = settings["languages"], settings["sae"]
     data = share_frame(rows_of_sae(languages, sae), codes)
     return plot_feature_languages(data, codes, rows_of_sae(stages, sae), settings["label"]), data
+
+
+@_figure("features_languages")
+def bilingual_features(settings: Settings, languages: pl.DataFrame) -> Drawn:
+    """Share of bilingual features over training by third of the depth, and over layers."""
+    data = bilingual_frame(rows_of_sae(languages, settings["sae"]))
+    return plot_bilingual_features(data, settings["label"]), data
 
 
 @_figure("features_monosemanticity")
@@ -144,12 +154,15 @@ def monosemanticity(settings: Settings, means: pl.DataFrame) -> Drawn:
     return plot_monosemanticity(data, codes, settings["label"]), data
 
 
-@_figure("features_languages", "features_monosemanticity")
-def feature_heatmap(settings: Settings, languages: pl.DataFrame, means: pl.DataFrame) -> Drawn:
-    """Mixed share and monosemanticity of features as heat maps of layers and checkpoints."""
+@_figure("features_languages", "features_monosemanticity", "features_grid")
+def feature_heatmap(
+    settings: Settings, languages: pl.DataFrame, means: pl.DataFrame, grid: pl.DataFrame
+) -> Drawn:
+    """Bilingual share and monosemanticity of features as heat maps of layers and checkpoints."""
     sae = settings["sae"]
     data = heat_frame(rows_of_sae(languages, sae), rows_of_sae(means, sae))
-    return plot_feature_heatmap(data, settings["label"]), data
+    filled = filled_share(grid, grid["model"][0])
+    return plot_feature_heatmap(data, f"{settings['label']}: {filled}"), data
 
 
 @_figure("features_quality")
@@ -161,7 +174,7 @@ def sae_quality(settings: Settings, quality: pl.DataFrame) -> Drawn:
 
 @_figure("features_tracking")
 def feature_tracking(settings: Settings, tracking: pl.DataFrame) -> Drawn:
-    """Features kept, born and died over training, and what mixed features were before."""
+    """Features kept, born and died over training, and what bilingual features were before."""
     codes = settings["languages"]
     # A model with a single checkpoint has no rows.
     rows = tracking.filter(sae=settings["sae"])
@@ -177,12 +190,14 @@ def injection(settings: Settings, differences: pl.DataFrame) -> Drawn:
     return plot_injection(data, settings["label"]), data
 
 
-@_figure("features_languages", "features_monosemanticity", of_one_model=False)
-def model_sizes(settings: Settings, languages: pl.DataFrame, means: pl.DataFrame) -> Drawn:
-    """Mixed share and monosemanticity of features over training, a line a model."""
+@_figure("features_languages", "features_monosemanticity", "features_grid", of_one_model=False)
+def model_sizes(
+    settings: Settings, languages: pl.DataFrame, means: pl.DataFrame, grid: pl.DataFrame
+) -> Drawn:
+    """Bilingual share and monosemanticity of features over training, a line a model."""
     models, sae = settings["models"], settings["sae"]
     data = size_frame(rows_of_sae(languages, sae), rows_of_sae(means, sae), list(models))
-    return plot_model_sizes(data, models), data
+    return plot_model_sizes(data, models, filled_share(grid, EVERY_MODEL)), data
 
 
 @_figure("robustness_circuit")

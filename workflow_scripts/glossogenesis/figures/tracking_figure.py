@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from glossogenesis.features.schemas import MIXED
+from glossogenesis.features.schemas import BILINGUAL
 from glossogenesis.features.shares import with_shares
 from glossogenesis.features.tracking_tables import EVENTS
 from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS
@@ -30,7 +30,7 @@ from glossogenesis.figures.style import (
     paper_style,
 )
 
-BORN, WAS_MIXED, WAS_OTHER = "born", "was_mixed", "was_unlabelled"
+BORN, WAS_BILINGUAL, WAS_OTHER = "born", "was_bilingual", "was_other"
 FROM_LANGUAGE = "from_any_language"
 MOST_LAYERS = 3
 """Layers that are shown: each takes two panels."""
@@ -66,28 +66,29 @@ def event_frame(tracking: pl.DataFrame) -> pl.DataFrame:
 
 
 def origin_frame(tracking: pl.DataFrame, codes: Sequence[str]) -> pl.DataFrame:
-    """What the mixed features of each checkpoint were at the checkpoint before.
+    """What the bilingual features of each checkpoint were at the checkpoint before.
 
-    Parts: each language (they were of it, and became mixed), `was_mixed`, `was_unlabelled`, `born`
-    (no feature before resembles them); their shares add up to 1. The part `from_any_language` adds
-    up the languages. Intervals are Wilson's; n is the number of mixed features.
+    Parts: each language (they were of it, and became bilingual), `was_bilingual`, `was_other`
+    (another label or none), `born` (no feature before resembles them); their shares add up to 1.
+    The part `from_any_language` adds up the languages. Intervals are Wilson's; n is the number of
+    bilingual features.
 
     Columns: layer, part, checkpoint, step, tokens, phase, count, n, value, low, high.
     """
-    rows = _of_layers(tracking).filter(language=MIXED)
+    rows = _of_layers(tracking).filter(language=BILINGUAL)
     earlier = pl.col("earlier_language")
     part = (
         pl.when(pl.col("event") == "birth")
         .then(pl.lit(BORN))
-        .when(earlier == MIXED)
-        .then(pl.lit(WAS_MIXED))
+        .when(earlier == BILINGUAL)
+        .then(pl.lit(WAS_BILINGUAL))
         .when(earlier.is_in(list(codes)))
         .then(earlier)
         .otherwise(pl.lit(WAS_OTHER))
     )
     keys = ["layer", *CHECKPOINT_COLUMNS]
     stops = _of_layers(tracking).select(keys).unique(maintain_order=True)
-    places = pl.DataFrame({"part": [*codes, WAS_MIXED, WAS_OTHER, BORN]})
+    places = pl.DataFrame({"part": [*codes, WAS_BILINGUAL, WAS_OTHER, BORN]})
     counted = rows.group_by(*keys, part.alias("part")).agg(pl.col("count").sum())
     every = stops.join(places, how="cross").join(
         counted, on=[*keys, "part"], how="left", nulls_equal=True, maintain_order="left"
@@ -110,7 +111,7 @@ def origin_frame(tracking: pl.DataFrame, codes: Sequence[str]) -> pl.DataFrame:
 def plot_feature_tracking(
     events: pl.DataFrame, origins: pl.DataFrame, codes: Sequence[str], label: str
 ) -> Figure:
-    """Above, features kept, died and born; below, what the mixed ones were before; by layer.
+    """Above, features kept, died and born; below, what the bilingual ones were before; by layer.
 
     `events` is an `event_frame`, `origins` an `origin_frame`; a model with a single checkpoint has
     empty ones, and gets a figure that says so. The whisker stands where the parts
@@ -122,7 +123,7 @@ def plot_feature_tracking(
     stops = events.select(CHECKPOINT_COLUMNS).unique().sort("step")
     parts = [
         part
-        for part in (*codes, WAS_MIXED, WAS_OTHER, BORN)
+        for part in (*codes, WAS_BILINGUAL, WAS_OTHER, BORN)
         if origins.filter(part=part)["count"].sum() or part in codes
     ]
     looks = {part: _part_look(part, codes) for part in parts}
@@ -140,7 +141,7 @@ def plot_feature_tracking(
                 axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
             upper.set_xlabel("")
         grid[0, 0].set_ylabel("share of features")
-        grid[1, 0].set_ylabel("mixed features: before")
+        grid[1, 0].set_ylabel("bilingual features: before")
         legend_below(figure, [*_event_handles(), *_part_handles(looks)])
         draw_heading(figure, label)
     return figure
@@ -177,7 +178,7 @@ def _draw_events(axes: Axes, rows: pl.DataFrame, stops: pl.DataFrame) -> None:
 def _draw_origins(
     axes: Axes, rows: pl.DataFrame, stops: pl.DataFrame, looks: Mapping[str, tuple[str, str]]
 ) -> None:
-    """Stacked bars of what the mixed features were, languages at the bottom, with a whisker."""
+    """Stacked bars of what the bilingual features were, languages at the bottom, with a whisker."""
     keys = stops.select("checkpoint")
     shares = [
         keys.join(rows.filter(part=part), on="checkpoint", how="left")["value"] for part in looks
@@ -192,7 +193,7 @@ def _draw_origins(
 
 def _part_look(part: str, codes: Sequence[str]) -> tuple[str, str]:
     """Colour and hatch of a part of the stack."""
-    fixed = {WAS_MIXED: ("#444444", ""), WAS_OTHER: (FAINT, ""), BORN: ("#EEEEEE", "")}
+    fixed = {WAS_BILINGUAL: ("#444444", ""), WAS_OTHER: (FAINT, ""), BORN: ("#EEEEEE", "")}
     if part in fixed:
         return fixed[part]
     place = list(codes).index(part)
@@ -205,11 +206,11 @@ def _event_handles() -> list[Line2D]:
 
 def _part_handles(looks: Mapping[str, tuple[str, str]]) -> list[Patch]:
     names = {
-        WAS_MIXED: "mixed: was mixed before",
-        WAS_OTHER: "mixed: had no label before",
-        BORN: "mixed: born here",
+        WAS_BILINGUAL: "bilingual: was so before",
+        WAS_OTHER: "bilingual: other or no label before",
+        BORN: "bilingual: born here",
     }
     return [
-        bar_handle(names.get(part, f"mixed: was {part} before"), *look)
+        bar_handle(names.get(part, f"bilingual: was {part} before"), *look)
         for part, look in looks.items()
     ]

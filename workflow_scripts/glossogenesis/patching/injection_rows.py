@@ -1,7 +1,7 @@
 """Columns of `perplexity.parquet` and `translation.parquet` of an injection.
 
 Both have one row for no injection (group `none`, alpha 0), one for every group at every strength,
-and one for every draw of each of its controls.
+one for every draw of each of its controls, and one for the mean over a control's draws.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import polars as pl
 _INJECTED = {
     "layer": pl.Int32,
     "alpha": pl.Float64,  # 0 where nothing is injected
-    "group": pl.String,  # none, a language, or bilingual
+    "group": pl.String,  # none, a language, bilingual or symbol
     "control": pl.String,  # none, random or norm_matched
-    "draw": pl.Int32,  # number of a control's draw, null elsewhere
+    "draw": pl.Int32,  # number of a control's draw; null elsewhere, also of the mean over draws
     "features": pl.Int32,  # latents that are summed over
     "mean_change": pl.Float64,  # mean norm of what is added, over the tokens of perplexity
 }

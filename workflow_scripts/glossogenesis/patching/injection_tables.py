@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,14 @@ def controls_of(item: Item, items: Sequence[Item], control: Control) -> list[Ite
     ]
 
 
+def pooled_controls(items: Sequence[Item]) -> Iterator[tuple[Columns, list[Item]]]:
+    """Yield, for every control of every group, the columns of its draws' mean, and the draws."""
+    for item in items:
+        for control in CONTROLS:
+            if draws := controls_of(item, items, control):
+                yield {**draws[0].columns, "draw": None}, draws
+
+
 def perplexity_table(
     losses: Losses,
     injections: Sequence[LayerInjection],
@@ -84,6 +92,9 @@ def perplexity_table(
     bootstrap: Bootstrap,
 ) -> pl.DataFrame:
     """Rows of `PERPLEXITY_SCHEMA`, with intervals over resampled contexts.
+
+    The mean over a control's draws is a row too, whose interval resamples the contexts of all draws
+    together.
 
     Args:
         losses: as measured; its languages are the corpus', in `languages`.
@@ -123,6 +134,10 @@ def perplexity_table(
                         compared |= there.difference(f"over_{control}", over, bootstrap)
                 shown = there.columns(language, own, bootstrap)
                 rows.append({**item.columns, **shown, **compared})
+            for pooled, drawn in pooled_controls(of_layer):
+                mean = np.mean([sums[other.alpha, other.number] for other in drawn], axis=0)
+                compared = there.difference("difference", mean - plain, bootstrap)
+                rows.append({**pooled, **there.columns(language, mean, bootstrap), **compared})
     return pl.DataFrame(
         [{name: row.get(name) for name in PERPLEXITY_SCHEMA} for row in rows],
         schema=PERPLEXITY_SCHEMA,

@@ -22,6 +22,7 @@ from glossogenesis.patching.injection_tables import (
     controls_of,
     items_of,
     plain_columns,
+    pooled_controls,
 )
 from glossogenesis.patching.injection_tasks import Decode, TranslationTask
 from glossogenesis.progress import progress
@@ -117,6 +118,10 @@ def translation_table(
                     compared = _compared(item, of_layer, of_metric, score, bootstrap)
                     own = _value(of_metric[_key(item)], bootstrap)
                     rows.append({**item.columns, **facts, **own, **compared})
+                for pooled, drawn in pooled_controls(of_layer):
+                    mean = _mean([of_metric[_key(other)] for other in drawn])
+                    compared = _difference("difference", mean, [score], bootstrap)
+                    rows.append({**pooled, **facts, **_value(mean, bootstrap), **compared})
     table = pl.DataFrame(
         [{name: row.get(name) for name in TRANSLATION_SCHEMA} for row in rows],
         schema=TRANSLATION_SCHEMA,
@@ -156,10 +161,18 @@ def _compared(
     return columns
 
 
+def _mean(scores: Sequence[Score]) -> Score:
+    """Mean of scores of the same sentences, resampled together."""
+    return Score(
+        float(np.mean([score.value for score in scores])),
+        np.mean([score.resampled for score in scores], axis=0),
+    )
+
+
 def _difference(name: str, own: Score, others: Sequence[Score], bootstrap: Bootstrap) -> Columns:
-    value = own.value - float(np.mean([other.value for other in others]))
-    resampled = own.resampled - np.mean([other.resampled for other in others], axis=0)
-    low, high = _ends(resampled, bootstrap)
+    other = _mean(others)
+    value = own.value - other.value
+    low, high = _ends(own.resampled - other.resampled, bootstrap)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 

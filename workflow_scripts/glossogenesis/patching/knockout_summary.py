@@ -184,8 +184,8 @@ def cross_fitted(labels: pl.DataFrame) -> pl.DataFrame:
     is reported at the best layer of the other. `labels` is as from `label_drops`; so are the rows,
     with null for the layer. None where a half has nothing to choose by.
     """
-    measured = labels.filter(pl.col("delta").is_not_null(), condition="top", measure="recall")
-    names = measured["label"].unique().sort()
+    known = labels.filter(pl.col("delta").is_not_null(), condition="top", measure="recall")
+    names = known["label"].unique().sort()
     halves = (names[::2], names[1::2])
     best = [best_layer(labels.filter(pl.col("label").is_in(half.implode()))) for half in halves]
     if None in best:
@@ -194,11 +194,8 @@ def cross_fitted(labels: pl.DataFrame) -> pl.DataFrame:
         labels.filter(pl.col("label").is_in(half.implode()), layer=layer)
         for half, layer in zip(halves, reversed(best), strict=True)
     ]
-    return (
-        pl.concat(parts)
-        .with_columns(layer=pl.lit(None, pl.Int16))
-        .sort("label", _place(MEASURES, "measure"), _place(SUMMARISED, "condition"))
-    )
+    chosen = pl.concat(parts).with_columns(layer=pl.lit(None, pl.Int16))
+    return chosen.sort("label", _place(MEASURES, "measure"), _place(SUMMARISED, "condition"))
 
 
 def compare_models(

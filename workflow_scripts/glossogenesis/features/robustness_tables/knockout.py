@@ -3,8 +3,9 @@
 Recall, accuracy and macro F1 over the posts of all labels, and the share of other labels' posts
 that are given this one, are shares; everything about their change is in points, after minus before,
 so that a drop is negative. Rows of label `mean` are over labels: their interval resamples labels,
-their p is that of flipping signs over labels, or, over several runs, that of t. `net` is the drop
-beyond that of features that fire as often.
+their p is that of flipping signs over labels or, over several runs, that of t, and q corrects it
+for the layers, autoencoders and models of the table. `net` is the drop beyond that of features that
+fire as often.
 """
 
 from __future__ import annotations
