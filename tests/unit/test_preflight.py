@@ -146,7 +146,7 @@ def test_a_folder_has_no_revision(tmp_path: Path) -> None:
 def test_activations_that_do_not_fit_the_disk_stop_a_run_with_the_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tiny_features_study(tmp_path)
+    study = tiny_features_study(tmp_path, lambda s: s["models"]["local"].update(n_layers=4))
     preflight.check_files(study, tmp_path / "results")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(StudyError, match=r"activations of 4 checkpoints will take .*mode: stream"):

@@ -74,9 +74,9 @@ class FileText(Section):
         dict[LanguageCode, dict[Phase, Annotated[tuple[PathText, ...], Field(min_length=1)]]],
         Field(min_length=1),
     ]
-    """Files by language and phase: plain text (documents separated by empty lines), `.jsonl` or
-    Parquet with a column `text`. Languages are mixed by `languages.<code>.share`. A relative path
-    counts from the study file's folder."""
+    """Files by language and phase, as in `corpora`: plain text (documents separated by empty
+    lines), JSON lines or Parquet with a column `text`. Languages are mixed by
+    `languages.<code>.share`. A relative path counts from the study file's folder."""
 
     @property
     def paths(self) -> tuple[str, ...]:
