@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from glossogenesis.config.concepts import ConceptsSettings
 from glossogenesis.config.corpora import CorpusSettings
@@ -23,7 +23,7 @@ from glossogenesis.config.limits import check_numbers, load_yaml
 from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
 from glossogenesis.config.overrides import merged_study, path_from
-from glossogenesis.config.pretrain import ModelSize, PretrainSettings
+from glossogenesis.config.pretrain import ModelSize, PretrainSettings, one_training_a_seed
 from glossogenesis.config.robustness import RobustnessSettings
 from glossogenesis.config.robustness_checks import check_robustness
 from glossogenesis.config.section import (
@@ -71,6 +71,13 @@ class StudySettings(Section):
         default_factory=dict
     )
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
+
+    @field_validator("pretrain")
+    @classmethod
+    def _one_training_a_seed(
+        cls, written: dict[str, PretrainSettings]
+    ) -> dict[str, PretrainSettings]:
+        return one_training_a_seed(written)
 
 
 @dataclass(frozen=True)

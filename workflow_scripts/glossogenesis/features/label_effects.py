@@ -155,7 +155,8 @@ def _half(label_ids: Integers, generator: np.random.Generator) -> Integers:
     labels = label_ids[order]
     place = np.arange(len(order)) - np.searchsorted(labels, labels)
     shifted = place + generator.integers(0, 2, size=labels.max() + 1)[labels]
-    return order[shifted % 2 == 0]
+    half: Integers = order[shifted % 2 == 0]
+    return half
 
 
 def _estimate(values: Floats, top: float) -> Estimate:
@@ -230,7 +231,9 @@ def _chance_of_exceeding(d: NDArray[np.float32], posts: Floats, threshold: float
     """Chance that d [draw, label, feature] exceeds a threshold with its own noise added again."""
     n = np.maximum(posts, 1)[..., None]
     all_posts = posts.sum(axis=-1)[:, None, None]
-    noise = np.sqrt(1 / n + 1 / np.maximum(all_posts - n, 1) + d.astype(np.float64) ** 2 / (2 * all_posts))
+    noise = np.sqrt(
+        1 / n + 1 / np.maximum(all_posts - n, 1) + d.astype(np.float64) ** 2 / (2 * all_posts)
+    )
     # A feature that never varies has no d, and no noise either.
     chance: Floats = np.where(d == 0, 0.0, ndtr((d - threshold) / noise))
     return chance

@@ -26,7 +26,7 @@ from glossogenesis.patching.injection_tables import (
 )
 from glossogenesis.patching.injection_tasks import TranslationTask
 from glossogenesis.progress import progress
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, tails
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _injected(item: Item, injections: Sequence[LayerInjection]) -> Injected:
 
 
 def _value(score: Score, bootstrap: Bootstrap) -> Columns:
-    low, high = _ends(score.resampled, bootstrap)
+    low, high = _ends(score.resampled, score.sentences, bootstrap)
     return {"value": score.value, "low": low, "high": high}
 
 
@@ -165,17 +165,17 @@ def _mean(scores: Sequence[Score]) -> Score:
     return Score(
         float(np.mean([score.value for score in scores])),
         np.mean([score.resampled for score in scores], axis=0),
+        scores[0].sentences,
     )
 
 
 def _difference(name: str, own: Score, others: Sequence[Score], bootstrap: Bootstrap) -> Columns:
     other = _mean(others)
     value = own.value - other.value
-    low, high = _ends(own.resampled - other.resampled, bootstrap)
+    low, high = _ends(own.resampled - other.resampled, own.sentences, bootstrap)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _ends(resampled: Floats, bootstrap: Bootstrap) -> tuple[float, float]:
-    tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+def _ends(resampled: Floats, sentences: int, bootstrap: Bootstrap) -> tuple[float, float]:
+    low, high = np.quantile(resampled, tails(max(sentences, 2), bootstrap.confidence))
     return float(low), float(high)

@@ -1,10 +1,10 @@
-"""Table of circuits: effects of components, their sums by depth, sufficiency and necessity.
+"""Table of circuits: effects of components, their sums and direct parts, sufficiency and necessity.
 
 Effects are (z_patched - z_corrupted) / (z_clean - z_corrupted) of the clean post's label, averaged
 over pairs; a pair whose denominator is too small counts as 0, and its share has a row. The set
-`own` has the pairs that qualify for the model, `common` those that do for every model; no post is in
-two pairs of a set, so pairs are resampled as independent. Sums and shares are of the circuit as it
-is: it stays the same in every resample.
+`own` has the pairs that qualify for the model, `common` those that do for every model; no post is
+in two pairs of a set, so pairs are resampled as independent. Sums and shares are of the circuit as
+it is: it stays the same in every resample.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from glossogenesis.features.robustness_tables.ablations import (
     ABLATIONS,
     ablation_rows,
 )
+from glossogenesis.features.robustness_tables.direct import direct_rows
 from glossogenesis.features.robustness_tables.inputs import (
     ComparedModel,
     Results,
@@ -54,6 +55,8 @@ EFFECTS = {
     "layer": pl.Int16,
     "component": pl.String,
     "effect": pl.Float32,
+    "direct": pl.Float32,
+    "direct_total": pl.Float32,
     "undefined": pl.Boolean,
 }
 CIRCUIT_TABLE_SCHEMA = table_schema(
@@ -105,6 +108,7 @@ def circuit_table(
             *_pair_rows(effects),
             *_sum_rows(effects, thresholds, bootstrap),
             *_effect_rows(circuit, effects),
+            *direct_rows(effects, thresholds, bootstrap),
             *ablation_rows(ablations, bootstrap),
         ]
         rows += [model.facts | row for row in found]
@@ -169,7 +173,7 @@ def _sum_rows(
         for name, (means, drawn) in resampled.items():
             n = effects.filter(set=name)["pair"].n_unique()
             own = {"set": name, "n": n, "interval": _PAIRS if len(drawn) else None}
-            size = _ends((drawn >= threshold).sum(axis=(1, 2)), bootstrap)
+            size = _ends((drawn >= threshold).sum(axis=(1, 2)), bootstrap, n)
             size |= {"measure": "circuit_size", "value": int((means >= threshold).sum())}
             rows.append(own | size | {"threshold": threshold})
             for row in sums.filter(set=name).iter_rows(named=True):
@@ -182,7 +186,7 @@ def _sum_rows(
                 if (row["region"], row["component"]) != (ALL, BOTH):
                     members = members_of(means, row["over"], threshold)
                     of_part = part_sum(drawn, members, row["region"], row["component"])
-                    share = _ends(ratios(of_part, part_sum(drawn, members)), bootstrap)
+                    share = _ends(ratios(of_part, part_sum(drawn, members)), bootstrap, n)
                     rows.append(told | share | {"measure": "effect_share", "value": row["share"]})
     return rows
 
@@ -200,8 +204,8 @@ def _resampled_means(matrix: Floats, bootstrap: Bootstrap) -> tuple[Floats, Floa
     return matrix.mean(axis=0), drawn.reshape(-1, *shape)
 
 
-def _ends(drawn: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    low, high = interval_ends(drawn, bootstrap)
+def _ends(drawn: Floats, bootstrap: Bootstrap, pairs: int) -> dict[str, Any]:
+    low, high = interval_ends(drawn, bootstrap, pairs)
     return {"low": low, "high": high}
 
 

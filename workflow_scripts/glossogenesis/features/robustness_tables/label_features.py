@@ -158,8 +158,9 @@ def _mean_over_layers(
     times = resampled_counts(np.ones(len(layers[0].above)), bootstrap)
     drawn = np.mean([ratios(times @ each.above, times @ each.below) for each in layers], axis=0)
     value = float(np.mean([each.value for each in layers]))
-    low, high = interval_ends(drawn, bootstrap)
-    found = {"interval": _POSTS, "n": min(each.n for each in layers)}
+    n = min(each.n for each in layers)
+    low, high = interval_ends(drawn, bootstrap, n)
+    found = {"interval": _POSTS, "n": n}
     if complement:
         return {"value": 1 - value, "low": 1 - high, "high": 1 - low, **found}
     return {"value": value, "low": low, "high": high, **found}
@@ -180,7 +181,7 @@ def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
-    """Label variety, corrected for noise, and as counted with the posts' labels and shuffled ones."""
+    """Label variety, corrected for noise; as counted, with the posts' labels and shuffled ones."""
     size, facts = len(dictionary.variety), dictionary.facts
     counts = {"label_specific": dictionary.specific, "distinguishing": dictionary.distinguishing}
     rows = [{"measure": name, "value": count, "n": size} for name, count in counts.items()]
