@@ -17,7 +17,9 @@ from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.injection_groups import injection_groups
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
+from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
@@ -218,6 +220,17 @@ def _prepared(arguments: argparse.Namespace, target: CheckpointManifest) -> Tran
     tokenizer = load_tokenizer(target.tokenizer_location)
     encode = text_encoder(tokenizer, add_special_tokens=settings["add_special_tokens"])
     tasks = tasks_of(settings, arguments.prompts, arguments.lexicon, encode)
+    config = Path(target.folder) / "config.json"
+    longest = max(len(prompt) for task in tasks for prompt in task.prompts)
+    if config.is_file() and (
+        line := ModelLimits.of(read_config(config.parent)).longer(
+            longest + settings["translation"]["max_new_tokens"],
+            "prompts with their translations",
+            str(config),
+            "lower `features.injection.translation.few_shot`, or give shorter lines",
+        )
+    ):
+        print(f"Warning: {line}")
     return Translation(tasks, tokenizer, comet)
 
 
