@@ -118,3 +118,9 @@ def test_plan_in_another_folder_leaves_nothing_and_says_it(
     assert done.exit_code == 0, done.output
     assert "has not run in this folder" in " ".join(done.output.split())
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_verify_of_nothing_does_not_pass(runner: CliRunner, tmp_path: Path):
+    done = runner.invoke(app, ["verify", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "holds no artifact to compare; give the folder of a study's results" in done.stderr

@@ -133,6 +133,10 @@ def verify(
 
     with _errors_in_one_line():
         found = verification.verify(results)
+        if not found.checked and not found.damages:
+            raise StudyError(
+                f"{results}: holds no artifact to compare; give the folder of a study's results"
+            )
     typer.echo(f"{found.checked} files are vouched for, {len(found.damages)} of them are damaged")
     for damage in found.damages:
         typer.echo(f"damaged: {damage.path}: {damage.reason}", err=True)

@@ -67,7 +67,7 @@ def writer(name: str, text: str | bytes) -> Callable[[Path], object]:
 
 def write_study(folder: Path) -> None:
     write_tiny_study(folder)
-    save_tiny_checkpoint(folder / "weights" / "early")
+    save_tiny_checkpoint(folder / "weights" / "early", num_hidden_layers=6)
     shutil.copytree(folder / "weights" / "early", folder / "weights" / "late")
 
 

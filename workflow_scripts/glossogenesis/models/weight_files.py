@@ -112,10 +112,15 @@ def check_weights(folder: Path) -> list[Path]:
     first = plain_name(named) if named is not None else WHOLE if WHOLE in names else INDEX
     if first not in names:
         require_weights(folder, names - {named}, _json(folder / "adapter_config.json"))
-    paths = _indexed(folder / first) if first.endswith(".index.json") else [folder / first]
-    for path in paths:
+    sets = {
+        name: _indexed(folder / name) if name.endswith(".index.json") else [folder / name]
+        for name in (first, INDEX)
+        if name in names
+    }
+    # Another set is not loaded, but one that is in pieces is a copy that went wrong.
+    for path in (path for paths in sets.values() for path in paths):
         _check_complete(path)
-    return paths
+    return sets[first]
 
 
 def surplus_weights(folder: Path) -> list[str]:
