@@ -12,7 +12,7 @@ STEPS:
 """
 
 TABLES = ["accuracy", "outcomes", "pooled", "probability", "comparisons"]
-if study.has_concepts and study.several_trainings("concepts"):
+if study.has_concepts and study.several_trainings():
     TABLES.append("trainings")
 
 

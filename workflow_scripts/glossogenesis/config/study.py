@@ -109,13 +109,13 @@ class Study:
                 return row
         raise KeyError((model, checkpoint))
 
-    def several_trainings(self, part: str) -> dict[str, list[str]]:
-        """Models of a part of the study that are trainings of one another, by the first.
+    def several_trainings(self) -> dict[str, list[str]]:
+        """Models of the concepts study that are trainings of one another, by the first.
 
         Those whose pretrainings differ in their seed alone; models without such are left out.
         """
         found: dict[str, list[str]] = {}
-        for model in self.models_of(part):
+        for model in self.models_of("concepts"):
             name = self.checkpoints_of(model)[0].pretrained_by
             if name is not None:
                 seed = self.settings.pretrain[name].seed
