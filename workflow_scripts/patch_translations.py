@@ -17,6 +17,7 @@ from glossogenesis.patching.states import check_tokenizer, states_from_file
 from glossogenesis.patching.translation import (
     Decode,
     PatchingPlan,
+    check_in_float32,
     layers_of,
     patch_translations,
     quote_tokens,
@@ -56,14 +57,9 @@ def main() -> None:
         f"{too_long} of {prompts.height} prompts ask for a word of more than "
         f"{settings['max_new_tokens']} tokens (`concepts.max_new_tokens`) and cannot be answered"
     )
-    rows: pl.DataFrame = patch_translations(
-        loaded.anatomy,
-        prompts,
-        states,
-        words,
-        decode,
-        plan_of(settings, loaded.anatomy, decode, arguments.batch_size),
-    )
+    plan = plan_of(settings, loaded.anatomy, decode, arguments.batch_size)
+    exact = check_in_float32(loaded.anatomy, prompts, states, plan)
+    rows: pl.DataFrame = patch_translations(loaded.anatomy, prompts, states, words, decode, plan)
     provenance = provenance_of(
         arguments,
         "patching",
@@ -78,7 +74,7 @@ def main() -> None:
         revision=manifest.commit,
         dtype=settings["dtype"],
         device=loaded.anatomy.device.type,
-        facts={"prompts_whose_answer_is_too_long": too_long},
+        facts={"prompts_whose_answer_is_too_long": too_long, **exact.facts},
     )
     tables.write_table(arguments.output, rows, provenance)
 
