@@ -154,7 +154,8 @@ def effects(model: Planted) -> pl.DataFrame:
                 for place, component in enumerate(COMPONENTS):
                     mean = model.effect * 0.5 ** (model.n_layers - 1 - layer) * (0.1, 1)[place]
                     effect = mean * spread[pair, layer, place] if pair else 0.0
-                    rows.append((name, pair, layer, component, effect, not pair))
+                    direct = (effect / 2, 0.9 if pair else 0.0)
+                    rows.append((name, pair, layer, component, effect, *direct, not pair))
     return pl.DataFrame(rows, pl.Schema(EFFECTS), orient="row")
 
 

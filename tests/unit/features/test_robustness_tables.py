@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.inputs import Results
 from glossogenesis.features.robustness_tables.knockout import MEAN
+from glossogenesis.features.robustness_tables.variants import FEWER
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 from planted_models import CHANCE, FIRST, LABELS, OTHER, POSTS
@@ -132,6 +133,34 @@ def test_effects_and_their_sums_are_means_over_pairs(tables: dict[str, pl.DataFr
     assert shares["value"].sum() == pytest.approx(1)
     undefined = one(table, measure="undefined_share")
     assert undefined["value"] == pytest.approx(1 / 30)
+
+
+def test_direct_parts_of_effects_stand_beside_them(tables: dict[str, pl.DataFrame]) -> None:
+    table = tables["circuit"].filter(model="first", set="own")
+    direct = table.filter(measure="component_direct").sort("layer", "component")
+    whole = table.filter(measure="component_effect", threshold=0.01).sort("layer", "component")
+    assert direct["value"].to_list() == pytest.approx((whole["value"] / 2).to_list())
+    assert (direct["high"] - direct["low"]).to_list() == pytest.approx(
+        ((whole["high"] - whole["low"]) / 2).to_list(), rel=0.1
+    )
+    # Every effect was made half direct, so that resamples agree.
+    shares = table.filter(measure="component_direct_share")
+    assert shares.height == whole["in_circuit"].sum() > 0
+    parts = table.filter(measure="direct_share")
+    assert parts.select("over", "threshold").rows() == [
+        ("all", None),
+        *(("circuit", threshold) for threshold in THRESHOLDS),
+    ]
+    for rows in (shares, parts):
+        for column in ("value", "low", "high"):
+            assert rows[column].to_list() == pytest.approx([0.5] * rows.height)
+    whole_sum = one(
+        table, measure="effect_sum", over="all", region="all", component="both", threshold=None
+    )
+    direct_sum = one(table, measure="direct_sum", over="all")
+    assert direct_sum["value"] == pytest.approx(whole_sum["value"] / 2)
+    total = one(table, measure="direct_total")
+    assert (total["value"], total["n"]) == (pytest.approx(0.9 * 29 / 30), 30)
 
 
 def test_circuits_stand_beside_random_ones(tables: dict[str, pl.DataFrame]) -> None:
@@ -278,10 +307,7 @@ def test_survival_is_a_mean_over_pairs_then_concepts(tables: dict[str, pl.DataFr
     assert (found["value"], found["chance"]) == (pytest.approx(0.6), 0.25)
     assert (found["n"], found["pairs"]) == (5, 30)
     assert found["low"] < 0.6 < found["high"]
-    assert (found["fewer"], found["note"]) == (
-        6,
-        "fewer than 50 features fire in 6 of 30 pairs, down to 49",
-    )
+    assert (found["fewer"], found["note"]) == (6, FEWER.format(50))
     enough = one(table, arm="sentence", k=20, kinds="all")
     assert (enough["fewer"], enough["note"]) == (0, None)
     assert one(table, arm="carrier", k=20, kinds="all")["value"] == pytest.approx(0.6)

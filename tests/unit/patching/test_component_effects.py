@@ -31,6 +31,7 @@ from glossogenesis.patching.component_tables import (
     effects_table,
     pairs_of_posts,
 )
+from glossogenesis.patching.direct_effects import DirectEffects
 from tiny_classifiers import LENGTHS, tiny_classifier
 from tiny_models import EACH_ARCHITECTURE, random_tokens
 
@@ -114,9 +115,12 @@ def test_undefined_where_clean_and_corrupted_are_alike() -> None:
         clean=torch.tensor([1.0, 1.0, 1.0]),
         corrupted=torch.tensor([1.0, 1.0 - 1e-3, 1.0 + 2.0]),
         patched=torch.tensor([2.0, 1.0, 2.0])[:, None, None].expand(3, 1, 2),
+        direct=DirectEffects(torch.full((3, 1, 2), 0.5), torch.full((3,), 1.5)),
     )
     assert effects.undefined.tolist() == [True, False, False]
     torch.testing.assert_close(effects.effect[:, 0, 0], torch.tensor([0.0, 1.0, 0.5]))
+    assert (effects.direct_effect[2, 0, 0], effects.direct_total[2]) == (-0.25, -0.75)
+    assert (effects.direct_effect[0] == 0).all() and effects.direct_total[0] == 0
 
 
 def test_a_post_paired_with_itself_is_undefined() -> None:
@@ -178,6 +182,7 @@ def test_pairs_of_several_sets_run_once() -> None:
         clean=torch.tensor([2.0, 4.0]),
         corrupted=torch.tensor([0.0, 4.0]),
         patched=torch.arange(8.0).view(2, 2, 2),
+        direct=DirectEffects(torch.arange(8.0).view(2, 2, 2) / 4, torch.tensor([1.0, 3.0])),
     )
     table = effects_table(PAIRS_TABLE, distinct, effects)
     assert table.schema == EFFECTS_SCHEMA
@@ -186,6 +191,8 @@ def test_pairs_of_several_sets_run_once() -> None:
     assert table["layer"].to_list() == [0, 0, 1, 1] * 3
     assert table["component"].to_list() == ["attention", "mlp"] * 6
     assert table["effect"].to_list() == [0, 0.5, 1, 1.5] + [0] * 8
+    assert table["direct"].to_list() == [0, 1 / 8, 1 / 4, 3 / 8] + [0] * 8
+    assert table["direct_total"].to_list() == [0.5] * 4 + [0] * 8
     assert table["undefined"].to_list() == [False] * 4 + [True] * 8
     assert table["patched_logit"].to_list() == [*range(8), *range(4, 8)]
     assert table["clean_logit"].to_list() == [2] * 4 + [4] * 8

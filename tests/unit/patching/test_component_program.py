@@ -83,7 +83,14 @@ def test_both_modes_write_the_same_effects(patch: Any, tmp_path: Path) -> None:
     own, common = (fast.filter(set=name, pair=pair) for name, pair in (("own", 1), ("common", 0)))
     assert own.drop("set", "pair").equals(common.drop("set", "pair"))
     reference = patch(mode="reference")
-    for column in ("effect", "clean_logit", "corrupted_logit", "patched_logit"):
+    for column in (
+        "effect",
+        "direct",
+        "direct_total",
+        "clean_logit",
+        "corrupted_logit",
+        "patched_logit",
+    ):
         assert fast[column].to_list() == pytest.approx(
             reference[column].to_list(), rel=1e-4, abs=1e-4
         )

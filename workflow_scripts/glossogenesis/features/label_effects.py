@@ -230,7 +230,9 @@ def _chance_of_exceeding(d: NDArray[np.float32], posts: Floats, threshold: float
     """Chance that d [draw, label, feature] exceeds a threshold with its own noise added again."""
     n = np.maximum(posts, 1)[..., None]
     all_posts = posts.sum(axis=-1)[:, None, None]
-    noise = np.sqrt(1 / n + 1 / np.maximum(all_posts - n, 1) + d.astype(np.float64) ** 2 / (2 * all_posts))
+    noise = np.sqrt(
+        1 / n + 1 / np.maximum(all_posts - n, 1) + d.astype(np.float64) ** 2 / (2 * all_posts)
+    )
     # A feature that never varies has no d, and no noise either.
     chance: Floats = np.where(d == 0, 0.0, ndtr((d - threshold) / noise))
     return chance

@@ -118,8 +118,7 @@ def collect_label_features(
         features=features_table(found, posts.labels, d, variety),
         cues=cues_table(posts.labels, top, d, cues, vocabulary),
         posts=posts_table(found.posts),
-        facts=facts_of(found, variety)
-        | specificity_facts(found, label_ids, settings, seed),
+        facts=facts_of(found, variety) | specificity_facts(found, label_ids, settings, seed),
     )
 
 

@@ -191,8 +191,8 @@ def effect_sums(
     return pl.concat(parts)
 
 
-def effect_matrices(effects: pl.DataFrame) -> Mapping[str, Floats]:
-    """Effects `[pair, layer, component]` of each set, in the order of the sets.
+def effect_matrices(effects: pl.DataFrame, column: str = "effect") -> Mapping[str, Floats]:
+    """Effects `[pair, layer, component]` of each set, in the order of the sets, or another column.
 
     ValueError where a pair lacks a component.
     """
@@ -203,7 +203,7 @@ def effect_matrices(effects: pl.DataFrame) -> Mapping[str, Floats]:
         shape = (ordered["pair"].n_unique(), n_layers, len(COMPONENTS))
         if ordered.height != np.prod(shape):
             raise ValueError(f"{ordered.height} effects in set {name!r}, not {shape}")
-        matrices[str(name)] = ordered["effect"].to_numpy().astype(np.float64).reshape(shape)
+        matrices[str(name)] = ordered[column].to_numpy().astype(np.float64).reshape(shape)
     return matrices
 
 

@@ -108,7 +108,12 @@ def run_unpatched(runner: BlockRunner, batch: PromptBatch, *, keep_contexts: boo
 
 @torch.inference_mode()
 def capture_at_last(
-    anatomy: Anatomy, token_ids: Sequence[Sequence[int]], *, outputs: Outputs, batch_size: int
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    outputs: Outputs,
+    batch_size: int,
+    added: ComponentValues | None = None,
 ) -> tuple[ComponentValues, Tensor]:
     """See `component_runs.capture_components`."""
     check_prompts(anatomy, token_ids)
@@ -118,10 +123,14 @@ def capture_at_last(
     with runner.attending():
         for prompts in batches_by_length([len(ids) for ids in token_ids], batch_size):
             batch = PromptBatch.of([token_ids[prompt] for prompt in prompts], anatomy.device)
-            with recording(anatomy, outputs, batch.last) as recorded:
+            with (
+                recording(anatomy, outputs, batch.last) as recorded,
+                recording(anatomy, "added", batch.last) as recorded_added,
+            ):
                 unpatched = run_unpatched(runner, batch, keep_contexts=False)
-            values.outputs[prompts] = recorded.cpu()
-            values.embeddings[prompts] = unpatched.states[0].cpu()
+            values.put(prompts, recorded, unpatched.states[0])
+            if added is not None:
+                added.put(prompts, recorded_added, unpatched.states[0])
             logits[prompts] = anatomy.logits(unpatched.states[-1]).float().cpu()
     return values, logits
 

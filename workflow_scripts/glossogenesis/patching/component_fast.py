@@ -21,7 +21,7 @@ from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
 from glossogenesis.models.padding import batches_by_length
 from glossogenesis.models.shared_attention import Context, RowLayout, attend_shared
 from glossogenesis.patching.component_capture import LastPosition, PromptBatch, run_unpatched
-from glossogenesis.patching.component_hooks import replacing
+from glossogenesis.patching.component_hooks import recording, replacing
 from glossogenesis.patching.component_rows import (
     ComponentRows,
     ComponentValues,
@@ -41,6 +41,7 @@ def run_last_positions(
     outputs: Outputs,
     batch_size: int,
     on_batch: OnBatch | None = None,
+    added: ComponentValues | None = None,
 ) -> Tensor:
     """See `component_runs.run_components`."""
     check_rows(anatomy, token_ids, rows, values)
@@ -59,11 +60,20 @@ def run_last_positions(
             # rows of one pair.
             size = max(batch.width, anatomy.n_layers * len(COMPONENTS))
             chunks = _chunks(rows, joins, [rows_of[prompt] for prompt in chosen], size)
-            for numbers, final in _run_batch(runner, batch, chunks, values, outputs):
+            kept = None if added is None else _Kept(added, chosen)
+            for numbers, final in _run_batch(runner, batch, chunks, values, outputs, kept):
                 logits[numbers] = anatomy.logits(final).float().cpu()
             if on_batch is not None:
                 on_batch(sum(len(rows_of[prompt]) for prompt in chosen))
     return logits
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Where to put what components add in the unpatched pass of some prompts."""
+
+    added: ComponentValues
+    prompts: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -111,12 +121,16 @@ def _run_batch(
     chunks: Iterable[_Chunk],
     values: ComponentValues,
     outputs: Outputs,
+    kept: _Kept | None,
 ) -> Iterator[tuple[list[int], Tensor]]:
     """Yield rows' indices and last block's output at the last position, `[row, d_model]`.
 
     Keys and values of the prompts are freed at the end, before those of the next batch are made.
     """
-    unpatched = run_unpatched(runner, batch, keep_contexts=True)
+    with recording(runner.anatomy, "added", batch.last) as recorded:
+        unpatched = run_unpatched(runner, batch, keep_contexts=True)
+    if kept is not None:
+        kept.added.put(kept.prompts, recorded, unpatched.states[0])
     for chunk in chunks:
         with replacing(runner.anatomy, chunk.rows, values, outputs=outputs):
             final = _run_chunk(runner, batch, unpatched, chunk, values)

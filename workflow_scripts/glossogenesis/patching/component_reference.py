@@ -29,7 +29,12 @@ from glossogenesis.patching.component_rows import (
 
 @torch.inference_mode()
 def capture_by_hooks(
-    anatomy: Anatomy, token_ids: Sequence[Sequence[int]], *, outputs: Outputs, batch_size: int
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    outputs: Outputs,
+    batch_size: int,
+    added: ComponentValues | None = None,
 ) -> tuple[ComponentValues, Tensor]:
     """See `component_runs.capture_components`; `batch_size` full prompts in a forward pass."""
     check_prompts(anatomy, token_ids)
@@ -38,10 +43,15 @@ def capture_by_hooks(
     for batch in batches_by_length([len(ids) for ids in token_ids], batch_size):
         padded = pad_left([token_ids[index] for index in batch], anatomy.device)
         last = torch.full((len(batch),), padded.token_ids.shape[1] - 1, device=anatomy.device)
-        with recording(anatomy, outputs, last) as recorded, _embeddings(anatomy) as embeddings:
+        with (
+            recording(anatomy, outputs, last) as recorded,
+            recording(anatomy, "added", last) as recorded_added,
+            _embeddings(anatomy) as embeddings,
+        ):
             logits[batch] = _logits(anatomy, padded)
-        values.outputs[batch] = recorded.cpu()
-        values.embeddings[batch] = embeddings[0].cpu()
+        values.put(batch, recorded, embeddings[0])
+        if added is not None:
+            added.put(batch, recorded_added, embeddings[0])
     return values, logits
 
 
@@ -56,6 +66,7 @@ def run_by_hooks(
     positions: Where,
     batch_size: int,
     on_batch: OnBatch | None = None,
+    added: ComponentValues | None = None,
 ) -> Tensor:
     """See `component_runs.run_components`; `batch_size` full prompts in a forward pass."""
     check_rows(anatomy, token_ids, rows, values)
@@ -64,11 +75,17 @@ def run_by_hooks(
     for batch in batches_by_length([len(token_ids[prompt]) for prompt in prompts], batch_size):
         part = rows.take(batch)
         padded = pad_left([token_ids[prompts[row]] for row in batch], anatomy.device)
+        last = torch.full((len(batch),), padded.token_ids.shape[1] - 1, device=anatomy.device)
         with (
             replacing(anatomy, part, values, outputs=outputs, where=positions),
-            _embeddings(anatomy, part, values, where=positions),
+            recording(anatomy, "added", last) as recorded,
+            _embeddings(anatomy, part, values, where=positions) as embeddings,
         ):
             logits[batch] = _logits(anatomy, padded)
+        if added is not None:
+            as_they_are = (~(part.replaced.any(dim=(1, 2)) | part.embedding)).nonzero()[:, 0]
+            index = as_they_are.to(recorded.device)
+            added.put(part.prompts[as_they_are].tolist(), recorded[index], embeddings[0][index])
         if on_batch is not None:
             on_batch(len(batch))
     return logits

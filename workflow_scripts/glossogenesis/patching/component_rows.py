@@ -92,6 +92,11 @@ class ComponentValues:
             embeddings=torch.empty(n_sources, anatomy.d_model, dtype=anatomy.dtype),
         )
 
+    def put(self, places: Sequence[int], outputs: Tensor, embeddings: Tensor) -> None:
+        """Fill in some sources, `[source, ...]`, from any device."""
+        self.outputs[places] = outputs.cpu()
+        self.embeddings[places] = embeddings.cpu()
+
     def of(self, sources: Tensor, like: Tensor) -> tuple[ComponentValues, Tensor]:
         """The values of some sources, each once, beside the model; and the place of each source.
 

@@ -27,6 +27,7 @@ def capture_components(
     outputs: Outputs = "added",
     batch_size: int,
     mode: Mode = "fast",
+    added: ComponentValues | None = None,
 ) -> tuple[ComponentValues, Tensor]:
     """Outputs of all components at the last position of each prompt, and a classifier's logits.
 
@@ -37,6 +38,8 @@ def capture_components(
         batch_size: prompts in one forward pass; it does not change the result.
         mode: `fast` runs the last block on the last position alone; `reference` runs the whole
             model under hooks. Both give the same but for rounding.
+        added: filled with what each prompt's components add to the residual stream, whatever
+            `outputs` is.
 
     Returns:
         Values in the model's dtype, and logits `[prompt, label]` in float32; all on the CPU.
@@ -45,7 +48,7 @@ def capture_components(
         StudyError: a prompt is empty or ends on the padding token.
     """
     capture = capture_at_last if mode == "fast" else capture_by_hooks
-    return capture(anatomy, token_ids, outputs=outputs, batch_size=batch_size)
+    return capture(anatomy, token_ids, outputs=outputs, batch_size=batch_size, added=added)
 
 
 def run_components(
@@ -59,6 +62,7 @@ def run_components(
     outputs: Outputs = "added",
     batch_size: int,
     on_batch: OnBatch | None = None,
+    added: ComponentValues | None = None,
 ) -> Tensor:
     """Logits of a classifier where outputs of some components are replaced.
 
@@ -75,6 +79,8 @@ def run_components(
         outputs: see `Outputs`; as in the capture of the values.
         batch_size: full prompts in one forward pass; `fast` bounds its passes to as many tokens.
         on_batch: told how many rows each batch finished.
+        added: filled with what the components of every prompt that has a row in which nothing is
+            replaced add to the residual stream at its last position.
 
     Returns:
         `[row, label]`, float32 on the CPU, rows in the order given.
@@ -94,6 +100,7 @@ def run_components(
             outputs=outputs,
             batch_size=batch_size,
             on_batch=on_batch,
+            added=added,
         )
     return run_by_hooks(
         anatomy,
@@ -104,4 +111,5 @@ def run_components(
         positions=positions,
         batch_size=batch_size,
         on_batch=on_batch,
+        added=added,
     )

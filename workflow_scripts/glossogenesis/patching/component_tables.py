@@ -19,13 +19,15 @@ EFFECTS_SCHEMA = pl.Schema(
         "layer": pl.Int16,
         "component": pl.String,
         "effect": pl.Float32,
+        "direct": pl.Float32,  # the part of the effect that goes past all later blocks
+        "direct_total": pl.Float32,  # of all components of the pair, and of the embedding
         "undefined": pl.Boolean,
         "clean_logit": pl.Float32,
         "corrupted_logit": pl.Float32,
         "patched_logit": pl.Float32,
     }
 )
-"""All logits are of the clean post's label; where `undefined`, `effect` is 0."""
+"""All logits are of the clean post's label; where `undefined`, effects are 0."""
 
 _KEYS = ("clean", "corrupted", "clean_label")
 _MEND = "remake the pairs with `snakemake --forcerun select_pairs`"
@@ -78,6 +80,7 @@ def effects_table(
     a_pair = n_layers * n_components
     columns = {
         "undefined": effects.undefined,
+        "direct_total": effects.direct_total,
         "clean_logit": effects.clean,
         "corrupted_logit": effects.corrupted,
     }
@@ -85,6 +88,7 @@ def effects_table(
         pl.Series("layer", torch.arange(n_layers).repeat_interleave(n_components).repeat(n_pairs)),
         pl.Series("component", COMPONENTS * (n_layers * n_pairs)),
         pl.Series("effect", effects.effect.flatten().numpy()),
+        pl.Series("direct", effects.direct_effect.flatten().numpy()),
         pl.Series("patched_logit", effects.patched.flatten().numpy()),
         *(
             pl.Series(name, tensor.repeat_interleave(a_pair).numpy())

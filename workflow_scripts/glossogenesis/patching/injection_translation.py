@@ -24,7 +24,7 @@ from glossogenesis.patching.injection_tables import (
     plain_columns,
     pooled_controls,
 )
-from glossogenesis.patching.injection_tasks import Decode, TranslationTask
+from glossogenesis.patching.injection_tasks import TranslationTask
 from glossogenesis.progress import progress
 from glossogenesis.statistics.intervals import Bootstrap, tails
 
@@ -45,7 +45,6 @@ def translate(
     alphas: Sequence[float],
     method: Method,
     decoding: Decoding,
-    decode: Decode,
     batch_size: int,
 ) -> list[Answers]:
     """Answer every task without injection and under every one, `batch_size` prompts at a time."""
@@ -69,7 +68,7 @@ def translate(
             for key, injected in runs:
                 tokens = prompt_batch.generate(injected).tolist()
                 for index, row in zip(batch, tokens, strict=True):
-                    texts[key][index] = task.answer(row, decode, decoding.special_ids)
+                    texts[key][index] = task.answer(row, decoding.tokens)
                 bar.update()
         plain = texts.pop(None)
         answers.append(Answers(plain, {key: text for key, text in texts.items() if key}))

@@ -284,8 +284,8 @@ def _spread(group: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
     """
     first = group.row(0, named=True)
     if first["condition"] == "random" and first["measure"] in ("accuracy", "macro_f1"):
-        told = {"draws": first["draws"], "low": first["minimum"], "high": first["maximum"]}
-        return dict.fromkeys(MEAN_OVER_LABELS) | told
+        ends = {"low": group["minimum"].min(), "high": group["maximum"].max()}
+        return dict.fromkeys(MEAN_OVER_LABELS) | ends | {"draws": first["draws"]}
     return _over_labels(group["delta"].to_numpy(), group["label"].to_list(), bootstrap)
 
 

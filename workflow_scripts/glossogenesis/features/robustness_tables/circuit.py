@@ -1,4 +1,4 @@
-"""Table of circuits: effects of components, their sums by depth, sufficiency and necessity.
+"""Table of circuits: effects of components, their sums and direct parts, sufficiency and necessity.
 
 Effects are (z_patched - z_corrupted) / (z_clean - z_corrupted) of the clean post's label, averaged
 over pairs; a pair whose denominator is too small counts as 0, and its share has a row. The set
@@ -19,6 +19,7 @@ from glossogenesis.features.robustness_tables.ablations import (
     ABLATIONS,
     ablation_rows,
 )
+from glossogenesis.features.robustness_tables.direct import direct_rows
 from glossogenesis.features.robustness_tables.inputs import (
     ComparedModel,
     Results,
@@ -54,6 +55,8 @@ EFFECTS = {
     "layer": pl.Int16,
     "component": pl.String,
     "effect": pl.Float32,
+    "direct": pl.Float32,
+    "direct_total": pl.Float32,
     "undefined": pl.Boolean,
 }
 CIRCUIT_TABLE_SCHEMA = table_schema(
@@ -105,6 +108,7 @@ def circuit_table(
             *_pair_rows(effects),
             *_sum_rows(effects, thresholds, bootstrap),
             *_effect_rows(circuit, effects),
+            *direct_rows(effects, thresholds, bootstrap),
             *ablation_rows(ablations, bootstrap),
         ]
         rows += [model.facts | row for row in found]

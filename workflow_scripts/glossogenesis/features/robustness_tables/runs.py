@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import MEASURED, frame_of
+from glossogenesis.features.robustness_tables.inputs import frame_of
 from glossogenesis.features.robustness_tables.resampling import LEFT_OUT, OVER_DRAWS
 from glossogenesis.statistics.between_runs import mean_over_runs, variance_of_interval
 from glossogenesis.statistics.permutation import adjusted
@@ -24,9 +24,26 @@ OVER_RUNS = "95 % t over runs and {}"
 RANGES = (OVER_DRAWS, LEFT_OUT)
 
 _SHARES = frozenset(
-    "accuracy macro_f1 recall recall_before recall_after undefined_share explained_variance "
-    "label_specific_share label_specific_share_counted top_ratio top_token_share top_surface_share "
-    "survival".split()
+    [
+        "accuracy",
+        "macro_f1",
+        "recall",
+        "recall_before",
+        "recall_after",
+        *(
+            f"{name}_{when}"
+            for name in ("accuracy", "macro_f1", "false_positives")
+            for when in ("before", "after")
+        ),
+        "undefined_share",
+        "explained_variance",
+        "label_specific_share",
+        "label_specific_share_counted",
+        "top_ratio",
+        "top_token_share",
+        "top_surface_share",
+        "survival",
+    ]
 )
 """Measures between 0 and 1, which ends of intervals are held to."""
 

@@ -57,6 +57,7 @@ VARIANTS_SCHEMA = table_schema(
         "note": pl.String,
     },
 )
+FEWER = "some spellings have fewer than {} features, all of which are compared: see `fewer`"
 _KEYS = ("layer", "arm", "k")
 
 
@@ -111,6 +112,4 @@ def _fewer(pairs: pl.DataFrame) -> dict[str, Any]:
     short = pairs.filter(least < pl.col("k"))
     if not short.height:
         return {"fewer": 0}
-    k, low = pairs["k"][0], short.select(least.min()).item()
-    told = f"fewer than {k} features fire in {short.height} of {pairs.height} pairs, down to {low}"
-    return {"fewer": short.height, "note": told}
+    return {"fewer": short.height, "note": FEWER.format(pairs["k"][0])}
