@@ -42,9 +42,7 @@ def main() -> None:
     parser.add_argument("--comparisons", type=int, default=20)
     arguments = parser.parse_args()
     for runs in arguments.runs:
-        shares = [
-            _null_comparison(arguments, runs, draw) for draw in range(arguments.comparisons)
-        ]
+        shares = [_null_comparison(arguments, runs, draw) for draw in range(arguments.comparisons)]
         survived, below = np.mean(shares, axis=0)
         print(f"runs a model {runs}: mean {survived:.3f} survive, {below:.3f} have p < 0.05\n")
 

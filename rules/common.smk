@@ -21,14 +21,24 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from glossogenesis.code_digests import CodeDigests
-from glossogenesis import costs, feature_costs, preflight, robustness_costs
+from glossogenesis import (
+    costs,
+    feature_costs,
+    preflight,
+    robustness_costs,
+    suspicious,
+)
 from glossogenesis.config import feature_settings, robustness_settings, stage_settings
 from glossogenesis.config.section import NAME_PATTERN
-from glossogenesis.config.study import check_study
+from glossogenesis.config.study import load_merged
 from glossogenesis.errors import StudyError
 
 try:
-    study = check_study(config, Path(os.path.relpath(workflow.configfiles[-1])))
+    study, content = load_merged(
+        config, [Path(os.path.relpath(file)) for file in workflow.configfiles]
+    )
+    config.clear()
+    config.update(content)
     results = Path(study.settings.pathvars.get("results", "results"))
     if study.settings.hub.offline:
         # Jobs inherit it, and with it every library that would ask the Hub.
@@ -37,6 +47,8 @@ try:
         preflight.check(study)
         if missing := preflight.absent(study, results):
             logger.warning(f"Not in place yet: {missing}")
+        for line in suspicious.suspicious(study, results):
+            logger.warning(line)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

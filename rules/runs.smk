@@ -48,8 +48,26 @@ onstart:
     logger.info(f"This run's jobs read {frozen.file}")
 
 
+def notes():
+    """Return what a reader of the results should know, for the report and the end of a run."""
+    return [
+        *suspicious.left_out(results),
+        *suspicious.same_weights(study, results),
+        *suspicious.same_steps(study.sheet),
+    ]
+
+
+# Set after the study is frozen, which it is no part of. A function: only the report calls it.
+config["notes"] = notes
+
+
+report: "../resources/captions/study.rst"
+
+
 def report_moved_branches():
     """Say which branches no longer stand for the commits that the study keeps."""
+    for line in notes():
+        logger.warning(line)
     rows = [(row.model, row.checkpoint) for row in study.sheet]
     corpora = [(corpus,) for corpus in study.settings.corpora]
     for line in revisions.moved(results, [*rows, *corpora]):

@@ -6,7 +6,8 @@ One forward pass a prompt, once per (concept, language pair); every patched sett
 from glossogenesis.models.capture import residual_at
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.states import check_tokenizer, extract_states
+from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, check_finite_states
+from glossogenesis.patching.states import SourceStates, check_tokenizer, extract_states
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import write_tensors
@@ -37,6 +38,16 @@ def main() -> None:
             on_batch=on_batch,
         ),
     )
+    left_out = {}
+    try:
+        check_finite_states(
+            states.by_pair, f"{manifest.model} {manifest.checkpoint}", arguments.settings["dtype"]
+        )
+    except NotFiniteError as error:
+        if arguments.settings["on_diverged"] == "stop":
+            raise
+        print(f"Left out: {error}")
+        states, left_out = SourceStates([], {}), {LEFT_OUT: str(error)}
     provenance = provenance_of(
         arguments,
         "states",
@@ -46,7 +57,7 @@ def main() -> None:
         revision=manifest.commit,
         dtype=arguments.settings["dtype"],
         device=loaded.anatomy.device.type,
-        facts={"concepts": states.concepts, "axes": ["concept", "layer", "d_model"]},
+        facts={"concepts": states.concepts, "axes": ["concept", "layer", "d_model"], **left_out},
     )
     write_tensors(arguments.output, states.by_pair, provenance)
 

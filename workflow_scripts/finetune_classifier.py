@@ -56,9 +56,7 @@ def main() -> None:
     posts = read_posts(arguments.posts)
     check_tokenizer(checkpoint, corpus)
     train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
-    model = fresh_classifier(
-        checkpoint.location, posts.labels, pad_id=corpus.pad_id, seed=seed
-    )
+    model = fresh_classifier(checkpoint.location, posts.labels, pad_id=corpus.pad_id, seed=seed)
     for split in (train, held_out):
         check_fit(model.config, split, f"{checkpoint.model} {checkpoint.checkpoint}")
     provenance = provenance_of(

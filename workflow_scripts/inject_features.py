@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.injection_groups import injection_groups
@@ -20,9 +21,10 @@ from glossogenesis.models.device import resolve_device
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.injection import Method
 from glossogenesis.patching.injection_comet import Comet, load_comet
-from glossogenesis.patching.injection_decoding import decoding_of
+from glossogenesis.patching.injection_decoding import Decoding
 from glossogenesis.patching.injection_perplexity import LayerInjection, PerplexityRun, TwoModels
 from glossogenesis.patching.injection_rows import TRANSLATION_SCHEMA
 from glossogenesis.patching.injection_tables import perplexity_table
@@ -214,11 +216,7 @@ def _prepared(arguments: argparse.Namespace, target: CheckpointManifest) -> Tran
         gpu = resolve_device(arguments.device) == "cuda"
         comet = load_comet(settings["comet"], batch_size=arguments.batch_size, gpu=gpu)
     tokenizer = load_tokenizer(target.tokenizer_location)
-
-    def encode(text: str) -> list[int]:
-        special = settings["add_special_tokens"]
-        return list(tokenizer.encode(text, add_special_tokens=special))
-
+    encode = text_encoder(tokenizer, add_special_tokens=settings["add_special_tokens"])
     tasks = tasks_of(settings, arguments.prompts, arguments.lexicon, encode)
     return Translation(tasks, tokenizer, comet)
 
@@ -233,19 +231,13 @@ def _translations(
 ) -> tuple[pl.DataFrame, dict[str, str]]:
     """Rows of the translation table, and sacrebleu's signatures."""
     settings, tasks, tokenizer = arguments.settings, translation.tasks, translation.tokenizer
-    decoding = decoding_of(
-        tokenizer,
-        tasks[0].ends_at,
-        models.target.config.vocab_size,
+    decoding = Decoding(
+        AnswerTokens.of(tokenizer, models.target.model, tasks[0].ends_at),
         max_new_tokens=settings["translation"]["max_new_tokens"],
         skip_first=skip_first,
     )
-
-    def decode(token_ids: Any) -> str:
-        return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))
-
     alphas, batch_size = settings["alpha"], arguments.batch_size
-    answers = translate(models, tasks, injections, alphas, method, decoding, decode, batch_size)
+    answers = translate(models, tasks, injections, alphas, method, decoding, batch_size)
     bootstrap = Bootstrap(settings["resamples"], settings["seed"])
     return translation_table(tasks, answers, injections, alphas, bootstrap, translation.comet)
 

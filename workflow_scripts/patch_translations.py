@@ -3,24 +3,28 @@
 Every setting, start layer and target pair of one checkpoint, from one load of its weights.
 """
 
+import argparse
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import answers_too_long
+from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.config_file import read_config
+from glossogenesis.models.device import resolve_device
+from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.answer_tokens import AnswerTokens
+from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, reason_left_out
 from glossogenesis.patching.pair_scorer import AnswerWords
+from glossogenesis.patching.rows import PATCHING_SCHEMA
+from glossogenesis.patching.scoring import CLOSING_QUOTE
 from glossogenesis.patching.states import check_tokenizer, states_from_file
-from glossogenesis.patching.translation import (
-    Decode,
-    PatchingPlan,
-    layers_of,
-    patch_translations,
-    quote_tokens,
-)
+from glossogenesis.patching.translation import PatchingPlan, layers_of, patch_translations
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage import tables, tensors
 
@@ -40,30 +44,31 @@ def main() -> None:
     settings = arguments.settings
     manifest = CheckpointManifest.read(arguments.checkpoint)
     check_tokenizer(manifest, tables.read_provenance(arguments.prompts), arguments.checkpoint)
-    tokenizer = load_tokenizer(manifest.tokenizer_location)
-    loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
-    states = states_from_file(
-        tensors.read_tensors(arguments.states), tensors.read_provenance(arguments.states)
-    )
-    words = AnswerWords(read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"])
-
-    def decode(token_ids: Any) -> str:
-        return str(tokenizer.decode(token_ids, clean_up_tokenization_spaces=False))
-
     prompts = tables.read_table(arguments.prompts)
     too_long = answers_too_long(prompts, settings["max_new_tokens"])
     print(
         f"{too_long} of {prompts.height} prompts ask for a word of more than "
         f"{settings['max_new_tokens']} tokens (`concepts.max_new_tokens`) and cannot be answered"
     )
-    rows: pl.DataFrame = patch_translations(
-        loaded.anatomy,
-        prompts,
-        states,
-        words,
-        decode,
-        plan_of(settings, loaded.anatomy, decode, arguments.batch_size),
-    )
+    longest = int(prompts["token_ids"].list.len().max() or 0) + settings["max_new_tokens"]
+    config = Path(manifest.folder) / "config.json"
+    limits = ModelLimits.of(read_config(config.parent))
+    mend = "lower `concepts.few_shot` or `concepts.max_new_tokens`"
+    if line := limits.longer(longest, "prompts with their answers", str(config), mend):
+        print(f"Warning: {line}")
+    rows = PATCHING_SCHEMA.to_frame()
+    device = resolve_device(arguments.device)
+    reason = reason_left_out(tensors.read_provenance(arguments.states))
+    if reason is None:
+        try:
+            rows = patched_rows(arguments, manifest, prompts, device)
+        except NotFiniteError as error:
+            reason = f"{manifest.model} {manifest.checkpoint}, {error}"
+            if settings["on_diverged"] == "stop":
+                raise StudyError(reason) from None
+    left_out = {} if reason is None else {LEFT_OUT: reason}
+    if reason is not None:
+        print(f"Left out: {reason}")
     provenance = provenance_of(
         arguments,
         "patching",
@@ -77,14 +82,36 @@ def main() -> None:
         checkpoint=manifest.checkpoint,
         revision=manifest.commit,
         dtype=settings["dtype"],
-        device=loaded.anatomy.device.type,
-        facts={"prompts_whose_answer_is_too_long": too_long},
+        device=device,
+        facts={"prompts_whose_answer_is_too_long": too_long, **left_out},
     )
     tables.write_table(arguments.output, rows, provenance)
 
 
+def patched_rows(
+    arguments: argparse.Namespace, manifest: CheckpointManifest, prompts: pl.DataFrame, device: str
+) -> pl.DataFrame:
+    """Return the rows of every setting, start layer and pair of a checkpoint."""
+    settings = arguments.settings
+    tokenizer = load_tokenizer(manifest.tokenizer_location)
+    loaded = load_model(manifest.location, dtype=settings["dtype"], device=device)
+    states = states_from_file(
+        tensors.read_tensors(arguments.states), tensors.read_provenance(arguments.states)
+    )
+    words = AnswerWords(read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"])
+    answers = AnswerTokens.of(tokenizer, loaded.model, CLOSING_QUOTE)
+    return patch_translations(
+        loaded.anatomy,
+        prompts,
+        states,
+        words,
+        answers.text,
+        plan_of(settings, loaded.anatomy, answers.stop_ids, arguments.batch_size),
+    )
+
+
 def plan_of(
-    settings: dict[str, Any], anatomy: Anatomy, decode: Decode, batch_size: int
+    settings: dict[str, Any], anatomy: Anatomy, stop_ids: frozenset[int], batch_size: int
 ) -> PatchingPlan:
     """Return the plan that the study's settings ask of this model."""
     start_layers = layers_of(settings["start_layers"], anatomy.n_layers, "start_layers")
@@ -95,7 +122,7 @@ def plan_of(
         start_layers=start_layers,
         generate_at=tuple(layer for layer in generate_at if layer in start_layers),
         max_new_tokens=settings["max_new_tokens"],
-        stop_ids=quote_tokens(anatomy.config.vocab_size, decode),
+        stop_ids=stop_ids,
         mode=settings["mode"],
         batch_size=batch_size,
     )

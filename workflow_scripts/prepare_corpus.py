@@ -20,6 +20,8 @@ from glossogenesis.corpora.corpus_text import (
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
+from glossogenesis.models.config_file import read_config
+from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
@@ -46,6 +48,11 @@ def main() -> None:
         manifest.tokenizer_digest,
         manifest.tokenizer_folder,
     )
+    if (config := Path(manifest.folder) / "config.json").is_file():
+        limits = ModelLimits.of(read_config(config.parent))
+        mend = f"lower `corpora.{settings['name']}.context`"
+        if line := limits.longer(corpus.context, "contexts", str(config), mend):
+            print(f"Warning: {line}")
     inputs = local_paths(text) | ({"lexicon": arguments.lexicon} if arguments.lexicon else {})
     provenance = provenance_of(
         arguments,
@@ -59,6 +66,9 @@ def main() -> None:
         settings["name"], corpus, settings["languages"], settings["add_special_tokens"]
     )
     written = prepare_corpus(plan, text, tokenizer, arguments.output.parent, provenance)
+    for language, rows in getattr(text, "skipped", {}).items():
+        if str(rows):
+            print(f"{language}: skipped {rows}")
     for split, facts in written.splits.items():
         counts = ", ".join(f"{language} {count:,}" for language, count in facts.tokens.items())
         print(f"{split}: {facts.contexts:,} contexts of {facts.documents:,} documents ({counts})")

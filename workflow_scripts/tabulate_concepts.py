@@ -10,6 +10,7 @@ from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
 from glossogenesis.patching.concept_comparisons import comparison_table
+from glossogenesis.patching.not_finite import LEFT_OUT, reason_left_out
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.tables import (
@@ -35,13 +36,31 @@ def main() -> None:
         output={"help": "folder of the tables"},
     )
     models = arguments.settings["models"]
-    sheet = [row for row in read_sheet(arguments.sheet) if row.model in models]
-    paths = [arguments.patching / row.model / row.checkpoint / "patching.parquet" for row in sheet]
-    check_agreement(paths)
-    inputs = {str(path.relative_to(arguments.patching)): path for path in paths}
+    rows = [row for row in read_sheet(arguments.sheet) if row.model in models]
+    path_of = {
+        row: arguments.patching / row.model / row.checkpoint / "patching.parquet" for row in rows
+    }
+    check_agreement(list(path_of.values()))
+    reasons = {
+        row: reason
+        for row, path in path_of.items()
+        if (reason := reason_left_out(read_provenance(path))) is not None
+    }
+    for reason in reasons.values():
+        print(f"Left out: {reason}")
+    if len(reasons) == len(rows):
+        raise StudyError(f"no checkpoint can be tabulated: {reasons[rows[0]]}")
+    sheet = [row for row in rows if row not in reasons]
+    paths = [path_of[row] for row in sheet]
+    inputs = {str(path.relative_to(arguments.patching)): path for path in path_of.values()}
+    left_out = {f"{row.model}/{row.checkpoint}": reason for row, reason in reasons.items()}
     for name, table in tabulate(paths, sheet, arguments.settings).items():
         provenance = provenance_of(
-            arguments, f"concepts_{name}", inputs, seed=arguments.settings["seed"]
+            arguments,
+            f"concepts_{name}",
+            inputs,
+            seed=arguments.settings["seed"],
+            facts={LEFT_OUT: left_out} if left_out else {},
         )
         target = arguments.output / f"concepts_{name}.parquet"
         write_table(target, table, provenance)

@@ -154,7 +154,9 @@ def tabulate(parts: Parts, bootstrap: Bootstrap) -> dict[str, pl.DataFrame]:
         "languages": languages,
         "monosemanticity": monosemanticity_table(pl.concat(parts.histograms), bootstrap),
         "quality": pl.concat(parts.quality),
-        "stages": stages_table(languages, sensitivity, matched_curves(pl.concat(parts.ranked))),
+        "stages": stages_table(
+            languages, sensitivity, matched_curves(pl.concat(parts.ranked)), bootstrap.seed
+        ),
         "sensitivity": sensitivity,
     }
 

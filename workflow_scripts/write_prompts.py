@@ -1,7 +1,14 @@
 """Write a model's few-shot translation prompts with their tokens and patched positions."""
 
+from pathlib import Path
+
+import polars as pl
+
+from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
+from glossogenesis.models.config_file import read_config
+from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
@@ -22,7 +29,7 @@ def main() -> None:
     tokenizer = load_tokenizer(manifest.tokenizer_location)
     prompts = build_prompts(
         read_lexicon(arguments.lexicon, **settings["lexicon"]),
-        lambda text: tokenizer.encode(text, add_special_tokens=settings["add_special_tokens"]),
+        text_encoder(tokenizer, add_special_tokens=settings["add_special_tokens"]),
         endonyms=settings["endonyms"],
         source_pairs=[tuple(pair) for pair in settings["source_pairs"]],
         measured_pairs=[tuple(pair) for pair in settings["measured_pairs"]],
@@ -32,6 +39,8 @@ def main() -> None:
         space_variants=settings["space_variants"],
     )
     print(prompts.summary)
+    if (config := Path(manifest.folder) / "config.json").is_file():
+        check_read_by(ModelLimits.of(read_config(config.parent)), prompts.table, str(config))
     provenance = provenance_of(
         arguments,
         "prompts",
@@ -41,6 +50,15 @@ def main() -> None:
         facts={"tokenizer_digest": manifest.tokenizer_digest, **prompts.counts},
     )
     write_table(arguments.output, prompts.table, provenance)
+
+
+def check_read_by(limits: ModelLimits, prompts: pl.DataFrame, place: str) -> None:
+    """StudyError where a model cannot read a prompt; say where it reads one unlike in training."""
+    longest = int(prompts["token_ids"].list.len().max() or 0)
+    if line := limits.longer(longest, "prompts", place, "lower `concepts.few_shot`"):
+        print(f"Warning: {line}")
+    largest = int(prompts["token_ids"].list.max().max() or 0)
+    limits.check_vocabulary(largest, "prompts", place)
 
 
 if __name__ == "__main__":

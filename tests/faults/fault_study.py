@@ -56,6 +56,7 @@ features:
   activations: {window: 512}
   saes:
     topk: {latents: 32, k: 4, batch_size: 64, learning_rates: [0.001, 0.01], warmup_steps: 2}
+  language: {examples: 5}
   recovery: {contexts: 4}
   tracking: {enabled: false}
   resamples: 100

@@ -125,6 +125,7 @@ def other_tokenizer(folder: Path) -> None:
 
 
 def missing_shard(folder: Path) -> None:
+    (folder / "weights" / "late" / "model.safetensors").unlink()
     index = {"weight_map": {"a": "model-00002-of-00002.safetensors"}}
     (folder / "weights" / "late" / "model.safetensors.index.json").write_text(json.dumps(index))
 
@@ -218,7 +219,7 @@ CATALOGUE: dict[str, tuple[Break, str]] = {
     ),
     "no weights": (
         lambda folder: (folder / "weights" / "late" / "model.safetensors").unlink(),
-        r"weights/late: no model\*.safetensors; only safetensors weights are loaded. Convert",
+        r"weights/late: no model.safetensors.index.json and no model.safetensors; only safetensors",
     ),
     "truncated weights": (
         truncated,
@@ -230,12 +231,12 @@ CATALOGUE: dict[str, tuple[Break, str]] = {
     ),
     "pickled weights": (
         pickled,
-        r"weights/late: weights are pickles \(pytorch_model.bin\), .*; convert them to safetensors",
+        r"weights/late: weights are pickles \(pytorch_model.bin\), .* convert them to safetensors",
     ),
     "another tokenizer": (
         other_tokenizer,
-        r"manifest.json: checkpoint 'late' has another tokenizer than the first .*; give it "
-        r"another model name in the sheet$",
+        r"weights/late: checkpoint 'late' has another tokenizer than 'early' .*; give it another "
+        r"model name in the sheet, or name one",
     ),
     "unreachable Hub": (
         text("sheet.tsv", "./weights/late", "someone/model"),

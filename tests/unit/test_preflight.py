@@ -146,7 +146,7 @@ def test_a_folder_has_no_revision(tmp_path: Path) -> None:
 def test_activations_that_do_not_fit_the_disk_stop_a_run_with_the_options(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = tiny_features_study(tmp_path)
+    study = tiny_features_study(tmp_path, lambda s: s["models"]["local"].update(n_layers=4))
     preflight.check_files(study, tmp_path / "results")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(StudyError, match=r"activations of 4 checkpoints will take .*mode: stream"):
@@ -158,3 +158,20 @@ def test_a_missing_text_of_a_corpus_stops_a_plan(tmp_path: Path) -> None:
     (tmp_path / "ru.txt").unlink()
     with pytest.raises(StudyError, match=r"ru.txt: no such text file; correct `corpora.text.text"):
         preflight.check(study)
+
+
+@pytest.mark.usefixtures("weights")
+def test_parallel_text_that_is_not_in_place_is_named_before_a_run(tmp_path: Path) -> None:
+    def translating(content: dict[str, Any]) -> None:
+        files = {"en-ru": ["test.en", "test.ru"], "ru-en": ["test.ru", "test.en"]}
+        content["features"]["injection"]["translation"] = {"files": files}
+
+    study = tiny_features_study(tmp_path, translating)
+    (tmp_path / "test.en").write_text("a cat\n", encoding="utf-8")
+    expected = (
+        r"test.ru: no such file; .* `features.injection.translation.files.en-ru` in .* \(1 more"
+    )
+    with pytest.raises(StudyError, match=expected):
+        preflight.check_files(study, tmp_path / "results")
+    (tmp_path / "test.ru").write_text("кошка\n", encoding="utf-8")
+    preflight.check_files(study, tmp_path / "results")

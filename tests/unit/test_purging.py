@@ -30,7 +30,7 @@ def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> N
 def test_caches_of_classifiers_are_used_up_when_their_features_are_there(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
     results = tmp_path / "results"
-    setup = Path("local", "late", "layer_3")
+    setup = Path("local", "late", "seed_0", "layer_3")
     manifest = results / "post_activations" / setup / "manifest.json"
     weights = results / "post_saes" / setup / "l1" / "sae_weights.safetensors"
     for path in (manifest, weights):

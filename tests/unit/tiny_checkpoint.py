@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
@@ -13,10 +14,13 @@ from tiny_study import tiny_lexicon
 from tiny_tokenizers import word_level
 
 
-def save_tiny_checkpoint(folder: Path, *, extra_words: str = "") -> Path:
-    """Save a tiny Llama of 4 layers; `extra_words` make its tokenizer another one."""
-    tiny_model("llama").save_pretrained(folder)
+def save_tiny_checkpoint(
+    folder: Path, *, extra_words: str = "", architecture: str = "llama", **config: Any
+) -> Path:
+    """Save a tiny model of 4 layers; `extra_words` make its tokenizer another one."""
     tokenizer = word_level([*tiny_lexicon().splitlines(), extra_words])
+    config = {"vocab_size": tokenizer.get_vocab_size()} | config
+    tiny_model(architecture, **config).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(folder)
     return folder
 

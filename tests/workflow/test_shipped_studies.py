@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.config.study import load_study
+from glossogenesis.patching.circuit import depth_thirds
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"
@@ -44,6 +45,22 @@ def test_showcase_is_the_demo_in_a_larger_size(clone: WorkingTree) -> None:
     assert jobs["finetune_classifier"] == "2"
 
 
+def test_inaba2025_has_what_the_table_of_the_paper_has() -> None:
+    features = load_study(STUDIES / "inaba2025.yaml").features
+    assert features.grid == 1572
+    injection = features.injection
+    assert injection is not None
+    thirds = {
+        region
+        for layer in injection.layers
+        for region, of in depth_thirds(24).items()
+        if layer in of
+    }
+    assert thirds == {"early", "middle", "late"}
+    assert set(injection.translation.files) == {"en-ja", "ja-en"}
+    assert injection.comet == "Unbabel/wmt22-comet-da"
+
+
 @pytest.mark.parametrize("name", CONCEPTS)
 def test_plans_every_checkpoint(clone: WorkingTree, name: str) -> None:
     printed = clone.snakemake("--dry-run", study=f"resources/studies/{name}.yaml")
@@ -62,6 +79,8 @@ def test_streams_every_layer_of_every_checkpoint(clone: WorkingTree) -> None:
         # The largest model's layers take two jobs.
         assert blocks == CHECKPOINTS["inaba2025"] + 1
     assert jobs["prepare_corpus"] == "1"
+    # Parallel text that is not in place yet keeps nothing from being planned.
+    assert jobs["inject_features"] == "5"
 
 
 def test_a_run_stops_at_once_where_files_are_missing(clone: WorkingTree) -> None:

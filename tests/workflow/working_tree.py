@@ -77,6 +77,7 @@ features:
       learning_rates: [0.001, 0.01]
       warmup_steps: 2
       seeds: [0, 1]
+  language: {examples: 5}
   recovery: {contexts: 4}
   sensitivity: {share: [0.8]}
   injection: {layers: [0], targets: [first], draws: 1, contexts: 4}

@@ -69,17 +69,20 @@ def plan(
     from glossogenesis import planning, preflight
     from glossogenesis.config.study import load_study
     from glossogenesis.planning_page import lay_out
+    from glossogenesis.suspicious import suspicious
 
     with _errors_in_one_line():
         study = load_study(configfile)
         preflight.check(study)
         results = planning.results_folder(study)
+        notes = suspicious(study, results)
         planned = planning.plan_jobs(study, planning.jobs_of(study))
         is_kept = study.settings.hub.keep_downloads
         downloads = planning.download_folder(study) if is_kept else None
         warnings = planning.disk_warnings(planned, results, downloads)
         if missing := preflight.absent(study, results):
             warnings.insert(0, missing)
+        warnings += notes
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
 
 

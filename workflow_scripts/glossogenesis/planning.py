@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis import costs
-from glossogenesis.config.stage_settings import is_local
+from glossogenesis.config.section import is_local
 from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
 from glossogenesis.planned_jobs import Job, cost_of, read_jobs

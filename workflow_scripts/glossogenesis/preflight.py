@@ -13,19 +13,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from glossogenesis import feature_costs, robustness_costs
+from glossogenesis.checkpoint_checks import (
+    check_small_files,
+    check_start_layers,
+    local_checkpoints,
+)
 from glossogenesis.config.corpora import CorpusFiles
 from glossogenesis.config.feature_settings import parallel_files
+from glossogenesis.config.pretrain import FileText
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.source_pairs import source_pairs
-from glossogenesis.config.stage_settings import is_local, lexicon_settings
+from glossogenesis.config.stage_settings import lexicon_settings
 from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
+from glossogenesis.corpora.text_files import texts_in
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import check_weights, read_config
 from glossogenesis.models.training_schedule import phase_of
-
-LAYER_KEYS = ("num_hidden_layers", "n_layer")
-"""Names of the number of blocks in the `config.json` of the supported architectures."""
+from glossogenesis.models.weight_files import check_weights
 
 
 def check(study: Study) -> None:
@@ -38,7 +42,7 @@ def check(study: Study) -> None:
         for name in dict.fromkeys(row.pretrained_by for row in study.rows_of("concepts")):
             size = None if name is None else study.size_of(name)
             if name is not None and size is not None:
-                _check_layers(study, size.layers, name)
+                check_start_layers(study, size.layers, name)
     path = study.lexicon_path
     if path is not None and Path(path).exists():
         lexicon = read_lexicon(path, **lexicon_settings(study))
@@ -69,11 +73,11 @@ def absent(study: Study, results: Path) -> str | None:
                 f"`features.injection.translation.files.{pair}` in {study.file}"
             )
     sheet = study.path(study.settings.checkpoints)
-    for row, folder in _local_checkpoints(study, results):
-        if not folder.is_dir():
+    for found in local_checkpoints(study, results):
+        if not found.folder.is_dir():
             lines.append(
-                f"{folder}: no such folder, but {sheet} names it for checkpoint "
-                f"{row.checkpoint!r}; put the checkpoint there or correct `source`"
+                f"{found.folder}: no such folder, but {sheet} names it for checkpoint "
+                f"{found.row.checkpoint!r}; put the checkpoint there or correct `source`"
             )
     more = f" ({len(lines) - 1} more not in place)" if len(lines) > 1 else ""
     return lines[0] + more if lines else None
@@ -84,12 +88,9 @@ def check_files(study: Study, results: Path) -> None:
     if missing := absent(study, results):
         raise StudyError(missing)
     _check_disk(study, results)
-    for row, folder in _local_checkpoints(study, results):
-        check_weights(folder)
-        config = read_config(folder)
-        layers = next((config[key] for key in LAYER_KEYS if key in config), None)
-        if isinstance(layers, int) and study.settings.concepts is not None:
-            _check_layers(study, layers, row.model)
+    check_small_files(study, results)
+    for found in local_checkpoints(study, results):
+        check_weights(found.folder)
 
 
 def _robustness_files(study: Study) -> Iterator[tuple[str, str]]:
@@ -99,22 +100,6 @@ def _robustness_files(study: Study) -> Iterator[tuple[str, str]]:
             yield "posts.text", study.path(written)
         if study.robustness.variants is not None:
             yield "variants.file", study.path(study.robustness.variants.file)
-
-
-def _local_checkpoints(study: Study, results: Path) -> Iterator[tuple[Checkpoint, Path]]:
-    """Yield the rows that are folders of the user's and not yet taken up, with these folders."""
-    sheet = study.path(study.settings.checkpoints)
-    for row in study.sheet:
-        if row.pretrained_by is not None or not is_local(row.source):
-            continue
-        if row.revision is not None:
-            raise StudyError(
-                f"{sheet}: checkpoint {row.checkpoint!r} is the folder {row.source!r} and has "
-                f"revision {row.revision!r}; a folder has none, so empty the cell"
-            )
-        manifest = results / "checkpoints" / row.model / row.checkpoint / "manifest.json"
-        if not manifest.exists():
-            yield row, Path(study.path(row.source)) / (row.subfolder or "")
 
 
 def _check_pretrained_facts(study: Study) -> None:
@@ -137,7 +122,7 @@ def _check_pretrained_facts(study: Study) -> None:
 
 
 def _check_text_files(study: Study) -> None:
-    """Every text file of a pretraining exists."""
+    """Every text file of a pretraining exists and begins with a text."""
     for name, pretraining in study.settings.pretrain.items():
         for written in pretraining.text.paths:
             if not Path(study.path(written)).is_file():
@@ -145,21 +130,26 @@ def _check_text_files(study: Study) -> None:
                     f"{study.path(written)}: no such text file; correct `pretrain.{name}.text` in "
                     f"{study.file}"
                 )
+            if isinstance(pretraining.text, FileText):
+                next(texts_in(study.path(written)), None)
 
 
 def _check_corpus_files(study: Study) -> None:
-    """Every text file of the features study exists."""
+    """Every text file of the features study exists and begins with a text."""
     if not study.has_features:
         return
     name = study.features.corpus
     text = study.settings.corpora[name].text
-    by_language = text.files.values() if isinstance(text, CorpusFiles) else ()
-    for written in (path for paths in by_language for path in paths):
+    if not isinstance(text, CorpusFiles):
+        return
+    for written in (path for paths in text.files.values() for path in paths):
         if not Path(study.path(written)).is_file():
             raise StudyError(
                 f"{study.path(written)}: no such text file; correct `corpora.{name}.text.files` in "
                 f"{study.file}"
             )
+        # The first text tells a wrong format, key or encoding.
+        next(texts_in(study.path(written), text_column=text.text_column), None)
 
 
 def _check_disk(study: Study, results: Path) -> None:
@@ -220,16 +210,3 @@ def _check_concepts(study: Study, lexicon: Lexicon) -> None:
             f"{study.file}: `concepts.items` is {concepts.items}, but {count} concepts make only "
             f"{most} ordered pairs; lower it or use a larger lexicon"
         )
-
-
-def _check_layers(study: Study, layers: int, model: str) -> None:
-    """Layers that the concepts section names lie within a model of known depth."""
-    for key in ("start_layers", "generate_at", "figure_start_layer"):
-        written = getattr(study.concepts, key)
-        asked = () if isinstance(written, str) else written
-        for layer in (asked,) if isinstance(asked, int) else asked:
-            if layer >= layers:
-                raise StudyError(
-                    f"{study.file}: `concepts.{key}` names layer {layer}, but the last of model "
-                    f"{model!r} is {layers - 1}; layers are counted from 0"
-                )

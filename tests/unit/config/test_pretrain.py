@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glossogenesis.config.pretrain import PretrainSettings
+from glossogenesis.config.pretrain import PretrainSettings, one_training_a_seed
 
 GOOD: dict[str, Any] = {
     "text": {"kind": "demo", "phases": {1: {"pairs": "pivot"}, 2: {"pairs": "all"}}},
@@ -86,3 +86,17 @@ def test_settings_with_a_start_come_back_from_json_and_claim_no_sizes() -> None:
     assert "model" not in content and "tokenizer_characters" not in content
     assert PretrainSettings.model_validate(content) == settings
     assert "model" in PretrainSettings.model_validate(GOOD).model_dump(mode="json")
+
+
+def test_each_seed_is_a_training_of_its_own() -> None:
+    single = PretrainSettings.model_validate(GOOD)
+    several = PretrainSettings.model_validate(GOOD | {"seeds": [0, 4]})
+    trainings = one_training_a_seed({"demo": several})
+    # One more seed changes nothing of the first.
+    assert trainings["demo"] == single
+    assert {name: settings.seed for name, settings in trainings.items()} == {
+        "demo": 0,
+        "demo.seed4": 4,
+    }
+    with pytest.raises(ValueError, match=r"two trainings are called demo\.seed4"):
+        one_training_a_seed({"demo": several, "demo.seed4": single})

@@ -39,7 +39,13 @@ def test_models_and_layers_are_those_of_the_study(tmp_path: Path) -> None:
         (lambda r: r.update(models={"local": "never"}), "`robustness.models.local` is 'never'"),
         (lambda r: r["posts"].update(language="xx"), "`robustness.posts.language` names language"),
         (lambda r: r["saes"]["l1"].update(latents=20), "has only 20 latents for 'local'"),
-        (lambda r: r["saes"]["l1"].update(seeds=[0, 1]), "`saes.l1.seeds` has several"),
+        (lambda r: r.update(classifier={"seeds": [1, 1]}), "1 stands twice; remove one"),
+        (
+            lambda r: r["saes"].update(
+                {"l1.seed1": r["saes"]["l1"], "l1": {**r["saes"]["l1"], "seeds": [0, 1]}}
+            ),
+            "two autoencoders are called l1.seed1",
+        ),
         (lambda r: r["saes"]["l1"].update(warm_start=True), "`saes.l1.warm_start` has no meaning"),
         (lambda r: r["variants"].update(carrier="no place"), "needs `{variant}` exactly once"),
         (lambda r: r.update(baseline={"ngrams": [3, 1]}), "runs of 3 to 1; swap them"),
@@ -80,10 +86,34 @@ def test_a_control_more_changes_no_training_and_no_effects(tmp_path: Path) -> No
     assert robustness_settings.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
 
 
+def test_a_seed_more_is_a_run_more_and_changes_no_other(tmp_path: Path) -> None:
+    before = tiny_robustness_study(tmp_path)
+
+    def more(content: dict[str, Any]) -> None:
+        content["robustness"]["classifier"] = {"seeds": [0, 5]}
+        content["robustness"]["saes"]["l1"]["seeds"] = [0, 3]
+
+    after = tiny_robustness_study(tmp_path, more)
+    assert [run.folder for run in after.robustness.runs][:2] == [
+        "local/late/seed_0",
+        "local/late/seed_5",
+    ]
+    assert after.robustness.trained == {"l1": ("l1", 0), "l1.seed3": ("l1", 3)}
+    slice_of = robustness_settings.classifier_settings
+    assert slice_of(after, "local", "0") == slice_of(before, "local", "0")
+    assert slice_of(after, "local", "5")["seed"] == 5
+    of_sae = robustness_settings.post_training_settings
+    assert of_sae(after, "l1") == of_sae(before, "l1")
+    assert of_sae(after, "l1.seed3")["seed"] == 3
+
+
 def test_length_of_posts_is_in_the_slice_of_tokenised_posts_alone(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
     assert robustness_settings.tokenised_posts_settings(study, "local")["max_tokens"] == 512
-    assert "max_tokens" not in robustness_settings.classifier_settings(study, "local")["classifier"]
+    assert (
+        "max_tokens"
+        not in robustness_settings.classifier_settings(study, "local", "0")["classifier"]
+    )
 
 
 def test_paths_are_resolved_from_the_study(tmp_path: Path) -> None:
@@ -96,7 +126,7 @@ def test_every_slice_is_json(tmp_path: Path) -> None:
     slices = [
         robustness_settings.posts_settings(study),
         robustness_settings.baseline_settings(study),
-        robustness_settings.classifier_settings(study, "small"),
+        robustness_settings.classifier_settings(study, "small", "1"),
         robustness_settings.pair_settings(study, "small"),
         robustness_settings.circuit_settings(study, "small"),
         robustness_settings.post_activations_settings(study, "small"),

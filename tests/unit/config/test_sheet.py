@@ -88,7 +88,7 @@ def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
             r"line 2: column 'model': 'a/b': names become parts of p",
         ),
         (HEADER + "m\t../c\t1\t\t\ta/b\n", r"line 2: column 'checkpoint': '../c': names become"),
-        (HEADER + "m\tc\t1\t\t\ta/b\t\t\t\n", r"line 2: 9 cells for 8 columns; remove a tab"),
+        (HEADER + "m\tc\t1\t\t\ta/b\t\t\tx\n", r"line 2: 9 cells for 8 columns; remove a tab"),
         (
             HEADER + "m\tc\t1\t\t\ta/b\tx\nm\tc\t2\t\t\ta/b\ty\n",
             r"model 'm' has checkpoint 'c' twice; remove a row or rename it",
@@ -97,6 +97,18 @@ def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
             HEADER + "m\tc\t1\t\t\ta/b\tx\nm\td\t2\t\t\ta/b\tx\n",
             r"checkpoints 'c' and 'd' of model 'm' have the same source, revision and subfolder",
         ),
+        (
+            HEADER + "m\ta\t10\t\t1\ta/b\t1\nm\tb\t1000\t\t1\ta/b\t2\nm\tc\t100\t\t2\ta/b\t3\n",
+            r"'c' of phase 2 has step 100, not beyond 1000 of 'b' in phase 1; .*add .*\(1000\) to",
+        ),
+        (
+            HEADER + "m\ta\t10\t500\t1\ta/b\t1\nm\tb\t20\t100\t2\ta/b\t2\n",
+            r"'b' of phase 2 has tokens 100, not beyond 500 of 'a' in phase 1",
+        ),
+        (
+            HEADER + "m\ta\t10\t500\t\ta/b\t1\nm\tb\t20\t400\t\ta/b\t2\n",
+            r"checkpoint 'b' has a later step and fewer tokens than 'a'; correct a cell",
+        ),
     ],
 )
 def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
@@ -104,3 +116,18 @@ def test_mistakes_are_named(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(StudyError, match=expected) as caught:
         read_sheet(path)
     assert str(caught.value).startswith(str(path))
+
+
+def test_surplus_empty_cells_mean_nothing(tmp_path: Path) -> None:
+    row = "m\tc\t1\t\t\ta/b"
+    plain = read_sheet(sheet(tmp_path, HEADER + row + "\n"))
+    header = HEADER.rstrip("\n")
+    for ending in ("\t\t\t\t", "\t\t\t \t\t"):
+        assert read_sheet(sheet(tmp_path, f"{header}\n{row}{ending}\n")) == plain
+        assert read_sheet(sheet(tmp_path, f"{header}{ending}\n{row}{ending}\n")) == plain
+
+
+def test_each_model_has_an_axis_of_its_own_and_rows_any_order(tmp_path: Path) -> None:
+    rows = ["m\tb\t200\t\t2\ta/b\tx", "m\ta\t100\t\t1\ta/b\ty", "n\ta\t1\t\t2\ta/b\tx"]
+    found = read_sheet(sheet(tmp_path, HEADER + "\n".join(rows) + "\n"))
+    assert [row.step for row in found] == [200, 100, 1]

@@ -43,7 +43,7 @@ def slices(study: Study) -> dict[str, str]:
         (lambda s: s["concepts"].update(items=5), {"prompts"}),
         (lambda s: s["concepts"].update(resamples=300), {"table"}),
         (lambda s: s["concepts"].update(figure_start_layer=1), {"figure"}),
-        (lambda s: s["pretrain"]["small"].update(seed=3), {"pretrain"}),
+        (lambda s: s["pretrain"]["small"].update(seeds=[3]), {"pretrain"}),
         (lambda s: s["lexicon"].update(limit=12), {"pretrain", "prompts", "patching"}),
         (lambda s: s["languages"]["es"].update(group="other"), {"figure"}),
     ],

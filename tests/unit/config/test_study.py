@@ -83,8 +83,8 @@ def test_a_study_without_concepts_says_so_when_asked(tmp_path: Path) -> None:
             r"`models.a/b`: names become parts of paths: begin with a letter or digit.*'a/b'",
         ),
         (
-            lambda s: s["languages"].update({"zh-Hant": s["languages"]["es"]}),
-            r"`languages.zh-Hant`: language codes are letters and digits",
+            lambda s: s["languages"].update({"zh--Hant": s["languages"]["es"]}),
+            r"`languages.zh--Hant`: language codes are letters and digits",
         ),
         (
             lambda s: s["languages"].update({False: s["languages"]["es"]}),

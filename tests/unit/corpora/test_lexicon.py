@@ -61,7 +61,9 @@ def test_parts_of_speech_and_limit(tmp_path: Path) -> None:
     assert [c.name for c in read(tmp_path, OWN, limit=2, **options)[0]] == ["cat", "run"]
     with pytest.raises(StudyError, match=r"3 usable concepts, but `lexicon.limit` asks for 4"):
         read(tmp_path, OWN, limit=4, **options)
-    with pytest.raises(StudyError, match=r"no concept with part of speech adverb"):
+    with pytest.raises(
+        StudyError, match=r"no concept with part of speech adverb; there are noun \(2\), verb \(1\)"
+    ):
         read(tmp_path, OWN, format="tsv", languages=["es"], pos=["adverb"])
 
 
@@ -153,3 +155,57 @@ def test_not_a_table(tmp_path: Path) -> None:
         read(tmp_path, huge, format="multisimlex", languages=["en"])
     with pytest.raises(StudyError, match=r"no column 'concept'"):
         read(tmp_path, "", format="tsv", languages=["en"])
+
+
+def test_annotations_go_before_separators_in_every_script(tmp_path: Path) -> None:
+    text = (
+        "ID\tENGLISH\tSPANISH\tRUSSIAN\tCONCEPTICON_GLOSS\n"
+        "1\thouse\tcasa (hogar, edificio)\tдом\tHOUSE\n"
+        "2\ttree\tárbol\tдерево (живое/сухое)\tTREE\n"
+        "3\tgo (walk (on foot))\t*ir\tидти\tGO\n"
+    )
+    languages = ["en", "es", "ru"]
+    concepts, left_out = read(tmp_path, text, format="concepticon", languages=languages)
+    words = [{code: concept.words[code] for code in languages} for concept in concepts]
+    assert left_out == 0
+    assert words == [
+        {"en": ("house",), "es": ("casa",), "ru": ("дом",)},
+        {"en": ("tree",), "es": ("árbol",), "ru": ("дерево",)},
+        {"en": ("go",), "es": ("ir",), "ru": ("идти",)},
+    ]
+
+
+def test_surplus_empty_cells_mean_nothing(tmp_path: Path) -> None:
+    header, *rows = CONCEPTICON.splitlines()
+    plain = read(tmp_path, CONCEPTICON, format="concepticon", languages=["es", "ru"])
+    for ending in ("\t", "\t\t \t"):
+        text = "\n".join([header, *(row + ending for row in rows)])
+        assert read(tmp_path, text, format="concepticon", languages=["es", "ru"]) == plain
+        text = "\n".join(row + ending for row in [header, *rows])
+        assert read(tmp_path, text, format="concepticon", languages=["es", "ru"]) == plain
+    csv = MULTISIMLEX.replace("\n", ",,\n")
+    assert read(tmp_path, csv, format="multisimlex", languages=["en"]) == read(
+        tmp_path, MULTISIMLEX, format="multisimlex", languages=["en"]
+    )
+
+
+@pytest.mark.parametrize("written", ["NOUN", "n."])
+def test_other_names_of_parts_of_speech_are_listed_with_the_key_that_chooses(
+    tmp_path: Path, written: str
+) -> None:
+    text = OWN.replace("\tnoun\t", f"\t{written}\t")
+    with pytest.raises(
+        StudyError,
+        match=rf"no concept with part of speech noun; there are {written} \(2\), verb \(1\). "
+        rf"Choose by `lexicon.pos`, such as `pos: \[{written}\]`",
+    ):
+        read(tmp_path, text, format="tsv", languages=["en"])
+    assert len(read(tmp_path, text, format="tsv", languages=["en"], pos=[written])[0]) == 2
+
+
+def test_a_list_without_parts_of_speech_is_told_what_is_there(tmp_path: Path) -> None:
+    text = "concept\ten\tes\ncat\tcat\tgato\n"
+    with pytest.raises(
+        StudyError, match=r"no column 'pos' .*`lexicon.pos` chooses \(there: concept, en, es\)"
+    ):
+        read(tmp_path, text, format="tsv", languages=["en", "es"])

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import polars as pl
@@ -148,7 +149,11 @@ def test_bad_lines_of_tsv_are_named(tmp_path, line, message):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("posts.csv", b"title,body,label", "read from .tsv, .jsonl, .parquet files"),
+        (
+            "posts.csv",
+            b"title,body,label",
+            "read from .tsv, .jsonl, .ndjson, .json, .parquet files",
+        ),
         ("posts.tsv", b"title\tbody\tlabel\n", "holds no post"),
         ("posts.tsv", b"title\tbody\tbody\tlabel\n", "column 'body' stands twice"),
         ("posts.tsv", "title\tbody\tlabel\n\xe9".encode("latin-1"), "not UTF-8"),
@@ -167,3 +172,22 @@ def test_a_bad_file_is_named(tmp_path, name, content, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StudyError, match="no such file of posts"):
         read_post_file(tmp_path / "posts.tsv", columns())
+
+
+@pytest.mark.parametrize("name", ["posts.ndjson", "posts.json", "posts.jsonl.gz", "posts.tsv.gz"])
+def test_json_lines_by_other_names_and_compressed_tables_are_read(tmp_path, name):
+    path = tmp_path / name
+    plain = tmp_path / name.removesuffix(".gz")
+    (write_tsv if ".tsv" in name else write_jsonl)(plain, ROWS)
+    path.write_bytes(plain.read_bytes())
+    if name.endswith(".gz"):
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    assert read_post_file(path, columns()) == POSTS
+
+
+def test_surplus_empty_cells_mean_nothing(tmp_path):
+    path = tmp_path / "posts.tsv"
+    write_tsv(path, ROWS[1:2])
+    plain = read_post_file(path, columns())
+    path.write_text("".join(f"{line}\t\t\n" for line in path.read_text().splitlines()))
+    assert read_post_file(path, columns()) == plain

@@ -33,7 +33,7 @@ def test_json_lines_and_parquet_hold_a_document_a_row(tmp_path):
         ("a.txt", b"", "holds no text"),
         ("a.txt", b" \n\n ", "holds no text"),
         ("a.txt", b"\xff\xfe\x00", "not UTF-8"),
-        ("a.jsonl", b'{"text": "a"}\n{"text"', "line 2: not valid JSON"),
+        ("a.jsonl", b'\n{"text"', "line 2: not valid JSON"),
         ("a.jsonl", b'{"body": "a"}', "line 1: no string under 'text'"),
         ("a.parquet", b"PAR1", "damaged Parquet"),
     ],
@@ -54,6 +54,12 @@ def test_missing_files_and_columns_are_named(tmp_path):
     pl.DataFrame({"body": ["a"]}).write_parquet(table)
     with pytest.raises(StudyError, match="no column 'text'"):
         read_documents(table, "en")
-    pl.DataFrame({"text": ["a", None]}).write_parquet(table)
-    with pytest.raises(StudyError, match="row 2"):
-        read_documents(table, "en")
+
+
+def test_what_is_skipped_is_said(tmp_path, capsys):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a"}\n{"text"\n{"text": null}\n', encoding="utf-8")
+    assert len(read_documents(path, "en")) == 1
+    assert (
+        "a.jsonl: skipped 1 rows without text; 1 bad rows, the first: " in capsys.readouterr().out
+    )

@@ -11,7 +11,7 @@ import pytest
 from feature_results import sensitivity, statistics
 from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.errors import StudyError
-from glossogenesis.features.grid_table import filled_share, grid_table
+from glossogenesis.features.grid_table import GRID_SCHEMA, filled_share, grid_table
 from glossogenesis.features.language_tables import LANGUAGES_SCHEMA, label_counts, languages_table
 from glossogenesis.features.monosemanticity_tables import (
     MONOSEMANTICITY_SCHEMA,
@@ -123,6 +123,7 @@ def test_like_populations_take_the_features_with_the_most_examples() -> None:
 def test_the_grid_says_how_much_of_it_is_there() -> None:
     given = ({"a": ["x", "y"], "b": ["z"]}, {"a": [0, 2], "b": [0]}, {"a": 4, "b": None})
     table = grid_table(*given, {"a": 3, "b": 2}, None)
+    assert table.schema == GRID_SCHEMA
     assert table.select("model", "setups", "grid").rows() == [
         ("a", 4, 12),
         ("b", 1, 2),

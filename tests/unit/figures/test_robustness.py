@@ -229,3 +229,5 @@ def test_the_program_draws_all_figures(tables: Tables, tmp_path: Path) -> None:
     names = ("circuit_ablation", "knockout", "cues", "spelling_variants")
     figures = [f"robustness/{name}" for name in names]
     check_program(["first/component_effects", *figures], settings, given, tmp_path)
+    drawn = (tmp_path / "figures/robustness/knockout.svg").read_text(encoding="utf-8")
+    assert "one run a model: differences may be the run's" in drawn

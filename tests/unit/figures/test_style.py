@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import matplotlib
 import polars as pl
@@ -16,7 +17,7 @@ from glossogenesis.figures.checkpoint_axis import (
     short_number,
     training_axis,
 )
-from glossogenesis.figures.panels import checkpoint_colours
+from glossogenesis.figures.panels import checkpoint_colours, handle, legend_below
 from glossogenesis.figures.style import (
     MARKERS,
     PALETTE,
@@ -126,6 +127,36 @@ def test_even_places_hold_both_ends() -> None:
     assert even_places(3, 6) == [0, 1, 2]
     assert even_places(12, 6) == [0, 2, 4, 7, 9, 11]
     assert even_places(1, 6) == [0]
+
+
+LABELS = ["r/$AMC$", "r/$$", "r/$TSLA_$", "$x^", "_a_b", "r/{brace}", "\\alpha", "%d", "&<tag>"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_any_label_is_drawn_as_it_is_written(tmp_path: Path, label: str) -> None:
+    with paper_style():
+        figure = new_figure(4, 4)
+        axes = figure.subplots()
+        axes.set_title(label)
+        axes.set_xlabel(label)
+        axes.set_yticks([0, 1], [label, "other"])
+        axes.annotate(label, (0.5, 0.5))
+        legend_below(figure, [handle(label, look_of(0), "-")])
+    save_figure(figure, tmp_path / "labels", DATA)
+    svg = (tmp_path / "labels.svg").read_text(encoding="utf-8")
+    assert svg.count(f">{escape(label)}</text>") == 5
+    assert "mathdefault" not in svg
+
+
+def test_a_scale_of_powers_of_ten_has_plain_labels(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"step": [1, 100, 100_000], "tokens": [None] * 3, "phase": [1, 1, 1]})
+    with paper_style():
+        figure = new_figure(3, 2)
+        draw_training_axis(figure.subplots(), training_axis(rows))
+    save_figure(figure, tmp_path / "axis", DATA)
+    svg = (tmp_path / "axis.svg").read_text(encoding="utf-8")
+    assert ">100k</text>" in svg
+    assert "mathdefault" not in svg
 
 
 def test_a_rectangle_that_moves_by_a_rounding_error_changes_no_byte(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ from file_uses import (
     tokenise,
 )
 from glossogenesis.corpora.text_files import texts_in
-from glossogenesis.models.files import check_weights
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.weight_files import check_weights
 from glossogenesis.storage import tables, tensors
 from good_files import (
     CONCEPTICON,

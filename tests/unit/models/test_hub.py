@@ -94,12 +94,22 @@ def test_a_subfolder_shares_the_tokenizer_of_the_root(hub: HubServer, saved: Pat
         local_files(CheckpointLocation(NAME, subfolder="step-7"))
 
 
+def test_an_unsupported_architecture_is_refused_before_its_weights(
+    hub: HubServer, saved: Path
+) -> None:
+    hub.repository(NAME).commit({**files_of(saved), "config.json": b'{"model_type": "olmo3"}'})
+    with pytest.raises(StudyError, match=r"config.json: architecture 'olmo3' is not .*olmo2"):
+        local_files(HERE)
+    assert "config.json" in hub.fetched()
+    assert "model.safetensors" not in hub.fetched()
+
+
 def test_pickles_are_refused_before_anything_is_downloaded(hub: HubServer) -> None:
     hub.repository(NAME).commit({"pytorch_model.bin": b"x", "config.json": b"{}"})
-    with pytest.raises(StudyError, match=r"its weights are pickles \(pytorch_model.bin\)"):
+    with pytest.raises(StudyError, match=r"weights are pickles \(pytorch_model.bin\)"):
         local_files(HERE)
     hub.repository(NAME).commit({"config.json": b"{}"})
-    with pytest.raises(StudyError, match=r"no model\*.safetensors"):
+    with pytest.raises(StudyError, match=r"no model.safetensors.index.json and no model.safe"):
         local_files(HERE)
     assert hub.fetched() == {}
 
@@ -187,7 +197,7 @@ def test_offline_takes_what_is_in_the_cache(
     record = HubAccess(offline=True, record=revision_file(tmp_path, "m", "late"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     local_files(HERE, access=HubAccess(record=record.record))
-    hub.repository(NAME).commit({**files_of(saved), "config.json": b"{} "})
+    hub.repository(NAME).commit({**files_of(saved), "README.md": b"moved"})
     local_files(HERE)
     assert local_files(HERE, access=record) == online
 
@@ -197,7 +207,7 @@ def test_a_commit_that_was_found_offline_is_kept_for_later_fetches(
 ) -> None:
     local_files(HERE)
     first = describe(replace(access, offline=True))
-    later = hub.repository(NAME).commit({**files_of(saved), "config.json": b"{} "})
+    later = hub.repository(NAME).commit({**files_of(saved), "README.md": b"moved"})
     again = describe(access)
     assert (again.commit, again.weights) == (first.commit, first.weights)
     said = capsys.readouterr().err

@@ -17,11 +17,11 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import (
     CheckpointLocation,
-    check_weights,
     local_files,
     tokenizer_digest,
 )
 from glossogenesis.models.loading import load_model, load_tokenizer
+from glossogenesis.models.weight_files import check_weights
 from tiny_models import random_tokens, tiny_config, tiny_model
 
 
@@ -97,6 +97,7 @@ def test_names_a_truncated_file(folder: Path) -> None:
 
 
 def test_names_a_missing_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(StudyError, match=r"model-00002-of-00002.safetensors: missing"):

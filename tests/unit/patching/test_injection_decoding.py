@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.capture import block_output
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of
 from glossogenesis.patching.injection_decoding import Decoding, Injected, PromptBatch
 from glossogenesis.patching.injection_perplexity import LayerInjection, TwoModels
@@ -18,7 +19,13 @@ from tiny_saes import perfect_sae, random_sae
 
 LAYER, STEPS = 1, 6
 PROMPTS = random_tokens([9, 5, 12, 7])
-DECODING = Decoding(STEPS, stop_ids=frozenset(), special_ids=frozenset({0, 1}), skip_first=True)
+
+
+def ends(*stops: int, controls: tuple[int, ...] = ()) -> AnswerTokens:
+    return AnswerTokens(None, frozenset(), frozenset(stops), frozenset(controls))
+
+
+DECODING = Decoding(ends(controls=(0, 1)), STEPS, skip_first=True)
 ADDED = Method()
 
 
@@ -156,7 +163,7 @@ def test_replacing_everything_gives_the_sources_upper_states() -> None:
         for layer in range(LAYER + 1):
             hybrid.blocks[layer].load_state_dict(models.source.blocks[layer].state_dict())
     expected = generated(TwoModels(hybrid, hybrid), perfect_sae(D_MODEL), None)
-    every_token = Decoding(STEPS, frozenset(), frozenset(), skip_first=False)
+    every_token = Decoding(ends(), STEPS, skip_first=False)
     replaced = generated(
         models,
         perfect_sae(D_MODEL),
@@ -171,7 +178,7 @@ def test_an_answer_ends_at_a_stop_token() -> None:
     models, sae = two_models("llama"), random_sae(D_MODEL, 64)
     free = generated(models, sae, group(torch.arange(64)))
     stop = free[0][2]
-    decoding = Decoding(STEPS, frozenset({stop}), frozenset({0, 1}), skip_first=True)
+    decoding = Decoding(ends(stop, controls=(0, 1)), STEPS, skip_first=True)
     stopped = generated(models, sae, group(torch.arange(64)), decoding=decoding)
     for row, whole in zip(stopped, free, strict=True):
         end = whole.index(stop) + 1 if stop in whole else STEPS
@@ -187,7 +194,7 @@ def test_special_tokens_are_left_alone() -> None:
         generated(models, sae, every, alpha=9.0, prompts=special)[0][0]
         == generated(models, sae, None, prompts=special)[0][0]
     )
-    everywhere = Decoding(STEPS, frozenset(), frozenset(), skip_first=False)
+    everywhere = Decoding(ends(), STEPS, skip_first=False)
     assert generated(
         models, sae, every, alpha=9.0, prompts=special, decoding=everywhere
     ) != generated(models, sae, None, prompts=special)

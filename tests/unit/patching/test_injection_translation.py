@@ -17,6 +17,7 @@ import torch
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.injection import Method
 from glossogenesis.patching.injection_comet import load_comet
 from glossogenesis.patching.injection_decoding import Decoding
@@ -54,6 +55,11 @@ def task(references: Sequence[Sequence[str]], **changed: Any) -> TranslationTask
         "of_words": False,
     }
     return TranslationTask(**{**facts, **changed})
+
+
+def answer_tokens(decode: Any, controls: Sequence[int] = ()) -> AnswerTokens:
+    tokenizer = SimpleNamespace(decode=decode)
+    return AnswerTokens(tokenizer, frozenset(), frozenset(), frozenset(controls))
 
 
 SENTENCES = ["the cat sat on the mat today", "a dog runs in the green park", "it is raining again"]
@@ -164,14 +170,10 @@ def test_tasks_of_prompts(tmp_path: Path) -> None:
 
 def test_answers_are_cut_at_their_end_and_without_special_tokens() -> None:
     texts = {5: " el", 6: " gato", 7: "\n", 8: "</s>"}
-
-    def decode(tokens: Sequence[int]) -> str:
-        return "".join(texts[token] for token in tokens)
-
-    special = frozenset({8})
-    assert task([["x"]]).answer([5, 6, 7, -1], decode, special) == "el gato"
-    assert task([["x"]]).answer([6, 8, -1, -1], decode, special) == "gato"
-    assert task([["x"]]).answer([8, -1], decode, special) == ""
+    tokens = answer_tokens(lambda ids, **_: "".join(texts[token] for token in ids), controls=[8])
+    assert task([["x"]]).answer([5, 6, 7, -1], tokens) == "el gato"
+    assert task([["x"]]).answer([6, 8, -1, -1], tokens) == "gato"
+    assert task([["x"]]).answer([8, -1], tokens) == ""
 
 
 PARALLEL = {"sentences": 2, "few_shot": 1, "endonyms": ENDONYMS, "spaced": SPACED}
@@ -246,8 +248,7 @@ def translated(tasks: Sequence[TranslationTask], batch_size: int = 2) -> list[An
         INJECTIONS,
         [1.0, 4.0],
         Method(),
-        Decoding(5, frozenset(), frozenset(), skip_first=True),
-        lambda tokens: " ".join(map(str, tokens)),
+        Decoding(answer_tokens(lambda ids, **_: " ".join(map(str, ids))), 5, skip_first=True),
         batch_size,
     )
 

@@ -25,7 +25,6 @@ from glossogenesis.patching.translation import (
     PatchingPlan,
     layers_of,
     patch_translations,
-    quote_tokens,
 )
 from tiny_models import tiny_anatomy
 from tiny_study import LANGUAGES, tiny_lexicon
@@ -251,11 +250,6 @@ def test_layers_of_a_study() -> None:
         StudyError, match=r"`concepts.generate_at`: layer 3 is beyond the model's last, 2; .*from 0"
     ):
         layers_of([0, 3], 3, "generate_at")
-
-
-def test_tokens_that_end_an_answer() -> None:
-    pieces = ["a", '"', ' "', "b", '".']
-    assert quote_tokens(5, lambda ids: pieces[ids[0]]) == {1, 2, 4}
 
 
 def test_copyable_concepts(lexicon: Lexicon, words: AnswerWords) -> None:

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from glossogenesis.config.sheet import read_sheet
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation, check_weights
+from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
+from glossogenesis.models.weight_files import check_weights
 from glossogenesis.provenance import SEAL_KEY
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
 from hostile_content import assert_one_line

@@ -60,7 +60,7 @@ def test_models_that_are_alike_differ_in_one_of_twenty(runs: int, spread: float)
     for _ in range(draws):
         shared = generator.normal(0, 1, (2, items)) / np.sqrt(2)
         own = generator.normal(0, spread / np.sqrt(items), (2, runs))
-        first, other = (own + shared.mean(axis=1)[:, None])
+        first, other = own + shared.mean(axis=1)[:, None]
         differences = shared[1] - shared[0]
         within = differences.var(ddof=1) / items
         found.append(difference_over_runs(first, other, within=within, items=items))

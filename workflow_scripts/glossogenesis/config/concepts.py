@@ -54,6 +54,9 @@ class ConceptsSettings(Section):
     """Whether a word's first token after a space also counts as its first token (as published)."""
     mode: Literal["fast", "reference"] = "fast"
     """`fast` recomputes only what a patch changes; `reference` runs whole prompts under hooks."""
+    on_diverged: Literal["leave_out", "stop"] = "leave_out"
+    """What to do with a checkpoint that gives NaN or infinite numbers: `leave_out`, which tables
+    and figures then do without and say so, or `stop`."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Resamples of concepts for the intervals of mean probabilities."""
     figure_start_layer: Literal["best"] | Annotated[int, Field(ge=0)] = "best"

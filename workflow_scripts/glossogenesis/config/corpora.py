@@ -19,11 +19,14 @@ class CorpusFiles(Section):
     kind: Literal["files"]
     """Text files of the user's own."""
     files: Annotated[dict[LanguageCode, tuple[PathText, ...]], Field(min_length=1)]
-    """Files by language: `.jsonl` (an object a line), `.parquet` (a row a document), or plain text
-    whose documents are separated by empty lines. Relative paths count from the study file's
-    folder."""
+    """Files by language: `.jsonl`, `.ndjson` or `.json` (an object a line), `.parquet` (a row a
+    document), or plain text whose documents are separated by empty lines; each but Parquet may be
+    compressed (gzip, zstd, bzip2, xz). Relative paths count from the study file's folder."""
     text_column: str = "text"
     """The key or column that holds the text."""
+    on_bad_row: Literal["skip", "stop"] = "skip"
+    """What to do with a row of JSON lines that cannot be read or has no text under `text_column`:
+    `skip` and count it, as rows whose text is null, or `stop`. A file's first row always stops."""
     documents: Literal["paragraphs", "lines"] = "paragraphs"
     """What a document of a plain text file is; `paragraphs`: a block between empty lines; `lines`:
     a line."""

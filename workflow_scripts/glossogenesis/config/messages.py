@@ -20,7 +20,8 @@ MEANING_OF_PATTERN = {
         "and `_ . + -`"
     ),
     LANGUAGE_PATTERN: (
-        "language codes are letters and digits that begin with a letter, such as `es`"
+        "language codes are letters and digits that begin with a letter, in parts with `-` or `_` "
+        "between them, such as `es`, `zh-Hans` or `zho_Hans`"
     ),
 }
 

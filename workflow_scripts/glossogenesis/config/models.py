@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from glossogenesis.config.hub import HubId
-from glossogenesis.config.section import Name, Section
+from glossogenesis.config.section import IsSource, Name, Section
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -47,7 +47,7 @@ class ModelSettings(Section):
     shares_tokenizer_with: Name | None = None
     """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
     both; that it is the same is checked."""
-    tokenizer: str | None = None
+    tokenizer: Annotated[str, IsSource] | None = None
     """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
     begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""
     remote_code: HubId | None = None

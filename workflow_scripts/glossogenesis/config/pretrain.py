@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -73,9 +74,9 @@ class FileText(Section):
         dict[LanguageCode, dict[Phase, Annotated[tuple[PathText, ...], Field(min_length=1)]]],
         Field(min_length=1),
     ]
-    """Files by language and phase: plain text (documents separated by empty lines), `.jsonl` or
-    Parquet with a column `text`. Languages are mixed by `languages.<code>.share`. A relative path
-    counts from the study file's folder."""
+    """Files by language and phase, as in `corpora`: plain text (documents separated by empty
+    lines), JSON lines or Parquet with a column `text`. Languages are mixed by
+    `languages.<code>.share`. A relative path counts from the study file's folder."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -212,10 +213,18 @@ class PretrainSettings(Section):
     optimizer: OptimizerSettings = OptimizerSettings()
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the blocks' arithmetic; weights are kept and saved in float32."""
-    seed: int = 0
-    """Draws the text, the first weights and the order of documents."""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    """Each draws text, first weights and order of documents of one training. The sheet names that
+    of the first as `pretrain:NAME`, others as `pretrain:NAME.seed1`, with rows of their own."""
     tokenizer_characters: Positive = 2_000_000
     """Characters of text that the tokenizer is trained on; not given with `start`."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed stands twice; remove one")
+        return seeds
 
     @field_validator("saved_steps")
     @classmethod
@@ -285,6 +294,11 @@ class PretrainSettings(Section):
         return {key: value for key, value in content.items() if key not in left_out}
 
     @property
+    def seed(self) -> int:
+        """The seed of this training."""
+        return self.seeds[0]
+
+    @property
     def total_steps(self) -> int:
         """Training steps of all phases together."""
         return sum(self.steps.values())
@@ -293,3 +307,15 @@ class PretrainSettings(Section):
     def tokens_per_step(self) -> int:
         """Tokens that a step is trained on."""
         return self.batch * self.context
+
+
+def one_training_a_seed(written: Mapping[str, PretrainSettings]) -> dict[str, PretrainSettings]:
+    """Return every training by the name that the sheet has for it, each with one seed."""
+    trainings: dict[str, PretrainSettings] = {}
+    for name, settings in written.items():
+        for seed in settings.seeds:
+            own = name if seed == settings.seed else f"{name}.seed{seed}"
+            if own in trainings or (own != name and own in written):
+                raise ValueError(f"two trainings are called {own}; rename one in `pretrain`")
+            trainings[own] = settings.model_copy(update={"seeds": (seed,)})
+    return trainings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
@@ -10,8 +11,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 """Names become parts of paths: no slash, no space, no leading dot or dash."""
 
-LANGUAGE_PATTERN = r"^[A-Za-z][A-Za-z0-9]*$"
-"""Language codes are joined by dashes in names of tensors, so they hold none."""
+LANGUAGE_PATTERN = r"^[A-Za-z][A-Za-z0-9]*([-_][A-Za-z0-9]+)*$"
+"""Language codes of any standard: `es`, `zh-Hans`, `sr-Latn-RS`, `zho_Hans`; parts of names."""
 
 LONGEST_PATH = 4000
 LONGEST_PART = 255
@@ -61,9 +62,11 @@ def _git_reference(revision: str) -> str:
 
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=80)]
-LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=12)]
+LanguageCode = Annotated[str, StringConstraints(pattern=LANGUAGE_PATTERN, max_length=35)]
 LanguagePair = tuple[LanguageCode, LanguageCode]
 IsPath = AfterValidator(_path_for_the_workflow)
+IsSource = "a Hub id, or a path where it is written as one"
+"""Marks a value that `is_local` tells a path from a Hub id."""
 PathText = Annotated[str, IsPath]
 """A path of the user's own, anywhere."""
 OutputFolder = Annotated[PathText, AfterValidator(_output_folder)]
@@ -72,6 +75,17 @@ PathWithin = Annotated[PathText, AfterValidator(_path_within)]
 """A path that stays below a folder."""
 Revision = Annotated[str, AfterValidator(_git_reference)]
 """A branch, tag or commit."""
+
+
+def is_local(source: str) -> bool:
+    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
+    return source.startswith((".", "/", "~"))
+
+
+def stays_in_place(metadata: Sequence[object]) -> bool:
+    """Tell of a path's type whether it counts from no file of the study: it is an output's."""
+    functions = (one.func for one in metadata if isinstance(one, AfterValidator))
+    return any(function in (_output_folder, _path_within) for function in functions)
 
 
 class Section(BaseModel):

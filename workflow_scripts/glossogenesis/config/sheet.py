@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from glossogenesis.config.limits import LARGEST_NUMBER
 from glossogenesis.config.messages import problem_of
 from glossogenesis.config.section import Name, PathText, PathWithin, Revision, Section
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.text import filled_cells, read_text
 
 COLUMNS = ("model", "checkpoint", "step", "tokens", "phase", "source", "revision", "subfolder")
 REQUIRED = ("model", "checkpoint", "step", "source")
@@ -59,7 +61,7 @@ def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
     ]
     if not lines:
         raise StudyError(f"{path}: empty; its first line names the columns {', '.join(COLUMNS)}")
-    header = [cell.strip() for cell in lines[0][1]]
+    header = filled_cells([cell.strip() for cell in lines[0][1]])
     _check_header(path, header)
     checkpoints = [
         _checkpoint(path, number, header, cells)
@@ -69,6 +71,7 @@ def read_sheet(path: Path) -> tuple[Checkpoint, ...]:
     if not checkpoints:
         raise StudyError(f"{path}: holds no checkpoint; add a row")
     _check_repeats(path, checkpoints)
+    _check_order(path, checkpoints)
     return tuple(checkpoints)
 
 
@@ -86,6 +89,7 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) -> Checkpoint:
+    cells = filled_cells(cells, len(header))
     if len(cells) > len(header):
         raise StudyError(
             f"{path}, line {number}: {len(cells)} cells for {len(header)} columns; remove a tab"
@@ -98,6 +102,49 @@ def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) ->
         column = ".".join(str(part) for part in first["loc"])
         shown = f"{filled[column]!r}: {problem_of(first)}" if column in filled else "fill the cell"
         raise StudyError(f"{path}, line {number}: column {column!r}: {shown}") from None
+
+
+def _check_order(path: Path, checkpoints: list[Checkpoint]) -> None:
+    """StudyError where steps or tokens of a model begin anew in a later phase, or contradict."""
+    by_model: dict[str, list[Checkpoint]] = {}
+    for row in checkpoints:
+        by_model.setdefault(row.model, []).append(row)
+    for model, rows in by_model.items():
+        for column in ("step", "tokens"):
+            known = [row for row in rows if getattr(row, column) is not None]
+            known.sort(key=lambda row: (row.phase, getattr(row, column)))
+            for before, after in pairwise(known):
+                earlier, later = getattr(before, column), getattr(after, column)
+                if before.phase < after.phase and later <= earlier:
+                    raise StudyError(
+                        f"{path}: model {model!r}: checkpoint {after.checkpoint!r} of phase "
+                        f"{after.phase} has {column} {later}, not beyond {earlier} of "
+                        f"{before.checkpoint!r} in phase {before.phase}; training goes on over "
+                        f"phases, so add what came before ({earlier}) to every {column} of phase "
+                        f"{after.phase}"
+                    )
+        counted = [row for row in rows if row.tokens is not None]
+        counted.sort(key=lambda row: row.step)
+        for before, after in pairwise(counted):
+            if (after.tokens or 0) < (before.tokens or 0) and before.step < after.step:
+                raise StudyError(
+                    f"{path}: model {model!r}: checkpoint {after.checkpoint!r} has a later step "
+                    f"and fewer tokens than {before.checkpoint!r}; correct a cell"
+                )
+
+
+def same_steps(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
+    """Yield, for each model, what checkpoints of one step figures draw over each other."""
+    at: dict[tuple[str, int], list[str]] = {}
+    for row in checkpoints:
+        at.setdefault((row.model, row.step), []).append(row.checkpoint)
+    for (model, step), names in at.items():
+        if len(names) > 1:
+            yield (
+                f"checkpoints {' and '.join(map(repr, names))} of model {model!r} are both of step "
+                f"{step}: figures over training draw them at one place; give another model name to "
+                "those of another run"
+            )
 
 
 def _check_repeats(path: Path, checkpoints: list[Checkpoint]) -> None:

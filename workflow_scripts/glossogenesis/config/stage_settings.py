@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
+from glossogenesis.config.section import is_local
 from glossogenesis.config.source_pairs import pair_name, source_pairs
 from glossogenesis.config.study import Study
 
@@ -99,11 +100,6 @@ def _resolved(study: Study, source: str | None) -> str | None:
     return study.path(source) if source is not None and is_local(source) else source
 
 
-def is_local(source: str) -> bool:
-    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
-    return source.startswith((".", "/", "~"))
-
-
 def prompts_settings(study: Study, model: str) -> Settings:
     """What a model's prompts depend on."""
     concepts = study.concepts
@@ -122,7 +118,10 @@ def prompts_settings(study: Study, model: str) -> Settings:
 
 def states_settings(study: Study, model: str) -> Settings:
     """What source states depend on beside the prompts and the checkpoint."""
-    return {"dtype": study.settings.models[model].dtype}
+    return {
+        "dtype": study.settings.models[model].dtype,
+        "on_diverged": study.concepts.on_diverged,
+    }
 
 
 def patching_settings(study: Study, model: str) -> Settings:
@@ -142,6 +141,7 @@ def patching_settings(study: Study, model: str) -> Settings:
         "generate_at": _layers(concepts.generate_at),
         "max_new_tokens": concepts.max_new_tokens,
         "mode": concepts.mode,
+        "on_diverged": concepts.on_diverged,
     }
 
 

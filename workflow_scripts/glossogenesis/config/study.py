@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from glossogenesis.config.concepts import ConceptsSettings
 from glossogenesis.config.corpora import CorpusSettings
@@ -22,10 +22,18 @@ from glossogenesis.config.lexicon import LexiconSettings
 from glossogenesis.config.limits import check_numbers, load_yaml
 from glossogenesis.config.messages import first_problem
 from glossogenesis.config.models import ModelSettings
-from glossogenesis.config.pretrain import ModelSize, PretrainSettings
+from glossogenesis.config.overrides import merged_study, path_from
+from glossogenesis.config.pretrain import ModelSize, PretrainSettings, one_training_a_seed
 from glossogenesis.config.robustness import RobustnessSettings
 from glossogenesis.config.robustness_checks import check_robustness
-from glossogenesis.config.section import LanguageCode, Name, OutputFolder, PathText, Section
+from glossogenesis.config.section import (
+    LanguageCode,
+    Name,
+    OutputFolder,
+    PathText,
+    Section,
+    is_local,
+)
 from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.config.study_checks import check_parts
 from glossogenesis.errors import StudyError
@@ -63,6 +71,13 @@ class StudySettings(Section):
         default_factory=dict
     )
     """Folders of outputs, for example `{results: /scratch/me/results}`."""
+
+    @field_validator("pretrain")
+    @classmethod
+    def _one_training_a_seed(
+        cls, written: dict[str, PretrainSettings]
+    ) -> dict[str, PretrainSettings]:
+        return one_training_a_seed(written)
 
 
 @dataclass(frozen=True)
@@ -227,8 +242,10 @@ def load_study(file: Path | str) -> Study:
     return check_study(content, file)
 
 
-def check_study(content: Mapping[str, Any], file: Path) -> Study:
+def check_study(content: Mapping[str, Any], file: Path, sheet_folder: Path | None = None) -> Study:
     """Check the content of a study file and read its sheet; StudyError as in `load_study`.
+
+    Relative sources in the sheet count from `sheet_folder`, or the file's folder where it is None.
 
     The copy that a run's jobs read (`config.frozen`) is taken for the file that it was made from,
     with the sheet beside the copy.
@@ -244,7 +261,10 @@ def check_study(content: Mapping[str, Any], file: Path) -> Study:
     except ValidationError as error:
         raise StudyError(f"{file}: {first_problem(error, content, StudySettings)}") from None
     study = Study(settings, file, ())
-    study = Study(settings, file, read_sheet(sheet or Path(study.path(settings.checkpoints))))
+    rows = read_sheet(sheet or Path(study.path(settings.checkpoints)))
+    if sheet_folder is not None and sheet is None:
+        rows = tuple(_counted_from(file.parent, sheet_folder, row) for row in rows)
+    study = Study(settings, file, rows)
     check_parts(study)
     check_remote_code(study)
     if study.settings.features is not None:
@@ -252,3 +272,20 @@ def check_study(content: Mapping[str, Any], file: Path) -> Study:
     if study.settings.robustness is not None:
         check_robustness(study)
     return study
+
+
+def load_merged(merged: Mapping[str, Any], files: Sequence[Path]) -> tuple[Study, dict[str, Any]]:
+    """Check a study of one or several files that Snakemake merged, each with its own paths.
+
+    Returns:
+        The study, and its content with all paths counted from the first file's folder.
+    """
+    together = merged_study(merged, files, StudySettings)
+    study = check_study(together.content, together.file, together.sheet_folder)
+    return study, together.content
+
+
+def _counted_from(start: Path, folder: Path, row: Checkpoint) -> Checkpoint:
+    if start == folder or not is_local(row.source):
+        return row
+    return row.model_copy(update={"source": path_from(start, folder, row.source)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from glossogenesis.config.corpora import CorpusDemo
@@ -107,6 +108,16 @@ def _check_lexicon(study: Study) -> None:
 def _check_languages(study: Study) -> None:
     """Every language that some section names is described."""
     known = study.settings.languages
+    pairs: dict[str, tuple[str, str]] = {}
+    for pair in product(known, known):
+        # Pairs are written with a dash between their codes, which may hold dashes of their own.
+        first = pairs.setdefault("-".join(pair), pair)
+        if first != pair:
+            raise StudyError(
+                f"{study.file}: `languages`: the pair {'-'.join(pair)!r} is of {first[0]!r} and "
+                f"{first[1]!r} as well as of {pair[0]!r} and {pair[1]!r}; write one of the codes "
+                "with `_` in place of `-`"
+            )
     for key, codes in _named_languages(study.settings).items():
         for code in sorted(codes):
             if code not in known:

@@ -13,7 +13,7 @@ from glossogenesis.config.corpora import CorpusDemo, CorpusFiles, CorpusHub
 from glossogenesis.corpora.demo.same_language import check_same_language, same_language_documents
 from glossogenesis.corpora.hub_dataset import HubDataset
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.corpora.text_files import check_text_file, texts_in
+from glossogenesis.corpora.text_files import SkippedRows, check_text_file, texts_in
 
 GENERATED_AT_MOST = 10_000_000
 """Documents of a language that the demo world writes before it gives up to meet a budget."""
@@ -42,6 +42,8 @@ class LocalText:
 
     settings: CorpusFiles
     revision: str | None = None
+    skipped: dict[str, SkippedRows] = field(default_factory=dict)
+    """What was passed over of each language so far."""
 
     def __post_init__(self) -> None:
         for path in self.paths:
@@ -56,14 +58,19 @@ class LocalText:
 
     def documents(self, language: str) -> Iterator[str]:
         """Yield the documents of a language's files, in the order written."""
+        self.skipped[language] = SkippedRows()
         for path in self.settings.files[language]:
             yield from texts_in(
-                path, text_column=self.settings.text_column, plain=self.settings.documents
+                path,
+                text_column=self.settings.text_column,
+                plain=self.settings.documents,
+                on_bad_row=self.settings.on_bad_row,
+                skipped=self.skipped[language],
             )
 
     def source(self, language: str) -> dict[str, Any]:
         """Return the files; their digests stand in the provenance."""
-        return {"files": list(self.settings.files[language])}
+        return {"files": list(self.settings.files[language]), **_counted(self.skipped, language)}
 
     def how_to_get_more(self, language: str) -> str:
         """Name the key that lists the files."""
@@ -76,6 +83,8 @@ class HubText:
 
     settings: CorpusHub
     hub: HubDataset
+    skipped: dict[str, SkippedRows] = field(default_factory=dict)
+    """What was passed over of each language so far."""
     _read: dict[str, list[str]] = field(default_factory=dict)
 
     @classmethod
@@ -101,10 +110,13 @@ class HubText:
     def documents(self, language: str) -> Iterator[str]:
         """Yield the documents of a language's files, in the order of their names."""
         read = self._read.setdefault(language, [])
+        self.skipped[language] = SkippedRows()
         for name in self.hub.matching(self.settings.files[language], language):
             path = self.hub.download(name)
             read.append(name)
-            yield from texts_in(path, text_column=self.settings.text_column)
+            yield from texts_in(
+                path, text_column=self.settings.text_column, skipped=self.skipped[language]
+            )
 
     def source(self, language: str) -> dict[str, Any]:
         """Return the dataset, its commit, and the files that were read."""
@@ -112,6 +124,7 @@ class HubText:
             "dataset": self.hub.dataset,
             "revision": self.hub.commit,
             "files": list(self._read.get(language, ())),
+            **_counted(self.skipped, language),
         }
 
     def how_to_get_more(self, language: str) -> str:
@@ -151,6 +164,13 @@ class GeneratedText:
     def how_to_get_more(self, language: str) -> str:
         """Say that the lexicon bounds what can be written."""
         return "raise `lexicon.limit`"
+
+
+def _counted(skipped: Mapping[str, SkippedRows], language: str) -> dict[str, int]:
+    """Return the counts of skipped rows that are not 0, for the manifest."""
+    rows = skipped.get(language, SkippedRows())
+    counts = {"rows_without_text": rows.without_text, "bad_rows": rows.bad}
+    return {name: count for name, count in counts.items() if count}
 
 
 def local_paths(text: CorpusText) -> dict[str, Path]:

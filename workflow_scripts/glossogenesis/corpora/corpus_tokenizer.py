@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from glossogenesis.corpora.control_tokens import control_ids, text_tokenizer
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.corpora.tokenised import NO_DOCUMENT, NO_LANGUAGE
+from glossogenesis.corpora.vocabulary import vocabulary_bytes
 from glossogenesis.errors import StudyError
 
 RECORD = np.dtype(
@@ -24,15 +26,15 @@ RECORD = np.dtype(
 )
 """What is known of a token before it is in a context; names as in `ContextBlock`."""
 
-_NAMED_SPECIAL_TOKENS = ("bos", "eos", "pad", "sep", "cls", "mask")
-
 
 @dataclass(frozen=True)
 class CorpusTokenizer:
     """A fast tokenizer and the ids that corpora treat apart."""
 
     backend: Any
-    """The `tokenizers.Tokenizer`."""
+    """The `tokenizers.Tokenizer`, which splits control tokens in texts."""
+    vocabulary: Sequence[bytes]
+    """The bytes of each token, by its id."""
     digest: str
     """The checkpoint's `tokenizer_digest`."""
     special_ids: frozenset[int]
@@ -53,14 +55,12 @@ class CorpusTokenizer:
                 f"{folder}: the tokenizer has no fast form, which tells the characters of each "
                 "token; save a tokenizer.json beside it"
             )
-        named = (getattr(tokenizer, f"{name}_token_id", None) for name in _NAMED_SPECIAL_TOKENS)
-        unknown = {tokenizer.unk_token_id} - {tokenizer.eos_token_id, tokenizer.bos_token_id}
-        others = set(tokenizer.all_special_ids) - unknown
         pad_ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         return cls(
-            backend=tokenizer.backend_tokenizer,
+            backend=text_tokenizer(tokenizer),
+            vocabulary=vocabulary_bytes(tokenizer.backend_tokenizer),
             digest=digest,
-            special_ids=frozenset(others | {token for token in named if token is not None}),
+            special_ids=control_ids(tokenizer),
             end_id=tokenizer.eos_token_id,
             pad_id=next(token for token in pad_ids if token is not None),
         )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from glossogenesis.corpora.words import SYNONYMS, first_of_equal, words_of_cell
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.text import filled_cells, read_text
 
 FACT_COLUMNS = ("concept", "pos", "category", "hypernym")
 MARK_COLUMNS = ("homographs", "polysemous")
@@ -31,7 +33,9 @@ CONCEPTICON_COLUMNS = {
 NAME_COLUMNS = ("CONCEPTICON_GLOSS", "ENGLISH", "GLOSS", "ID")
 """Columns that may name a Concepticon list's concepts; the first that is filled does."""
 
-ANNOTATION = re.compile(r"\s*(\([^)]*\)|\[[^\]]*\])")
+SHOWN_POS = 8
+"""Parts of speech that a message lists."""
+
 FORBIDDEN = re.compile(r'["\t\n]')
 
 
@@ -88,6 +92,13 @@ def read_lexicon(
     }
     concepts, left_out = readers[format](Path(path), header, rows, languages, columns or {})
     wanted = [concept for concept in concepts if concept.pos in pos]
+    if concepts and not wanted:
+        counted = Counter(concept.pos or "(empty)" for concept in concepts).most_common(SHOWN_POS)
+        there = ", ".join(f"{name} ({count})" for name, count in counted)
+        raise StudyError(
+            f"{path}: no concept with part of speech {' or '.join(pos)}; there are {there}. Choose "
+            f"by `lexicon.pos`, such as `pos: [{counted[0][0]}]`"
+        )
     if limit is not None and len(wanted) < limit:
         raise StudyError(
             f"{path}: {len(wanted)} usable concepts, but `lexicon.limit` asks for {limit} "
@@ -96,8 +107,8 @@ def read_lexicon(
         )
     if not wanted:
         raise StudyError(
-            f"{path}: no concept with part of speech {' or '.join(pos)} and a word in each of "
-            f"{', '.join(languages)}; see `lexicon.pos` and `languages` in the study"
+            f"{path}: no concept has a word in each of {', '.join(languages)} ({left_out} left "
+            "out for lack of one or of a single part of speech); see `languages` in the study"
         )
     return Lexicon(tuple(wanted[:limit]), left_out)
 
@@ -110,8 +121,9 @@ def _read_rows(path: Path, delimiter: str) -> tuple[list[str], list[tuple[int, d
     rows = []
     for line, cells in lines:
         if line == 1:
-            header = [cell.strip() for cell in cells]
+            header = filled_cells([cell.strip() for cell in cells])
         elif any(cell.strip() for cell in cells):
+            cells = filled_cells(cells, len(header))
             if len(cells) > len(header):
                 raise StudyError(
                     f"{path}, line {line}: {len(cells)} cells for {len(header)} columns; remove "
@@ -139,17 +151,24 @@ def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str
     for column, purpose in needed.items():
         if column not in header:
             raise StudyError(
-                f"{path}: no column {column!r} for {purpose}; add it, or name another under "
-                "`lexicon.columns`, or take the language out of the study"
+                f"{path}: no column {column!r} for {purpose}; {_mend_of(column)} (there: "
+                f"{', '.join(header) or 'none'})"
             )
         if header.count(column) > 1:
             raise StudyError(f"{path}: column {column!r} stands twice; rename or remove one")
 
 
-def _words(cell: str, separator: str) -> tuple[str, ...]:
-    """Split a cell into words, without annotations in brackets and repeats."""
-    words = (ANNOTATION.sub("", word).strip() for word in cell.split(separator))
-    return tuple(dict.fromkeys(word for word in words if word and word != "-"))
+def _usual(columns: Mapping[str, str], code: str) -> str:
+    """Return a published list's column of a language, whatever script or region its code adds."""
+    return columns.get(code) or columns.get(re.split("[-_]", code)[0], code)
+
+
+def _mend_of(column: str) -> str:
+    if column == "pos":
+        return "add it, such as `noun` in every row, by which `lexicon.pos` chooses"
+    if column in FACT_COLUMNS:
+        return "add it, whatever it holds"
+    return "add it, or name another under `lexicon.columns`, or take the language out of the study"
 
 
 def _read_own(
@@ -172,7 +191,7 @@ def _read_own(
             problem = "empty" if not name else f"a second {name!r}"
             raise StudyError(f"{path}, line {line}: column 'concept' is {problem}; give it a name")
         names.add(name)
-        words = {code: _words(row[column], "|") for code, column in column_of.items()}
+        words = {code: words_of_cell(row[column], SYNONYMS) for code, column in column_of.items()}
         for code, cell in words.items():
             if not cell:
                 raise StudyError(
@@ -200,9 +219,7 @@ def _read_multisimlex(
 
     A concept is an English word; one with two parts of speech is left out, as in Körner et al.
     """
-    prefix_of = {
-        code: columns.get(code, MULTISIMLEX_PREFIXES.get(code, code)) for code in languages
-    }
+    prefix_of = {code: columns.get(code, _usual(MULTISIMLEX_PREFIXES, code)) for code in languages}
     english = MULTISIMLEX_PREFIXES["en"]
     needed = {"PoS": "parts of speech", f"{english} 1": "concepts", f"{english} 2": "concepts"}
     for code, prefix in prefix_of.items():
@@ -216,7 +233,7 @@ def _read_multisimlex(
             parts.setdefault(name, set()).add(row["PoS"].strip().removesuffix("s"))
             words = found.setdefault(name, {code: [] for code in languages})
             for code, prefix in prefix_of.items():
-                words[code].extend(_words(row[f"{prefix} {side}"], "|"))
+                words[code].extend(words_of_cell(row[f"{prefix} {side}"], SYNONYMS))
     return _complete(
         (name, next(iter(parts[name])) if len(parts[name]) == 1 else None, words)
         for name, words in found.items()
@@ -231,7 +248,7 @@ def _read_concepticon(
     columns: Mapping[str, str],
 ) -> tuple[list[Concept], int]:
     """Read a Concepticon list: a column a language in capitals, `-` where a word is missing."""
-    column_of = {code: columns.get(code, CONCEPTICON_COLUMNS.get(code, code)) for code in languages}
+    column_of = {code: columns.get(code, _usual(CONCEPTICON_COLUMNS, code)) for code in languages}
     name_columns = [name for name in NAME_COLUMNS if name in header] or ["ID"]
     needed = dict.fromkeys(name_columns, "names of concepts")
     needed |= {column: f"language {code!r}" for code, column in column_of.items()}
@@ -242,7 +259,7 @@ def _read_concepticon(
         name = next((name for name in names if name not in ("", "-")), "")
         words = found.setdefault(name, {code: [] for code in languages})
         for code, column in column_of.items():
-            words[code].extend(_words(row[column].replace("/", ",").replace(";", ","), ","))
+            words[code].extend(words_of_cell(row[column]))
     return _complete((name, "noun", words) for name, words in found.items())
 
 
@@ -254,7 +271,7 @@ def _complete(
     left_out = 0
     for name, pos, words in found:
         unique = {
-            code: tuple(dict.fromkeys(word for word in cell if not FORBIDDEN.search(word)))
+            code: first_of_equal(word for word in cell if not FORBIDDEN.search(word))
             for code, cell in words.items()
         }
         if name not in ("", "-") and pos is not None and all(unique.values()):

@@ -14,8 +14,10 @@ import polars as pl
 
 from glossogenesis.config.posts import PostFiles
 from glossogenesis.corpora.posts import LabelledPost
+from glossogenesis.corpora.text_files import JSON_LINES
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.compressed import suffix_within
+from glossogenesis.storage.text import filled_cells, read_text
 
 WHERE = "see `robustness.posts.text` in the study"
 
@@ -33,19 +35,24 @@ def read_post_file(path: Path | str, columns: PostFiles) -> list[LabelledPost]:
     """Read the posts of a file in its own order.
 
     `.tsv` has a header, tabs between cells, and cells in double quotes where they hold tabs, line
-    breaks or quotes; `.jsonl` holds an object a line; `.parquet` a row a post. A label is a string
-    or a whole number; a title or body that is null is empty. StudyError names the file, its line or
-    row, and the column where one is missing, a value is no string, a label is empty, or a post has
-    neither title nor body.
+    breaks or quotes; `.jsonl`, `.ndjson` and `.json` hold an object a line; `.parquet` a row a
+    post. All but the last may be compressed. A label is a string or a whole number; a title or body
+    that is null is empty. StudyError names the file, its line or row, and the column where one is
+    missing, a value is no string, a label is empty, or a post has neither title nor body.
     """
     path = Path(path)
-    readers = {".tsv": _tsv_rows, ".jsonl": _json_rows, ".parquet": _parquet_rows}
-    if path.suffix.lower() not in readers:
+    readers = {
+        ".tsv": _tsv_rows,
+        **dict.fromkeys(JSON_LINES, _json_rows),
+        ".parquet": _parquet_rows,
+    }
+    suffix = suffix_within(path)
+    if suffix not in readers:
         raise StudyError(f"{path}: posts are read from {', '.join(readers)} files; {WHERE}")
     if not path.is_file():
         raise StudyError(f"{path}: no such file of posts; {WHERE}")
     wanted = _wanted_columns(columns)
-    posts = [_post(row, columns) for row in readers[path.suffix.lower()](path, wanted)]
+    posts = [_post(row, columns) for row in readers[suffix](path, wanted)]
     if not posts:
         raise StudyError(f"{path}: holds no post; fill it or take it out of the study")
     return posts
@@ -69,9 +76,10 @@ def _tsv_rows(path: Path, wanted: Mapping[str, str]) -> Iterator[FileRow]:
             place = f"{path}, line {before + 1}"
             before = reader.line_num
             if not header:
-                header = [cell.strip() for cell in cells]
+                header = filled_cells([cell.strip() for cell in cells])
                 _require_columns(str(path), header, wanted)
             elif any(cell.strip() for cell in cells):
+                cells = filled_cells(cells, len(header))
                 if len(cells) != len(header):
                     raise StudyError(
                         f"{place}: {len(cells)} cells for {len(header)} columns; put a cell that "

@@ -20,7 +20,6 @@ from glossogenesis.corpora.splitting import SPLITS, Split, split_of
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
-from glossogenesis.corpora.vocabulary import vocabulary_bytes
 from glossogenesis.errors import StudyError
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
@@ -85,8 +84,7 @@ def prepare_corpus(
             end_id=tokenizer.end_id,
             sources={language: text.source(language) for language in plan.scripts},
         )
-        vocabulary = vocabulary_bytes(tokenizer.backend)
-        return write_tokenised(folder, header, blocks, vocabulary, provenance)
+        return write_tokenised(folder, header, blocks, tokenizer.vocabulary, provenance)
 
 
 def _fill_languages(

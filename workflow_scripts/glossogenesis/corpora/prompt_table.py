@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.corpora.concept_pairs import Item, ItemSelection, select_items
+from glossogenesis.corpora.control_tokens import Encode
 from glossogenesis.corpora.lexicon import Lexicon
 from glossogenesis.corpora.translation_prompts import (
-    Encode,
     LanguagePair,
     answer_length,
     answer_tokens,

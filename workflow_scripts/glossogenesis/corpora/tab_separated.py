@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.text import filled_cells, read_text
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def read_rows(path: Path | str, what: str, columns: Sequence[str], mend: str) ->
         for number, line in enumerate(read_text(path, what, mend).split("\n"), start=1)
         if line.strip() and not line.startswith("#")
     ]
-    header = lines[0][1] if lines else []
+    header = filled_cells(lines[0][1]) if lines else []
     if sorted(header) != sorted(columns):
         raise StudyError(
             f"{path}: its first line names the columns {', '.join(header) or '(none)'}; a {what} "
@@ -40,6 +40,7 @@ def read_rows(path: Path | str, what: str, columns: Sequence[str], mend: str) ->
     rows = []
     for number, cells in lines[1:]:
         place = f"{path}, line {number}"
+        cells = filled_cells(cells, len(header))
         if len(cells) != len(header) or "" in cells:
             raise StudyError(
                 f"{place}: {sum(map(bool, cells))} filled cells for {len(header)} columns; fill "

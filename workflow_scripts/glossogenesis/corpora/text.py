@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.corpora.text_files import texts_in
+from glossogenesis.corpora.text_files import SkippedRows, texts_in
 from glossogenesis.errors import StudyError
 
 
@@ -18,11 +18,15 @@ class Document:
 
 
 def read_documents(path: Path | str, language: str) -> list[Document]:
-    """Read the documents of a file in its own order, as `texts_in` does.
+    """Read the documents of a file in its own order, as `texts_in` does; say what was skipped.
 
     StudyError where the file is bad or holds no text.
     """
-    documents = [Document(text, (language,)) for text in texts_in(path)]
+    skipped = SkippedRows()
+    texts = texts_in(path, on_bad_row="skip", skipped=skipped)
+    documents = [Document(text, (language,)) for text in texts]
+    if str(skipped):
+        print(f"{path}: skipped {skipped}")
     if not documents:
         raise StudyError(f"{path}: holds no text; fill it or take it out of `text.files`")
     return documents

@@ -1,56 +1,154 @@
-"""Read texts from a user's own files one after the other, never a whole file at once."""
+"""Read texts from a user's own files one after the other, never a whole file at once.
+
+What a file is, its content says: a name that does not fit is refused, with what to do.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from glossogenesis.errors import StudyError
+from glossogenesis.storage.compressed import compression_of, opened, suffix_within
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 PlainDocuments = Literal["paragraphs", "lines"]
+OnBadRow = Literal["skip", "stop"]
+
+JSON_LINES = (".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv", ".xlsx", ".xls", ".ods")
 
 ROWS_AT_ONCE = 1000
 """Rows of a Parquet file that are decoded at a time."""
 
 BYTE_ORDER_MARK = "\ufeff"
 
+LONGEST_BEGINNING = 1 << 20
+"""Bytes of a file in which its first line is looked for."""
+
+_MARKUP = re.compile(r"<(\?xml|!doctype|html|mediawiki|doc )", re.IGNORECASE)
+
+
+@dataclass
+class SkippedRows:
+    """Rows of files that were passed over, counted while they are read."""
+
+    without_text: int = 0
+    """Rows whose text is null or has no character that can be seen."""
+    bad: int = 0
+    """Rows that cannot be read, or have no text under the key."""
+    first_bad: str | None = None
+    """What is wrong with the first of these."""
+
+    def __str__(self) -> str:
+        """What was skipped, empty where nothing was."""
+        parts = [f"{self.without_text:,} rows without text"] if self.without_text else []
+        if self.bad:
+            parts.append(f"{self.bad:,} bad rows, the first: {self.first_bad}")
+        return "; ".join(parts)
+
+    def count_bad(self, problem: str) -> None:
+        """Count a row that cannot be read."""
+        self.bad += 1
+        self.first_bad = self.first_bad or problem
+
 
 def texts_in(
-    path: Path | str, *, text_column: str = "text", plain: PlainDocuments = "paragraphs"
+    path: Path | str,
+    *,
+    text_column: str = "text",
+    plain: PlainDocuments = "paragraphs",
+    on_bad_row: OnBadRow = "stop",
+    skipped: SkippedRows | None = None,
 ) -> Iterator[str]:
     """Yield the documents of a file in its own order; those without text are skipped.
 
-    `.jsonl` holds an object a line and `.parquet` a row a document, each with its text under
-    `text_column`; anything else is plain UTF-8 text in which a document is a block between empty
-    lines (`paragraphs`) or a line (`lines`). StudyError names the file, the line or row, and the
-    mend.
+    `.jsonl`, `.ndjson` and `.json` hold an object a line and `.parquet` a row a document, each with
+    its text under `text_column`; anything else is plain UTF-8 text in which a document is a block
+    between empty lines (`paragraphs`) or a line (`lines`). Each may be compressed by gzip, zstd,
+    bzip2 or xz. A row of JSON lines that cannot be read is skipped where `on_bad_row` says so, but
+    for a file's first, which tells a wrong key from a bad row. `skipped` counts. StudyError names
+    the file, the line or row, and the mend.
     """
     path = Path(path)
-    check_text_file(path)
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        texts = _json_lines(path, text_column)
-    elif suffix == ".parquet":
+    counted = SkippedRows() if skipped is None else skipped
+    kind = check_text_file(path)
+    if kind == "json":
+        texts = _json_lines(path, text_column, counted if on_bad_row == "skip" else None)
+    elif kind == "parquet":
         texts = _parquet_rows(path, text_column)
     else:
         texts = _paragraphs(path) if plain == "paragraphs" else _lines(path)
-    return (text for text in texts if text.strip())
+    return _with_text(texts, counted, plain=kind == "plain")
 
 
-def check_text_file(path: Path | str) -> None:
-    """StudyError where there is no such file."""
-    if not Path(path).is_file():
+def check_text_file(path: Path | str) -> Literal["json", "parquet", "plain"]:
+    """Return what a text file is; StudyError where there is none, or its name says another."""
+    path = Path(path)
+    if not path.is_file():
         raise StudyError(f"{path}: no such text file; see `text.files` in the study")
+    suffix = suffix_within(path)
+    with opened(path) as file:
+        beginning = file.read(LONGEST_BEGINNING)
+    if beginning.startswith(b"PAR1") or suffix == ".parquet":
+        if compression_of(path) is not None:
+            raise StudyError(f"{path}: a compressed Parquet file; unpack it")
+        return "parquet"
+    if suffix in TABLES:
+        raise StudyError(
+            f"{path}: a table, of which column is the text cannot be told; save it as JSON lines "
+            "(`.jsonl`) or Parquet, and name the column under `text_column`"
+        )
+    if beginning.startswith((b"ARROW1", b"FEA1")):
+        raise StudyError(f"{path}: an Arrow file; save it as Parquet")
+    first = beginning.decode("utf-8", errors="replace").lstrip(BYTE_ORDER_MARK).lstrip()
+    first_line = first.partition("\n")[0]
+    if suffix in JSON_LINES:
+        if first.startswith("[") or first_line.strip() == "{":
+            raise StudyError(
+                f"{path}: one JSON value over several lines; write an object a line, as by "
+                f"`jq -c '.[]' {path.name}`"
+            )
+        return "json"
+    if _is_object(first_line):
+        raise StudyError(
+            f"{path}: its first line is a JSON object, but its name says plain text; rename it to "
+            f"{path.name}.jsonl"
+        )
+    if _MARKUP.match(first):
+        raise StudyError(
+            f"{path}: markup and no plain text; extract its text as JSON lines (WikiExtractor: "
+            "`--json`), and name it `.jsonl`"
+        )
+    return "plain"
+
+
+def _with_text(texts: Iterator[str | None], skipped: SkippedRows, *, plain: bool) -> Iterator[str]:
+    for text in texts:
+        if text is not None and text.strip():
+            yield text
+        elif not plain:
+            # Of plain text, empty lines are what divides it.
+            skipped.without_text += 1
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _lines(path: Path) -> Iterator[str]:
     """Yield the lines of a UTF-8 file without their ends, empty ones too."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         for number, raw in enumerate(file, start=1):
             try:
                 line = raw.decode("utf-8")
@@ -64,7 +162,7 @@ def _lines(path: Path) -> Iterator[str]:
 def _paragraphs(path: Path) -> Iterator[str]:
     block: list[str] = []
     for line in _lines(path):
-        if line.strip(" \t"):
+        if not _is_blank(line):
             block.append(line)
         elif block:
             yield "\n".join(block)
@@ -73,37 +171,56 @@ def _paragraphs(path: Path) -> Iterator[str]:
         yield "\n".join(block)
 
 
-def _json_lines(path: Path, text_column: str) -> Iterator[str]:
+def _is_blank(line: str) -> bool:
+    """Tell whether nothing of a line can be seen, such as an ideographic space (U+3000)."""
+    return all(
+        character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in line
+    )
+
+
+def _json_lines(path: Path, text_column: str, skipped: SkippedRows | None) -> Iterator[str | None]:
+    is_first = True
     for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise StudyError(f"{path}, line {number}: not valid JSON ({error.msg})") from None
-        if not isinstance(row, dict) or not isinstance(row.get(text_column), str):
-            raise StudyError(
-                f"{path}, line {number}: no string under {text_column!r}; each line is an object "
-                f'such as {{"{text_column}": "..."}}'
-            )
-        if not _is_unicode(row[text_column]):
-            raise StudyError(
-                f"{path}, line {number}: half of a surrogate pair in {text_column!r}, which is no "
-                "character; remove it"
-            )
-        yield row[text_column]
+            yield _text_of(line, text_column)
+        except StudyError as error:
+            problem = f"{path}, line {number}: {error}"
+            if skipped is None or is_first:
+                raise StudyError(problem) from None
+            skipped.count_bad(problem)
+        is_first = False
 
 
-def _is_unicode(text: str) -> bool:
-    """Tell whether a text can be encoded; JSON can escape halves of surrogate pairs."""
+def _text_of(line: str, text_column: str) -> str | None:
+    """Return the text of a row of JSON lines, None where it is null; StudyError says what is wrong.
+
+    JSON can hold other values, and escape halves of surrogate pairs.
+    """
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
+        raise StudyError(f"not valid JSON ({reason})") from None
+    text = row.get(text_column, 0) if isinstance(row, dict) else 0
+    if text is None:
+        return None
+    if not isinstance(text, str):
+        raise StudyError(
+            f"no string under {text_column!r}; each line is an object such as "
+            f'{{"{text_column}": "..."}}'
+        )
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return False
-    return True
+        raise StudyError(
+            f"half of a surrogate pair in {text_column!r}, which is no character; remove it"
+        ) from None
+    return text
 
 
-def _parquet_rows(path: Path, text_column: str) -> Iterator[str]:
+def _parquet_rows(path: Path, text_column: str) -> Iterator[str | None]:
     """Yield the texts of a Parquet file, a few rows of a row group at a time."""
     # pyarrow takes a moment to import, and plain text does not need it.
     import pyarrow as pa
@@ -112,15 +229,8 @@ def _parquet_rows(path: Path, text_column: str) -> Iterator[str]:
     try:
         with pq.ParquetFile(path) as file:
             _check_text_column(path, file, text_column)
-            row = 0
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=[text_column]):
-                for text in batch.column(0).to_pylist():
-                    row += 1
-                    if text is None:
-                        raise StudyError(
-                            f"{path}, row {row}: {text_column!r} is empty; fill or remove the row"
-                        )
-                    yield text
+                yield from batch.column(0).to_pylist()
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0]
         raise StudyError(f"{path}: damaged Parquet file ({first_line}); write it again") from None

@@ -1,8 +1,9 @@
 """The language of a token by its script, from the characters that it covers.
 
-A character's script is read off its Unicode name (`CYRILLIC SMALL LETTER A`): only letters and
-their combining marks (general categories L and M) have one. `Japanese` is kana and Han together;
-other names of scripts are one Unicode script each.
+Only letters and their combining marks (general categories L and M) have a script. Of the most
+frequent scripts it is read off a character's Unicode name (`CYRILLIC SMALL LETTER A`), which tells
+it of letters that several scripts share; of all others it is the property `Script`. `Japanese` is
+kana and Han together; other names of scripts are one Unicode script each.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import get_args
 
 import numpy as np
+import regex
 
-from glossogenesis.config.languages import Script
+from glossogenesis.config.languages import JAPANESE, Script
 from glossogenesis.corpora.tokenised import NO_LANGUAGE
 
 NO_LETTER = 0
@@ -45,8 +46,11 @@ _CLASS_OF_NAME: Mapping[str, str] = {
 _CLASSES = ("", "other", *dict.fromkeys(_CLASS_OF_NAME.values()))
 
 _CLASSES_OF_SCRIPT: Mapping[str, tuple[str, ...]] = {
-    script: ("Kana", "Han") if script == "Japanese" else (script,) for script in get_args(Script)
+    JAPANESE: ("Kana", "Han"),
+    "Hiragana": ("Kana",),
+    "Katakana": ("Kana",),
 }
+"""Scripts that are other classes than one of their own name."""
 
 _WORD = re.compile(r"[A-Z]+")
 
@@ -61,7 +65,7 @@ def languages_told_by_script(scripts: Mapping[str, Script]) -> tuple[str, ...]:
     return tuple(
         language
         for language, script in scripts.items()
-        if all(len(owners[name]) == 1 for name in _CLASSES_OF_SCRIPT[script])
+        if all(len(owners[name]) == 1 for name in _classes_of(script))
     )
 
 
@@ -79,12 +83,12 @@ class ScriptLanguages:
     def of(cls, scripts: Mapping[str, Script]) -> ScriptLanguages:
         """Prepare for the languages of a corpus, in its order, given with their scripts."""
         codes = list(scripts)
-        language_of_class = np.full(len(_CLASSES), NO_LANGUAGE, dtype=np.uint8)
+        classes = _class_of_character()
+        language_of_character = np.full(len(classes), NO_LANGUAGE, dtype=np.uint8)
         for name, languages in _owners(scripts).items():
             if len(languages) == 1:
-                language_of_class[_CLASSES.index(name)] = codes.index(languages[0])
-        classes = _class_of_character()
-        return cls(language_of_class[classes], classes != NO_LETTER)
+                language_of_character[_letters_of(name)] = codes.index(languages[0])
+        return cls(language_of_character, classes != NO_LETTER)
 
     def of_tokens(
         self, texts: Sequence[str], spans: np.ndarray, tokens_of_text: np.ndarray
@@ -116,11 +120,30 @@ class ScriptLanguages:
 
 def _owners(scripts: Mapping[str, Script]) -> dict[str, list[str]]:
     """Return the languages that write with each class of letters."""
-    owners: dict[str, list[str]] = {name: [] for name in _CLASSES[2:]}
+    owners: dict[str, list[str]] = {}
     for language, script in scripts.items():
-        for name in _CLASSES_OF_SCRIPT[script]:
-            owners[name].append(language)
+        for name in _classes_of(script):
+            owners.setdefault(name, []).append(language)
     return owners
+
+
+def _classes_of(script: str) -> tuple[str, ...]:
+    """Return the classes of a script's letters: one of its own name, but for few."""
+    return _CLASSES_OF_SCRIPT.get(script, (script,))
+
+
+@cache
+def _letters_of(name: str) -> np.ndarray:
+    """Return the code points of a class of letters, ascending."""
+    if name in _CLASSES:
+        return np.flatnonzero(_class_of_character() == _CLASSES.index(name))
+    found = regex.finditer(rf"(?V1)[\p{{Script={name}}}&&[\p{{L}}\p{{M}}]]", _every_character())
+    return np.array([match.start() for match in found], dtype=np.int64)
+
+
+@cache
+def _every_character() -> str:
+    return "".join(map(chr, range(sys.maxunicode + 1)))
 
 
 @cache

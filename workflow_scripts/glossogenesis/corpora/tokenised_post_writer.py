@@ -14,7 +14,6 @@ from glossogenesis.corpora.splitting import SPLITS
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
-from glossogenesis.corpora.vocabulary import vocabulary_bytes
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
 
@@ -62,8 +61,7 @@ def tokenise_posts(
     blocks: dict[str, Iterator[TensorBlock]] = {
         split: _blocks(posts, split, tokens, header.context) for split in SPLITS
     }
-    vocabulary = vocabulary_bytes(tokens.tokenizer.backend)
-    return write_tokenised(folder, header, blocks, vocabulary, provenance)
+    return write_tokenised(folder, header, blocks, tokens.tokenizer.vocabulary, provenance)
 
 
 def _records(

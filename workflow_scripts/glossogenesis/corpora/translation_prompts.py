@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from glossogenesis.corpora.control_tokens import Encode
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.errors import StudyError
-
-Encode = Callable[[str], list[int]]
-"""Turns a text into token ids, with the special tokens that open a prompt."""
 
 LanguagePair = tuple[str, str]
 

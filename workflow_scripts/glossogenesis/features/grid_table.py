@@ -41,15 +41,25 @@ def grid_table(
         rows: of each model in the checkpoint sheet.
         grid: setups of the whole grid, where the study says so.
     """
-    found = []
-    for model, names in checkpoints.items():
-        n_layers = depths[model] or len(layers[model])
-        covered = len(names) * len(layers[model])
-        of = rows[model] * n_layers
-        found.append((model, len(names), len(layers[model]), depths[model], covered, of))
-    covered, every = (sum(row[place] for row in found) for place in (4, 5))
-    found.append((EVERY_MODEL, sum(row[1] for row in found), None, None, covered, grid or every))
-    return pl.DataFrame([(*row, row[4] / row[5]) for row in found], GRID_SCHEMA, orient="row")
+    table = pl.DataFrame(
+        {
+            "model": list(checkpoints),
+            "checkpoints": [len(names) for names in checkpoints.values()],
+            "layers": [len(layers[model]) for model in checkpoints],
+            "n_layers": [depths[model] for model in checkpoints],
+            "setups": [len(names) * len(layers[model]) for model, names in checkpoints.items()],
+            "grid": [rows[model] * (depths[model] or len(layers[model])) for model in checkpoints],
+        },
+        schema_overrides={"n_layers": pl.Int64},
+    )
+    whole = table.select(
+        pl.lit(EVERY_MODEL).alias("model"),
+        pl.col("checkpoints").sum(),
+        *(pl.lit(None, pl.Int64).alias(name) for name in ("layers", "n_layers")),
+        pl.col("setups").sum(),
+        pl.col("grid").sum() if grid is None else pl.lit(grid, pl.Int64).alias("grid"),
+    )
+    return pl.concat([table, whole]).with_columns(share=pl.col("setups") / pl.col("grid"))
 
 
 def filled_share(grid: pl.DataFrame, model: str) -> str:

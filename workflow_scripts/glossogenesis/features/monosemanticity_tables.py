@@ -29,7 +29,7 @@ from glossogenesis.features.setups import (
     require_columns,
     schema_of_setups,
 )
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, tails
 
 ALL = "all"
 SUBSETS = ("all", "several_types")
@@ -150,6 +150,5 @@ def _interval(
     generator = np.random.default_rng(bootstrap.seed)
     draws = generator.multinomial(number, counts[filled] / number, size=bootstrap.resamples)
     means = draws @ (sums[filled] / counts[filled]) / number
-    tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.quantile(means, tails(number, bootstrap.confidence))
     return float(low), float(high)

@@ -26,7 +26,7 @@ pooled, null where the depth is not known."""
 
 EVERY_DEPTH = "all"
 
-DEPTH_FACTS = pl.Schema({**SETUP_FACTS, DEPTH: pl.String})
+DEPTH_FACTS = pl.Schema({**SETUP_FACTS, **pl.Schema({DEPTH: pl.String})})
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,11 @@ not hide the fall after it.
 Choosing two of many checkpoints by their shares makes their difference look larger than it is.
 Every p value is therefore multiplied by the number of choices there were (Bonferroni): of pairs for
 the fall, of lowest points for the rise; intervals are widened likewise, to hold for all choices at
-once; the differences themselves err upwards. The tests are Fisher's exact test, one-sided; the
-intervals Newcombe's of a difference of shares; over the layers of a model, false discoveries are
-held at 5 % (Benjamini and Hochberg 1995), for falls and rises apart. Rows that pool the layers of a
-third, and of all, count as families of their own.
+once. The differences of the chosen checkpoints err upwards; `fall_split` and `rise_split` do not:
+they are chosen on one half of the features and taken on the other. The tests are Fisher's exact
+test, one-sided; the intervals Newcombe's of a difference of shares; over the layers of a model,
+false discoveries are held at 5 % (Benjamini and Hochberg 1995), for falls and rises apart. Rows
+that pool the layers of a third, and of all, count as families of their own.
 
 Shares are of the labelled features. Where the labelled are a part of the dictionary at one of the
 three checkpoints that is larger by `WIDELY` than at another, the verdict says so: the features
@@ -28,7 +29,7 @@ the model would have changed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,6 @@ import polars as pl
 from scipy.stats import fisher_exact
 
 from glossogenesis.features.language_tables import over_layers
-from glossogenesis.features.populations import MATCHED
 from glossogenesis.features.schemas import BILINGUAL, DEFAULT
 from glossogenesis.features.setups import DEPTH, DEPTH_FACTS, EVERY_DEPTH
 from glossogenesis.patching.circuit import REGIONS
@@ -46,6 +46,9 @@ from glossogenesis.statistics.permutation import adjusted
 LEVEL = 0.05
 WIDELY = 0.1
 """Shares of the dictionary that are labelled differ widely from this difference on."""
+
+SPLITS = 20
+"""Times that features are halved."""
 
 _POINTS = ("height", "lowest", "end")
 _CHANGES = ("fall", "rise")
@@ -68,6 +71,7 @@ STAGES_SCHEMA = pl.Schema(
         for change in _CHANGES
         for column, dtype in (
             (change, pl.Float64),
+            (f"{change}_split", pl.Float64),
             (f"{change}_low", pl.Float64),
             (f"{change}_high", pl.Float64),
             (f"{change}_p", pl.Float64),
@@ -127,6 +131,7 @@ def stages_table(
     languages: pl.DataFrame,
     alternatives: pl.DataFrame | None = None,
     matched: pl.DataFrame | None = None,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """The three stages of each model and autoencoder, by layer, third of the depth and pooled.
 
@@ -137,6 +142,7 @@ def stages_table(
         languages: the table `features_languages`; its rows have choice and value `default`.
         alternatives: the table `features_sensitivity`; other choices of labels get rows too.
         matched: like populations, of `matched_curves`; they get rows too.
+        seed: of the halves of features.
 
     Returns:
         Columns `STAGES_SCHEMA`. `fall_p` and `rise_p` are corrected for the choice of checkpoints,
@@ -156,7 +162,7 @@ def stages_table(
     families = pl.concat(curves).group_by("model", "sae", "choice", "value", maintain_order=True)
     for _, family in families:
         scopes = family.group_by("layer", DEPTH, maintain_order=True)
-        described = sorted((_row(scope) for _, scope in scopes), key=_place)
+        described = sorted((_row(scope, seed) for _, scope in scopes), key=_place)
         for place in range(3):
             _correct([row for row in described if _place(row)[0] == place])
         rows += [row | {"verdict": _verdict(row)} for row in described]
@@ -195,7 +201,44 @@ def change_between(more: Point, less: Point, choices: int) -> Change:
     return Change(more.share - less.share, low, high, min(1.0, p * choices))
 
 
-def _row(curve: pl.DataFrame) -> dict[str, Any]:
+def split_changes(points: Sequence[Point], seed: int) -> tuple[float, float] | None:
+    """Fall and rise between checkpoints that other features were chosen by.
+
+    The features of every checkpoint are halved at random. Height and lowest point are chosen on one
+    half, and their differences taken on the other, both ways, and again with other halves; all are
+    averaged. None where a half has no feature.
+    """
+    if min(point.labelled for point in points) < 2:
+        return None
+    generator = np.random.default_rng(seed)
+    changes = []
+    for _ in range(SPLITS):
+        halves = _halves(points, generator)
+        for chosen_on, taken_on in (halves, halves[::-1]):
+            chosen = three_points(chosen_on)
+            assert chosen is not None, "as many points as the whole has"
+            height, lowest, end = (taken_on[chosen_on.index(point)].share for point in chosen)
+            changes.append((height - lowest, end - lowest))
+    fall, rise = np.mean(changes, axis=0).tolist()
+    return fall, rise
+
+
+def _halves(
+    points: Sequence[Point], generator: np.random.Generator
+) -> tuple[list[Point], list[Point]]:
+    """The points of one half of the features of each checkpoint, and of the other."""
+    first, second = [], []
+    for point in points:
+        size = point.labelled // 2
+        others = point.labelled - point.bilingual
+        drawn = int(generator.hypergeometric(point.bilingual, others, size))
+        first.append(replace(point, bilingual=drawn, labelled=size))
+        rest = {"bilingual": point.bilingual - drawn, "labelled": point.labelled - size}
+        second.append(replace(point, **rest))
+    return first, second
+
+
+def _row(curve: pl.DataFrame, seed: int) -> dict[str, Any]:
     """One row of the table without what needs the other layers."""
     ordered = curve.filter(pl.col("labelled") > 0).sort("step")
     points = [Point(*row) for row in ordered.select("checkpoint", "step", *_COUNTS).iter_rows()]
@@ -218,6 +261,8 @@ def _row(curve: pl.DataFrame) -> dict[str, Any]:
     for name, change in zip(_CHANGES, changes, strict=True):
         row |= {name: change.value, f"{name}_low": change.low, f"{name}_high": change.high}
         row[f"{name}_p"] = change.p
+    if (split := split_changes(points, seed)) is not None:
+        row |= dict(zip(("fall_split", "rise_split"), split, strict=True))
     return row
 
 
@@ -257,8 +302,7 @@ def _verdict(row: dict[str, Any]) -> str:
 
 
 def _population(row: dict[str, Any]) -> str:
-    """That the features compared are not chosen alike, where they are not."""
-    if row["same_population"] or row["choice"] == MATCHED[0]:
-        return ""
+    """What part of the features the shares are of, and whether that is one population."""
     parts = ", ".join(f"{row[f'{point}_labelled_share']:.0%}" for point in _POINTS)
-    return f"; but not of one population: {parts} of the features are labelled"
+    differ = "" if row["same_population"] else ", which is not one population"
+    return f"; labelled are {parts} of the features{differ}"

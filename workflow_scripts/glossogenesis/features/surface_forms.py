@@ -4,7 +4,7 @@ A surface form is the longest run of characters of one script around a token's f
 digit: カメラ for each of the tokens that it is made of. Latin letters and digits are one script, as
 in `iPhone15`; a prolonged sound mark and a combining mark belong to the character before them. A
 token without letters and digits has its first character other than a space as its surface form.
-Forms are normalised by NFKC and by folding case, so that ｶﾒﾗ is カメラ and `Camera` is `camera`.
+Forms are normalised as words are compared, so that ｶﾒﾗ is カメラ and `Camera` is `camera`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+
+from glossogenesis.corpora.words import comparable
 
 _BROKEN = "surrogateescape"
 """Bytes of no character, such as those of one that the end of a post cuts, stand for themselves."""
@@ -79,9 +81,9 @@ class PostText:
 
 
 def normalised(text: str) -> str:
-    """Return text by NFKC with its case folded; bytes of no character become �."""
+    """Return text as words are compared, with its spaces; bytes of no character become �."""
     readable = text.encode("utf-8", errors=_BROKEN).decode("utf-8", errors="replace")
-    return unicodedata.normalize("NFKC", readable).casefold()
+    return comparable(readable) or readable
 
 
 def scripts_of(text: str) -> tuple[str, ...]:

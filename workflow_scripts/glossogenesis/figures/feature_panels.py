@@ -54,6 +54,12 @@ def draw_heading(figure: Figure, text: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=FONT_SIZE + 0.5)
 
 
+def add_to_heading(figure: Figure, line: str) -> None:
+    """One line more under the heading."""
+    figure.set_figheight(figure.get_figheight() + _LINE_HEIGHT)
+    figure.suptitle(f"{figure.get_suptitle()}\n{line}", fontsize=FONT_SIZE + 0.5)
+
+
 def draw_stops(axes: Axes, stops: pl.DataFrame, most: int, *, label_phases: bool) -> None:
     """An x axis with one place a checkpoint, at most `most` of them named, phases marked."""
     training = training_axis(stops)

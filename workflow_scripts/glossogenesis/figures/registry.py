@@ -7,7 +7,7 @@ the settings what figures call the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,7 @@ from glossogenesis.figures.features import (
     plot_model_sizes,
     plot_monosemanticity,
 )
+from glossogenesis.figures.feature_panels import add_to_heading
 from glossogenesis.figures.injection_figure import injection_frame, plot_injection
 from glossogenesis.figures.knockout_figure import knockout_frame, plot_knockout
 from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
@@ -81,7 +82,9 @@ def draw_figure(
     if figure.of_one_model:
         given = [table.filter(model=model) for table in given]
         settings = {**settings, "label": settings["models"][model]}
-    return figure.draw(settings, *given)
+    drawn, data = figure.draw(settings, *given)
+    _say_runs(drawn, given)
+    return drawn, data
 
 
 def _figure(*tables: str, of_one_model: bool = True) -> Callable[[Draw], Draw]:
@@ -240,6 +243,15 @@ def spelling_variants(settings: Settings, variants: pl.DataFrame, features: pl.D
 def _over_runs(table: pl.DataFrame) -> pl.DataFrame:
     """Rows over all runs of a model, of a table that has those of each run beside them."""
     return table.filter(pl.col("seed").is_null()) if "seed" in table.columns else table
+
+
+def _say_runs(figure: Figure, tables: Sequence[pl.DataFrame]) -> None:
+    """Say in the heading how many runs of each model the points are over."""
+    runs = [most for table in tables if "runs" in table and (most := table["runs"].max())]
+    if runs:
+        most = max(map(int, runs))
+        told = "one run a model: differences may be the run's"
+        add_to_heading(figure, told if most == 1 else f"means over {most} runs a model")
 
 
 def _languages(settings: Settings) -> Languages:

@@ -116,6 +116,8 @@ def paper_style() -> Iterator[None]:
         "lines.markersize": 3.2,
         "lines.markeredgewidth": 0.7,
         "hatch.linewidth": 0.5,
+        # Labels are a user's, who may write `$` in them.
+        "text.parse_math": False,
         "svg.fonttype": "none",
         "svg.hashsalt": "glossogenesis",
         "pdf.fonttype": 42,

@@ -13,14 +13,14 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.anatomy import require_supported
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.files import (
     CheckpointLocation,
-    check_weights,
     local_files,
-    read_config,
     tokenizer_files,
 )
+from glossogenesis.models.limits import check_supported
+from glossogenesis.models.weight_files import check_weights
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.atomic import atomic_path
 from glossogenesis.storage.safetensors_file import write_safetensors
@@ -46,7 +46,7 @@ def fresh_classifier(
             f"the training posts have only the label {labels[0]!r}; a classifier needs two or more"
         )
     files = local_files(location)
-    require_supported(str(read_config(files.folder).get("model_type")))
+    check_supported(read_config(files.folder), files.folder / "config.json")
     check_weights(files.folder)
     try:
         with quiet_transformers():

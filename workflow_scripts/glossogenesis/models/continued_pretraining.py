@@ -43,7 +43,7 @@ def checkpoint_start(
 
 
 def _checked_tokenizer(manifest: CheckpointManifest, described_as: str) -> Any:
-    """Load the tokenizer, with whatever it cuts or pads by itself turned off."""
+    """Load the tokenizer; StudyError where training cannot use it."""
     tokenizer: Any = load_tokenizer(manifest.tokenizer_location)
     if not tokenizer.is_fast:
         raise StudyError(
@@ -55,8 +55,6 @@ def _checked_tokenizer(manifest: CheckpointManifest, described_as: str) -> Any:
             f"{described_as}: the tokenizer has no end-of-document token to put between documents; "
             "name its `eos_token` in tokenizer_config.json"
         )
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
     return tokenizer
 
 

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.hub import (
-    PICKLE_SUFFIXES,
-    TOKENIZER_FILES,
-    WEIGHT_PATTERN,
-    HubAccess,
-    fetch_files,
-)
-from glossogenesis.storage.records import plain_name
-
-_WEIGHT_INDEX = "model.safetensors.index.json"
+from glossogenesis.models.hub import TOKENIZER_FILES, HubAccess, fetch_files
 
 
 @dataclass(frozen=True)
@@ -114,80 +103,8 @@ def tokenizer_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The `config.json` of a checkpoint.
-
-    Raises:
-        StudyError: it is missing or is not a JSON object.
-    """
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: missing; a checkpoint folder needs its config.json") from None
-    except (ValueError, RecursionError) as error:
-        raise StudyError(f"{path}: not readable as JSON ({error}); save it again") from None
-    if not isinstance(config, dict):
-        raise StudyError(f"{path}: not a JSON object; save it again")
-    return config
-
-
-def check_weights(folder: Path) -> list[Path]:
-    """The weight files of a checkpoint, each present, complete and safetensors.
-
-    Raises:
-        StudyError: weights are pickles, missing or truncated; the message names the file.
-    """
-    index = folder / _WEIGHT_INDEX
-    found = sorted(folder.glob(WEIGHT_PATTERN))
-    if not index.is_file() and not found:
-        _refuse_without_weights(folder)
-    paths = _indexed(index) if index.is_file() else found
-    for path in paths:
-        _check_complete(path)
-    return paths
-
-
 def _within(location: CheckpointLocation, root: Path, *, commit: str | None) -> LocalCheckpoint:
     folder = root / location.subfolder if location.subfolder else root
     if not folder.is_dir():
         raise StudyError(f"{location}: no subfolder {location.subfolder!r}; mend the sheet")
     return LocalCheckpoint(folder, folder if holds_tokenizer(folder) else root, commit)
-
-
-def _refuse_without_weights(folder: Path) -> None:
-    pickles = sorted(path.name for path in folder.iterdir() if path.suffix in PICKLE_SUFFIXES)
-    if pickles:
-        raise StudyError(
-            f"{folder}: weights are pickles ({', '.join(pickles[:3])}), which can run code when "
-            "opened; convert them to safetensors and give the new folder as `source`"
-        )
-    raise StudyError(
-        f"{folder}: no {WEIGHT_PATTERN}; only safetensors weights are loaded. Convert the "
-        "checkpoint to safetensors, or name the subfolder that holds it"
-    )
-
-
-def _indexed(index: Path) -> list[Path]:
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return [index.parent / plain_name(name) for name in sorted(names)]
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise StudyError(
-            f"{index}: no readable weight_map ({error!r}); download it again"
-        ) from None
-
-
-def _check_complete(path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise StudyError(f"{path}: missing, though the index names it; download it again")
-    try:
-        # The header is enough, and numpy is lighter to import than torch.
-        with safe_open(path, framework="np"):
-            return
-    except SafetensorError as error:
-        raise StudyError(
-            f"{path}: truncated or damaged ({error}); download or write it again"
-        ) from None

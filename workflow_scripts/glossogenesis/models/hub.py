@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
+from glossogenesis.models.config_file import read_config
+from glossogenesis.models.limits import check_supported
+from glossogenesis.models.weight_files import needed_weights, require_weights
 from glossogenesis.storage.hub_files import (
     HubFile,
     HubSnapshot,
@@ -27,8 +30,6 @@ from glossogenesis.storage.revisions import (
 if TYPE_CHECKING:
     from glossogenesis.models.files import CheckpointLocation
 
-WEIGHT_PATTERN = "model*.safetensors"
-PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".msgpack", ".h5")
 TOKENIZER_FILES = (
     "added_tokens.json",
     "merges.txt",
@@ -80,18 +81,25 @@ def fetch_files(
         access.record,
         in_cache=access.folder is None,
     )
-    wanted = _wanted(snapshot, location, weights)
-    if access.folder is not None:
-        for file in wanted:
-            fetch_to(snapshot, file, access.folder / file.path)
-        return access.folder, snapshot.commit
-    for file in wanted:
-        fetch_to_cache(snapshot, file)
-    return _snapshot_folder(location.source, snapshot.commit), snapshot.commit
+    root = access.folder or _snapshot_folder(location.source, snapshot.commit)
+    small, heavy = _wanted(snapshot, location, weights)
+    for files in (small, heavy):
+        for file in files:
+            if access.folder is None:
+                fetch_to_cache(snapshot, file)
+            else:
+                fetch_to(snapshot, file, access.folder / file.path)
+        if files is small and heavy:
+            # What the weights are of is known before they are there.
+            folder = root / (location.subfolder or "")
+            check_supported(read_config(folder), folder / "config.json")
+    return root, snapshot.commit
 
 
-def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) -> list[HubFile]:
-    """Return the files that a checkpoint needs, small ones first."""
+def _wanted(
+    snapshot: HubSnapshot, location: CheckpointLocation, weights: bool
+) -> tuple[list[HubFile], list[HubFile]]:
+    """Return the files that a checkpoint needs: small ones, and its weights where they are."""
     folder = PurePosixPath(location.subfolder or ".")
     inside = [file for file in snapshot.files if PurePosixPath(file.path).parent == folder]
     if not inside:
@@ -107,25 +115,11 @@ def _wanted(snapshot: HubSnapshot, location: CheckpointLocation, weights: bool) 
             if PurePosixPath(file.path).parent == top and _matches(file, TOKENIZER_FILES)
         ]
     if not weights:
-        return found
-    heavy = [file for file in inside if _matches(file, [WEIGHT_PATTERN])]
-    if not heavy:
-        _refuse_without_weights(location, inside)
-    return found + heavy
-
-
-def _refuse_without_weights(location: CheckpointLocation, files: list[HubFile]) -> None:
-    names = [PurePosixPath(file.path).name for file in files]
-    if pickles := [name for name in names if name.endswith(PICKLE_SUFFIXES)]:
-        raise StudyError(
-            f"{location}: its weights are pickles ({', '.join(pickles[:3])}), which can run code "
-            "when opened; name a revision with safetensors, or convert them and give the new "
-            "folder as `source`"
-        )
-    raise StudyError(
-        f"{location}: no {WEIGHT_PATTERN}; only safetensors weights are loaded. Name the revision "
-        "or subfolder that holds them"
-    )
+        return found, []
+    names = [PurePosixPath(file.path).name for file in inside]
+    require_weights(location, names)
+    heavy = needed_weights(names)
+    return found, [file for file in inside if _matches(file, heavy)]
 
 
 def _files_at_hand(
@@ -146,7 +140,7 @@ def _files_at_hand(
         folder = root / (location.subfolder or "") if root else None
         if root is None or folder is None or not folder.is_dir():
             continue
-        if not weights or any(folder.glob(WEIGHT_PATTERN)):
+        if not weights or needed_weights([path.name for path in folder.iterdir()]):
             if kept is None:
                 keep_revision(access.record, KeptRevision(source, revision, commit))
             return root, commit

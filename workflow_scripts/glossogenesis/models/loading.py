@@ -9,16 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.anatomy import Anatomy, require_supported
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
-    check_weights,
     local_files,
-    read_config,
 )
+from glossogenesis.models.limits import check_supported
 from glossogenesis.models.remote_code import how_to_allow_code, may_run_code
+from glossogenesis.models.weight_files import check_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,12 +57,8 @@ def load_model(
             missing, truncated, or do not cover the model.
     """
     files = local_files(location)
-    config = read_config(files.folder)
     has_code = may_run_code(files.folder, location.remote_code)
-    try:
-        require_supported(str(config.get("model_type")))
-    except StudyError as error:
-        raise StudyError(f"{files.folder / 'config.json'}: {error}") from None
+    check_supported(read_config(files.folder), files.folder / "config.json")
     check_weights(files.folder)
     model = _from_files(files, dtype=dtype, classifier=head == "classifier", has_code=has_code)
     model = model.to(resolve_device(device)).eval().requires_grad_(False)

@@ -7,16 +7,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glossogenesis.errors import StudyError
+from glossogenesis.models.config_file import read_config
 from glossogenesis.models.files import (
     CheckpointLocation,
     LocalCheckpoint,
-    check_weights,
     holds_tokenizer,
     local_files,
-    read_config,
     tokenizer_digest,
 )
 from glossogenesis.models.hub import HubAccess, fetch_files
+from glossogenesis.models.weight_files import check_weights, surplus_weights
 from glossogenesis.provenance import file_digest
 from glossogenesis.storage.atomic import read_json, write_json
 from glossogenesis.storage.records import plain_name, record_of
@@ -86,6 +86,12 @@ class CheckpointManifest:
             state = "missing" if size is None else f"{size} bytes long"
             raise StudyError(
                 f"{file}: {state}, but {path} records {recorded} bytes; {manifest._mend}"
+            )
+        if [file.name for file in check_weights(Path(manifest.folder))] != list(manifest.weights):
+            raise StudyError(
+                f"{manifest.folder}: holds other weights, which would be loaded instead of "
+                f"{', '.join(manifest.weights)}, which {path} records; remove them, or fetch again "
+                "with `snakemake --forcerun fetch_checkpoint`"
             )
         # A model with a damaged weight still runs: whoever loads it reads every byte anyway.
         for file, facts in zip(manifest.weight_files, manifest.weights.values(), strict=True):
@@ -184,11 +190,16 @@ def describe_checkpoint(
 
     `source` is what the sheet says, `location` where that leads; `tokenizer` names another place to
     take the tokenizer from; `access` says how the Hub is used. StudyError as in
-    `models.files.local_files` and `check_weights`.
+    `models.files.local_files` and `models.weight_files.check_weights`.
     """
     access = access or HubAccess()
     files: LocalCheckpoint = local_files(location, access=access)
     weights = check_weights(files.folder)
+    if surplus := surplus_weights(files.folder):
+        print(
+            f"{files.folder}: loaded are {', '.join(path.name for path in weights)}; beside them "
+            f"lie weights that are not loaded: {', '.join(surplus)}"
+        )
     tokenizer_folder = files.tokenizer_folder
     if tokenizer is not None:
         # What another repository gives is small and stays in the Hub's cache.

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.config.pretrain import DemoText, FileText, PostsText, PretrainSettings
+from glossogenesis.corpora.control_tokens import text_tokenizer
 from glossogenesis.corpora.demo.posts import read_world, write_post
 from glossogenesis.corpora.demo.world import PhaseMixture, check_mixture, demo_documents
 from glossogenesis.corpora.lexicon import Concept
@@ -173,9 +174,10 @@ def token_batches(
 def _token_ids(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast) -> Iterator[int]:
     end = tokenizer.eos_token_id
     assert isinstance(end, int)
+    backend = text_tokenizer(tokenizer)
     while True:
         texts = [document.text for document in islice(documents, DOCUMENTS_AT_ONCE)]
-        for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=True):
+        for encoding in backend.encode_batch(texts, add_special_tokens=True):
             yield from encoding.ids
             if encoding.ids[-1:] != [end]:
                 yield end

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.engine import PatchedRun, PatchRequest
+from glossogenesis.patching.not_finite import NotFiniteError
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest difference of log-probabilities that rounding explains, by number format."""
@@ -21,10 +22,15 @@ def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, w
     Log-probabilities agree within rounding; in float32, generated tokens are equal too.
 
     Raises:
+        NotFiniteError: a log-probability is NaN or infinite, so that there is nothing to compare.
         RuntimeError: an identity fails, which is a fault of the program or the model's code.
 
     """
     unpatched = run.unpatched_log_probabilities
+    asked = request.token_ids_of_interest.to(unpatched.device) >= 0
+    dtype = str(anatomy.dtype).removeprefix("torch.")
+    if not bool(unpatched[asked].isfinite().all()):
+        raise NotFiniteError(where, "log-probabilities of unpatched prompts", dtype)
     tolerance = TOLERANCE[anatomy.dtype]
     _check_close(run.log_probabilities[-1], unpatched[:, None], tolerance, f"{where}: `self`")
     last = anatomy.n_layers - 1
@@ -40,12 +46,15 @@ def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, w
                 f"{where}: patching prompt {prompt}'s own states from layer "
                 f"{request.generate_at[place]} changed its answer; patched runs cannot be trusted"
             )
+    by_prompt = run.log_probabilities.movedim(1, 0).movedim(-1, 1)
+    if not bool(by_prompt[asked].isfinite().all()):
+        raise NotFiniteError(where, "log-probabilities of patched prompts", dtype)
 
 
 def _check_close(patched: Tensor, unpatched: Tensor, tolerance: float, what: str) -> None:
     asked = torch.isfinite(unpatched).expand_as(patched)
     difference = (patched - unpatched)[asked].abs()
-    largest = float(difference.max()) if difference.numel() else 0.0
+    largest = float(difference.max()) if difference.numel() else float("nan")
     if not largest <= tolerance:
         raise RuntimeError(
             f"{what} differs from unpatched by {largest:.2g} in log-probability, where equal "

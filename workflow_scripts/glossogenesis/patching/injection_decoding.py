@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import read_layers
 from glossogenesis.models.padding import PaddedBatch, pad_left
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.answers import answer, is_stop
 from glossogenesis.patching.engine import NO_TOKEN
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
@@ -30,32 +31,11 @@ from glossogenesis.sae.autoencoder import SparseAutoencoder
 class Decoding:
     """How answers are generated."""
 
+    tokens: AnswerTokens
+    """Which end an answer, and at which, as they are no text, nothing is injected."""
     max_new_tokens: int
-    stop_ids: frozenset[int]
-    """Tokens that end an answer."""
-    special_ids: frozenset[int]
-    """Tokens at which nothing is injected."""
     skip_first: bool
     """Whether the first token of each prompt is left as it is, as autoencoders never saw such."""
-
-
-def decoding_of(
-    tokenizer: Any, ends_at: str, vocabulary_size: int, *, max_new_tokens: int, skip_first: bool
-) -> Decoding:
-    """Answers that end at a character, or at the tokenizer's token for the end of a text."""
-    ends = {
-        token
-        for token in range(vocabulary_size)
-        if ends_at in tokenizer.decode([token], clean_up_tokenization_spaces=False)
-    }
-    if tokenizer.eos_token_id is not None:
-        ends.add(tokenizer.eos_token_id)
-    return Decoding(
-        max_new_tokens,
-        stop_ids=frozenset(ends),
-        special_ids=frozenset(tokenizer.all_special_ids),
-        skip_first=skip_first,
-    )
 
 
 @dataclass(frozen=True)
@@ -115,7 +95,7 @@ class PromptBatch:
         for step in range(steps):
             tokens = self._next_tokens(batch, target_cache, injected, reading, changed)
             generated[:, step] = tokens.masked_fill(finished, NO_TOKEN)
-            finished = finished | is_stop(tokens, self._decoding.stop_ids)
+            finished = finished | is_stop(tokens, self._decoding.tokens.stop_ids)
             if step + 1 == steps or bool(finished.all()):
                 break
             batch = _next_column(batch, tokens)
@@ -170,7 +150,7 @@ class PromptBatch:
 
     def _is_plain(self, tokens: Tensor) -> Tensor:
         """Which tokens are not special."""
-        special = sorted(self._decoding.special_ids)
+        special = sorted(self._decoding.tokens.control_ids)
         return ~torch.isin(tokens, torch.tensor(special, dtype=torch.int64, device=tokens.device))
 
 

@@ -32,6 +32,7 @@ class Score:
     value: float
     resampled: Floats
     """The same of every resample of the sentences, `[resample]`; NaN of a single sentence."""
+    sentences: int
 
 
 class TranslationScorer:
@@ -100,8 +101,9 @@ class TranslationScorer:
 
     def _score(self, value: float, resampled: Floats) -> Score:
         """A score, whose resamples are NaN where there is a single sentence."""
-        alone = len(self._task.prompts) < 2
-        return Score(float(value), np.full_like(resampled, np.nan) if alone else resampled)
+        sentences = len(self._task.prompts)
+        drawn = np.full_like(resampled, np.nan) if sentences < 2 else resampled
+        return Score(float(value), drawn, sentences)
 
 
 def _reference_streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from glossogenesis.corpora.control_tokens import Encode
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.translation_prompts import Encode, LanguagePair
+from glossogenesis.corpora.translation_prompts import LanguagePair
 from glossogenesis.errors import StudyError
+from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.scoring import CLOSING_QUOTE
 from glossogenesis.storage.tables import read_table
 from glossogenesis.storage.text import read_text
-
-Decode = Callable[[Sequence[int]], str]
 
 LINE_END = "\n"
 
@@ -40,10 +40,9 @@ class TranslationTask:
     of_words: bool
     """Whether single words are translated, and not sentences."""
 
-    def answer(self, tokens: Sequence[int], decode: Decode, special_ids: frozenset[int]) -> str:
-        """The text of generated tokens, up to its end; -1 and special tokens are passed over."""
-        plain = [token for token in tokens if token >= 0 and token not in special_ids]
-        return decode(plain).partition(self.ends_at)[0].strip() if plain else ""
+    def answer(self, generated: Sequence[int], tokens: AnswerTokens) -> str:
+        """The text of generated tokens, up to its end."""
+        return tokens.text(generated).partition(self.ends_at)[0].strip()
 
 
 def tasks_of(

@@ -24,9 +24,9 @@ from glossogenesis.patching.injection_tables import (
     plain_columns,
     pooled_controls,
 )
-from glossogenesis.patching.injection_tasks import Decode, TranslationTask
+from glossogenesis.patching.injection_tasks import TranslationTask
 from glossogenesis.progress import progress
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, tails
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,6 @@ def translate(
     alphas: Sequence[float],
     method: Method,
     decoding: Decoding,
-    decode: Decode,
     batch_size: int,
 ) -> list[Answers]:
     """Answer every task without injection and under every one, `batch_size` prompts at a time."""
@@ -69,7 +68,7 @@ def translate(
             for key, injected in runs:
                 tokens = prompt_batch.generate(injected).tolist()
                 for index, row in zip(batch, tokens, strict=True):
-                    texts[key][index] = task.answer(row, decode, decoding.special_ids)
+                    texts[key][index] = task.answer(row, decoding.tokens)
                 bar.update()
         plain = texts.pop(None)
         answers.append(Answers(plain, {key: text for key, text in texts.items() if key}))
@@ -140,7 +139,7 @@ def _injected(item: Item, injections: Sequence[LayerInjection]) -> Injected:
 
 
 def _value(score: Score, bootstrap: Bootstrap) -> Columns:
-    low, high = _ends(score.resampled, bootstrap)
+    low, high = _ends(score.resampled, score.sentences, bootstrap)
     return {"value": score.value, "low": low, "high": high}
 
 
@@ -166,17 +165,17 @@ def _mean(scores: Sequence[Score]) -> Score:
     return Score(
         float(np.mean([score.value for score in scores])),
         np.mean([score.resampled for score in scores], axis=0),
+        scores[0].sentences,
     )
 
 
 def _difference(name: str, own: Score, others: Sequence[Score], bootstrap: Bootstrap) -> Columns:
     other = _mean(others)
     value = own.value - other.value
-    low, high = _ends(own.resampled - other.resampled, bootstrap)
+    low, high = _ends(own.resampled - other.resampled, own.sentences, bootstrap)
     return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
-def _ends(resampled: Floats, bootstrap: Bootstrap) -> tuple[float, float]:
-    tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
+def _ends(resampled: Floats, sentences: int, bootstrap: Bootstrap) -> tuple[float, float]:
+    low, high = np.quantile(resampled, tails(max(sentences, 2), bootstrap.confidence))
     return float(low), float(high)

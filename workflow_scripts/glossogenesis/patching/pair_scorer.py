@@ -30,8 +30,8 @@ class AnswerWords:
         return Words(words[:1] if main_only else words, self.spaced[language])
 
     def copyable(self, concept: str, pair: LanguagePair) -> bool:
-        """Whether the concept's usual word is the same string in both languages."""
-        return self.of(concept, pair[0]).forms[0] == self.of(concept, pair[1]).forms[0]
+        """Whether an answer that copies the input language's usual word is correct."""
+        return self.of(concept, pair[1]).match(self.of(concept, pair[0]).forms[0])
 
     @cached_property
     def _concepts(self) -> dict[str, Concept]:

@@ -29,7 +29,7 @@ PATCHING_SCHEMA = pl.Schema(
         "answer": pl.String,  # null where nothing was generated at this start layer
         "correct": pl.Boolean,
         "outcome": pl.String,
-        "copyable": pl.Boolean,  # the expected main word is one string in both languages
+        "copyable": pl.Boolean,  # a copy of the expected concept's input word is correct
         "log_p_source": pl.Float32,  # natural log of the summed first-token probability
         "log_p_target": pl.Float32,
         "log_p_expected": pl.Float32,
@@ -57,6 +57,5 @@ def check_rows(rows: pl.DataFrame, source: str) -> None:
         broken = int(rows[column].is_nan().sum())
         if broken:
             raise StudyError(
-                f"{source}: {column} is not a number in {broken} rows, the model overflowed; "
-                "set its dtype to float32 or bfloat16 and run again"
+                f"{source}: {column} is not a number in {broken} rows, which no run writes; {mend}"
             )

@@ -4,15 +4,16 @@ The paper's rule (Körner et al. 2026): an answer counts if it equals a listed w
 one as a whole word, so "absence of desire" counts for "absence" and "organizer" does not count for
 "organ". The boundary is any character that is not a letter, mark, digit, joiner or underscore.
 Japanese and Chinese put no space between words, so a longer answer there could be another word:
-only an equal answer counts. Words are compared after Unicode NFKC and case folding.
+only an equal answer counts. What makes words equal is in `corpora.words`.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
+
+from glossogenesis.corpora.words import comparable, joins
 
 Outcome = Literal[
     "correct", "synonym", "copied_input", "kept_target", "source_other_language", "other"
@@ -52,14 +53,14 @@ def is_correct(answer: str, accepted: Sequence[str], spaced_script: bool) -> boo
     The latter only in a spaced script. ValueError where an accepted word is empty: it would begin
     every answer.
     """
-    given = _comparable(answer)
+    given = comparable(answer)
     for word in accepted:
-        wanted = _comparable(word)
+        wanted = comparable(word)
         if not wanted:
             raise ValueError(f"an accepted word is empty in {list(accepted)!r}")
         if given == wanted:
             return True
-        if spaced_script and given.startswith(wanted) and not _joins(given[len(wanted)]):
+        if spaced_script and given.startswith(wanted) and not joins(given[len(wanted)]):
             return True
     return False
 
@@ -102,19 +103,3 @@ def classify_outcome(
     if any(words.match(answer) for words in other_languages):
         return "source_other_language"
     return "other"
-
-
-def _comparable(text: str) -> str:
-    """`text` with compatibility forms, case and outer space made equal.
-
-    NFKC stands on both sides of the case folding because each can undo the other's work (Unicode
-    16, definition D145).
-    """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return unicodedata.normalize("NFKC", folded).strip()
-
-
-def _joins(character: str) -> bool:
-    """Whether `character` continues a word: letter, mark, number, connector or invisible joiner."""
-    category = unicodedata.category(character)
-    return category[0] in "LMN" or category in ("Pc", "Cf")

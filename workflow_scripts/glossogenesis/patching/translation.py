@@ -56,11 +56,6 @@ def layers_of(written: str | Sequence[int], n_layers: int, key: str) -> tuple[in
     return tuple(sorted(set(written)))
 
 
-def quote_tokens(vocabulary_size: int, decode: Decode) -> frozenset[int]:
-    """Return the tokens whose text contains a double quote: an answer ends with one."""
-    return frozenset(token for token in range(vocabulary_size) if '"' in decode([token]))
-
-
 def patch_translations(
     anatomy: Anatomy,
     prompts: pl.DataFrame,

@@ -173,7 +173,7 @@ def _sum_rows(
         for name, (means, drawn) in resampled.items():
             n = effects.filter(set=name)["pair"].n_unique()
             own = {"set": name, "n": n, "interval": _PAIRS if len(drawn) else None}
-            size = _ends((drawn >= threshold).sum(axis=(1, 2)), bootstrap)
+            size = _ends((drawn >= threshold).sum(axis=(1, 2)), bootstrap, n)
             size |= {"measure": "circuit_size", "value": int((means >= threshold).sum())}
             rows.append(own | size | {"threshold": threshold})
             for row in sums.filter(set=name).iter_rows(named=True):
@@ -186,7 +186,7 @@ def _sum_rows(
                 if (row["region"], row["component"]) != (ALL, BOTH):
                     members = members_of(means, row["over"], threshold)
                     of_part = part_sum(drawn, members, row["region"], row["component"])
-                    share = _ends(ratios(of_part, part_sum(drawn, members)), bootstrap)
+                    share = _ends(ratios(of_part, part_sum(drawn, members)), bootstrap, n)
                     rows.append(told | share | {"measure": "effect_share", "value": row["share"]})
     return rows
 
@@ -204,8 +204,8 @@ def _resampled_means(matrix: Floats, bootstrap: Bootstrap) -> tuple[Floats, Floa
     return matrix.mean(axis=0), drawn.reshape(-1, *shape)
 
 
-def _ends(drawn: Floats, bootstrap: Bootstrap) -> dict[str, Any]:
-    low, high = interval_ends(drawn, bootstrap)
+def _ends(drawn: Floats, bootstrap: Bootstrap, pairs: int) -> dict[str, Any]:
+    low, high = interval_ends(drawn, bootstrap, pairs)
     return {"low": low, "high": high}
 
 

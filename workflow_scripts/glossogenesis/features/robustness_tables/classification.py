@@ -128,7 +128,7 @@ def _rows(predictions: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any
     scores = scores_of(predictions["label"].to_list(), predictions["predicted"].to_list())
     times = resampled_counts(np.ones(n), bootstrap)
     counts = label_counts(predictions, labels_of(predictions))
-    low, high = interval_ends(macro_f1_of(times @ counts), bootstrap)
+    low, high = interval_ends(macro_f1_of(times @ counts), bootstrap, n)
     rows = [
         {"measure": "accuracy", **_share(correct)},
         {"measure": "macro_f1", "value": scores.macro_f1, "low": low, "high": high, "n": n}

@@ -176,7 +176,7 @@ def _compare_ablations(
             value_of(resampled_counts(part, bootstrap, stream), row["measure"], unit)
             for stream, part in enumerate(cells)
         ]
-        low, high = interval_ends(drawn[1] - drawn[0], bootstrap)
+        low, high = interval_ends(drawn[1] - drawn[0], bootstrap, row["n"])
         difference = Difference(values[1] - values[0], low, high, _normal_p(values, drawn))
         where = "all positions" if row["positions"] == "all" else "last position"
         yield _row(str(row["measure"]), values, difference) | {

@@ -158,8 +158,9 @@ def _mean_over_layers(
     times = resampled_counts(np.ones(len(layers[0].above)), bootstrap)
     drawn = np.mean([ratios(times @ each.above, times @ each.below) for each in layers], axis=0)
     value = float(np.mean([each.value for each in layers]))
-    low, high = interval_ends(drawn, bootstrap)
-    found = {"interval": _POSTS, "n": min(each.n for each in layers)}
+    n = min(each.n for each in layers)
+    low, high = interval_ends(drawn, bootstrap, n)
+    found = {"interval": _POSTS, "n": n}
     if complement:
         return {"value": 1 - value, "low": 1 - high, "high": 1 - low, **found}
     return {"value": value, "low": low, "high": high, **found}

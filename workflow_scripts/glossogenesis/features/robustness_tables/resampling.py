@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from glossogenesis.statistics.intervals import Bootstrap, Estimate
+from glossogenesis.statistics.intervals import Bootstrap, Estimate, tails
 from glossogenesis.statistics.permutation import sign_flip_p
 
 Floats = NDArray[np.float64]
@@ -83,7 +83,7 @@ def ratio_estimate(above: ArrayLike, below: ArrayLike, bootstrap: Bootstrap) -> 
     if ratio.n < 2:
         return Estimate(ratio.value, np.nan, np.nan)
     times = resampled_counts(np.ones(ratio.below.size), bootstrap)
-    low, high = interval_ends(_ratio_of(times @ ratio.parts), bootstrap)
+    low, high = interval_ends(_ratio_of(times @ ratio.parts), bootstrap, ratio.n)
     return Estimate(ratio.value, low, high)
 
 
@@ -97,7 +97,8 @@ def counts_estimate(
     """
     counts = np.asarray(cells, dtype=np.float64)
     value = statistic(counts[None])[0]
-    low, high = interval_ends(statistic(resampled_counts(counts, bootstrap)), bootstrap)
+    drawn = statistic(resampled_counts(counts, bootstrap))
+    low, high = interval_ends(drawn, bootstrap, int(counts.sum()))
     return Estimate(float(value), low, high)
 
 
@@ -114,14 +115,16 @@ def resampled_counts(cells: ArrayLike, bootstrap: Bootstrap, stream: int = 0) ->
     return generator.multinomial(total, counts / total, bootstrap.resamples).astype(np.float64)
 
 
-def interval_ends(values: ArrayLike, bootstrap: Bootstrap) -> tuple[float, float]:
-    """Percentile ends of resampled values, NaN among them left out; NaN where all are."""
+def interval_ends(values: ArrayLike, bootstrap: Bootstrap, items: int) -> tuple[float, float]:
+    """Percentile ends of values of resamples of so many items, NaN among them left out.
+
+    Percentiles are those of `tails`. NaN where all values are, or there is a single item.
+    """
     drawn = np.asarray(values, dtype=np.float64)
     drawn = drawn[np.isfinite(drawn)]
-    if not drawn.size:
+    if not drawn.size or items < 2:
         return float("nan"), float("nan")
-    tail = (1 - bootstrap.confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(drawn, tails(items, bootstrap.confidence))
     return float(low), float(high)
 
 
@@ -152,6 +155,8 @@ class TwoSamples:
     """[resample, number] of both."""
     exchanged: tuple[Floats, Floats]
     """[arrangement, number] of both."""
+    items: int
+    """Those of the smaller sample."""
 
     def compare(
         self, statistic: Callable[[Floats], Floats], bootstrap: Bootstrap
@@ -163,7 +168,7 @@ class TwoSamples:
         """
         values = [float(statistic(means[None])[0]) for means in self.observed]
         first, other = (statistic(means) for means in self.resampled)
-        low, high = interval_ends(other - first, bootstrap)
+        low, high = interval_ends(other - first, bootstrap, self.items)
         difference = values[1] - values[0]
         first, other = (statistic(means) for means in self.exchanged)
         p = exchange_p(difference, other - first)
@@ -181,9 +186,8 @@ def paired_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> TwoSam
     swapped = np.random.default_rng([bootstrap.seed, 2]).integers(0, 2, (bootstrap.resamples, n))
     observed = first.mean(axis=0), other.mean(axis=0)
     moved = swapped.astype(np.float64) @ (other - first) / n
-    return TwoSamples(
-        observed, (times @ first, times @ other), (observed[0] + moved, observed[1] - moved)
-    )
+    exchanged = observed[0] + moved, observed[1] - moved
+    return TwoSamples(observed, (times @ first, times @ other), exchanged, n)
 
 
 def independent_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> TwoSamples:
@@ -205,6 +209,7 @@ def independent_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> T
         (first.mean(axis=0), other.mean(axis=0)),
         (resampled[0], resampled[1]),
         (taken / len(first), (pooled.sum(axis=0) - taken) / len(other)),
+        min(map(len, parts)),
     )
 
 

@@ -1,0 +1,158 @@
+"""Which files of a folder are a checkpoint's weights: exactly those that transformers loads.
+
+A folder may hold more: another model's shards, a copy in another format, an adapter. What is loaded
+is `model.safetensors` where there is one, else the shards that the index names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.records import plain_name
+
+WHOLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+SHARDS = "*-of-*.safetensors"
+PUBLISHERS = "consolidated*.safetensors"
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
+
+_OTHER_KINDS = (
+    (
+        ("adapter_model.*", "adapter_config.json"),
+        "holds a LoRA adapter, which changes its base model{base} and is none itself; merge it "
+        "into its base model (`merge_and_unload` of peft), save the whole, and name that folder",
+    ),
+    (("*.gguf", "*.ggml"), "holds GGUF weights ({names}), which are quantised; name the original"),
+    (
+        (PUBLISHERS, "consolidated*.pth"),
+        "holds weights in the format of their publisher ({names}); convert them to that of "
+        "transformers, or name the repository that has `model.safetensors`",
+    ),
+    (
+        ("*.distcp", "*.metadata", "zero_to_fp32.py", "mp_rank_*", "*optim_states.pt"),
+        "holds the state of a training ({names}) and no model; convert it with the tool of the "
+        "framework that saved it, and name the folder that `save_pretrained` wrote",
+    ),
+    (
+        ("sae_weights.safetensors",),
+        "holds a sparse autoencoder and no language model; name a model",
+    ),
+    (
+        ("model.*.safetensors",),
+        "holds only variants of the weights ({names}), which are loaded by no name; rename the "
+        "wanted one to `model.safetensors`",
+    ),
+    (
+        PICKLES,
+        "weights are pickles ({names}), which can run code when opened; name a revision with "
+        "safetensors, or convert them to safetensors and give the new folder as `source`",
+    ),
+)
+"""Patterns of files, and what a folder is that holds them and no safetensors weights."""
+
+
+def needed_weights(names: Collection[str]) -> list[str]:
+    """Return the weights among the names of a folder's files; of shards, all that it may need.
+
+    Empty where there are none that transformers would load.
+    """
+    if WHOLE in names:
+        return [WHOLE]
+    shards = [name for name in sorted(names) if fnmatchcase(name, SHARDS)]
+    return [name for name in shards if not fnmatchcase(name, PUBLISHERS)] if INDEX in names else []
+
+
+def require_weights(
+    place: object, names: Collection[str], adapter: Mapping[str, Any] | None = None
+) -> None:
+    """StudyError where a folder's files, given by their names, have no weights to load.
+
+    The message says what the folder holds instead; `adapter` is the content of its
+    adapter_config.json, where that is at hand.
+    """
+    if needed_weights(names):
+        return
+    if INDEX in names:
+        raise StudyError(
+            f"{place}: {INDEX} is there, but no file that it names; download them, or remove it"
+        )
+    if shards := [name for name in sorted(names) if fnmatchcase(name, "model" + SHARDS)]:
+        raise StudyError(
+            f"{place}: weights in parts ({', '.join(shards[:3])}) without their {INDEX}, which "
+            "says where each is; download it too"
+        )
+    for patterns, explained in _OTHER_KINDS:
+        found = sorted(name for name in names if any(fnmatchcase(name, one) for one in patterns))
+        if found:
+            base = (adapter or {}).get("base_model_name_or_path")
+            shown = {"names": ", ".join(found[:3]), "base": f", {base}," if base else ""}
+            raise StudyError(f"{place}: {explained.format(**shown)}")
+    raise StudyError(
+        f"{place}: no {INDEX} and no {WHOLE}; only safetensors weights are loaded. Name the "
+        "revision, folder or subfolder that holds them"
+    )
+
+
+def check_weights(folder: Path) -> list[Path]:
+    """Return the weight files that are loaded from a folder, each present and complete.
+
+    Raises:
+        StudyError: there are none, or one is missing or truncated; the message names the file, or
+            says what the folder holds instead.
+    """
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    # A configuration may name the file, which goes before all others.
+    named = _json(folder / "config.json").get("transformers_weights")
+    first = plain_name(named) if named is not None else WHOLE if WHOLE in names else INDEX
+    if first not in names:
+        require_weights(folder, names - {named}, _json(folder / "adapter_config.json"))
+    paths = _indexed(folder / first) if first.endswith(".index.json") else [folder / first]
+    for path in paths:
+        _check_complete(path)
+    return paths
+
+
+def surplus_weights(folder: Path) -> list[str]:
+    """Return names of weight files that are there and are not loaded."""
+    used = {path.name for path in check_weights(folder)}
+    return sorted(path.name for path in folder.glob("model*.safetensors") if path.name not in used)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return the object in a file, an empty one where there is none; others check it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _indexed(index: Path) -> list[Path]:
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return [index.parent / plain_name(name) for name in sorted(names)]
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise StudyError(
+            f"{index}: no readable weight_map ({error!r}); download it again"
+        ) from None
+
+
+def _check_complete(path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise StudyError(f"{path}: missing, though the index names it; download it again")
+    try:
+        # The header is enough, and numpy is lighter to import than torch.
+        with safe_open(path, framework="np"):
+            return
+    except SafetensorError as error:
+        raise StudyError(
+            f"{path}: truncated or damaged ({error}); download or write it again"
+        ) from None

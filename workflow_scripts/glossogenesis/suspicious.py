@@ -1,0 +1,98 @@
+"""What is suspicious in a study and not wrong: said in the log, in a plan and in the report."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from glossogenesis.checkpoint_checks import check_small_files, local_checkpoints
+from glossogenesis.config.sheet import same_steps
+from glossogenesis.config.study import Study
+from glossogenesis.errors import StudyError
+from glossogenesis.models.weight_files import check_weights
+
+SAMPLED = 1 << 16
+"""Bytes that are compared at the beginning, in the middle and at the end of a weights file."""
+
+LEFT_OUT_TABLE = "tables/concepts_accuracy.parquet"
+
+
+def suspicious(study: Study, results: Path) -> list[str]:
+    """Return a line for each thing that a user should look at; StudyError as `check_small_files`.
+
+    Weights that were not taken up yet are compared by samples of their bytes.
+    """
+    return [
+        *check_small_files(study, results),
+        *same_steps(study.sheet),
+        *same_weights(study, results),
+    ]
+
+
+def same_weights(study: Study, results: Path) -> list[str]:
+    """Return the rows of a model that are one and the same weights, a line for each."""
+    digests = _recorded(study, results) | _sampled(study, results)
+    names: dict[tuple[str, str], list[str]] = {}
+    for (model, checkpoint), digest in digests.items():
+        names.setdefault((model, digest), []).append(checkpoint)
+    sheet = study.path(study.settings.checkpoints)
+    return [
+        f"{sheet}: checkpoints {' and '.join(map(repr, found))} of model {model!r} have the same "
+        "weights: one checkpoint stands under several names, or a revision is wrong; check their "
+        "`source`, `revision` and `subfolder`"
+        for (model, _), found in names.items()
+        if len(found) > 1
+    ]
+
+
+def left_out(results: Path) -> list[str]:
+    """Return which checkpoints the tables of the concepts study do without, and why."""
+    path = results / LEFT_OUT_TABLE
+    if not path.exists():
+        return []
+    # Only then: the library that reads a table takes a moment to import.
+    from glossogenesis.storage.tables import read_provenance
+
+    try:
+        found = read_provenance(path).facts.get("left_out", {})
+    except StudyError:
+        return []
+    return [f"not in tables and figures: {reason}" for reason in found.values()]
+
+
+def _recorded(study: Study, results: Path) -> dict[tuple[str, str], str]:
+    """Return a digest of the weights of each checkpoint that was taken up."""
+    digests = {}
+    for row in study.sheet:
+        manifest = results / "checkpoints" / row.model / row.checkpoint / "manifest.json"
+        try:
+            weights = json.loads(manifest.read_text(encoding="utf-8"))["weights"]
+            files = sorted(facts["sha256"] for facts in weights.values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            # Whoever reads the manifest for its job says what is wrong with it.
+            continue
+        digests[row.model, row.checkpoint] = " ".join(files)
+    return digests
+
+
+def _sampled(study: Study, results: Path) -> dict[tuple[str, str], str]:
+    """Return a digest of samples of the weights of each folder that was not taken up yet."""
+    digests = {}
+    for found in local_checkpoints(study, results):
+        try:
+            files = check_weights(found.folder) if found.folder.is_dir() else []
+        except StudyError:
+            # The preflight says it.
+            continue
+        digest = hashlib.sha256()
+        for path in files:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}\n".encode())
+            with path.open("rb") as file:
+                for start in (0, size // 2, max(0, size - SAMPLED)):
+                    file.seek(start)
+                    digest.update(file.read(SAMPLED))
+        if files:
+            digests[found.row.model, found.row.checkpoint] = digest.hexdigest()
+    return digests
