@@ -345,7 +345,10 @@ def test_the_best_of_layers_that_are_alike_is_not_better_than_they_are() -> None
     for _ in range(60):
         lost = generator.binomial(N, 0.3, size=(12, 8))
         table = drops_of(
-            {layer: dict(zip("abcdefgh", row.tolist())) for layer, row in enumerate(lost)}
+            {
+                layer: dict(zip("abcdefgh", row.tolist(), strict=True))
+                for layer, row in enumerate(lost)
+            }
         )
         top = table.filter(condition="top", measure="recall")
         largest.append(top.group_by("layer").agg(pl.col("delta").mean())["delta"].min())
