@@ -90,7 +90,7 @@ def knockout_rows(found: LayerPredictions, bootstrap: Bootstrap) -> Iterator[dic
     for label_id, label in enumerate(found.labels):
         others = 0
         for number, chosen in enumerate(found.sets):
-            row = {"condition": chosen.condition, "draw": chosen.draw}
+            row: dict[str, Any] = {"condition": chosen.condition, "draw": chosen.draw}
             if chosen.label not in (None, label):
                 if chosen.condition != "top" or chosen.label in featureless:
                     continue
@@ -120,7 +120,7 @@ def _of_all_posts(found: LayerPredictions, number: int, bootstrap: Bootstrap) ->
     if not chosen.from_all_posts or not len(after):
         return {}
     right, still = found.before == found.true, after == found.true
-    row = {"all_n": len(after), **_counts(ACCURACY, right, still)}
+    row: dict[str, Any] = {"all_n": len(after), **_counts(ACCURACY, right, still)}
     # Posts that are alike in label and in both predictions are resampled as one number.
     kinds, times = np.unique([found.true, found.before, after], axis=1, return_counts=True)
     n_labels = len(found.labels)

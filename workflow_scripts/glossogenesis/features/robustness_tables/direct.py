@@ -20,7 +20,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     ratio_estimate,
 )
 from glossogenesis.models.anatomy import COMPONENTS
-from glossogenesis.patching.circuit import effect_matrices
+from glossogenesis.patching.circuit import Members, effect_matrices
 from glossogenesis.statistics.intervals import Bootstrap
 
 Row = dict[str, Any]
@@ -47,7 +47,9 @@ def direct_rows(
                 known = {"measure": "component_direct_share", "threshold": thresholds[0]}
                 yield of_component | known | share
         whole = told | {"region": "all", "component": "both"}
-        chosen = [("all", None, np.ones_like(means, dtype=bool))]
+        chosen: list[tuple[str, float | None, Members]] = [
+            ("all", None, np.ones_like(means, dtype=bool))
+        ]
         chosen += [("circuit", threshold, means >= threshold) for threshold in thresholds]
         for over, threshold, members in chosen:
             summed = whole | {"over": over, "threshold": threshold}

@@ -114,7 +114,7 @@ def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A measure before and after, and its change, of one label and condition."""
     told = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
     is_control = row["draws"] is not None
-    change = (row["minimum"], row["maximum"], OVER_DRAWS)
+    change: tuple[Any, Any, str | None] = (row["minimum"], row["maximum"], OVER_DRAWS)
     if not is_control:
         interval = BOOTSTRAP.format("posts") if row["measure"] == "macro_f1" else NEWCOMBE
         change = (row["low"], row["high"], interval if row["low"] is not None else None)
