@@ -20,13 +20,7 @@ def main() -> None:
         if isinstance(settings.text, PostFiles)
         else posts_of_demo(settings.text, settings.seed)
     )
-    prepared = prepare_posts(
-        train,
-        held_out,
-        separator=settings.separator,
-        held_out_share=settings.held_out_share,
-        seed=settings.seed,
-    )
+    prepared = prepare_posts(train, held_out, settings)
     provenance = provenance_of(
         arguments,
         "posts",

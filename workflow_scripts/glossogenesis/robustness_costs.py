@@ -36,8 +36,10 @@ def _bytes_of(paths: tuple[str, ...]) -> int:
 
 
 def number_of_labels(study: Study) -> int:
-    """Return the labels of the demo's posts, or so many as the posts of Fukasawa 2026 have."""
+    """Return the labels of posts: those that are drawn, the demo's, or those of Fukasawa 2026."""
     text = study.robustness.posts.text
+    if study.robustness.posts.labels is not None:
+        return study.robustness.posts.labels
     if not isinstance(text, PostsDemo):
         return LABELS_OF_FILES
     communities = Path(study.path(text.communities))
@@ -49,7 +51,10 @@ def number_of_labels(study: Study) -> int:
 def number_of_posts(study: Study) -> tuple[float, float]:
     """Return the training and the held-out posts, of the user's files by their sizes."""
     posts = study.robustness.posts
-    text = posts.text
+    text, drawn = posts.text, posts.posts_per_label
+    if drawn is not None:
+        labels = number_of_labels(study)
+        return labels * drawn.train, labels * drawn.held_out
     if isinstance(text, PostsDemo):
         labels = number_of_labels(study)
         return labels * text.train_posts, labels * text.held_out_posts

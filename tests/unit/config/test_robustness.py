@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from glossogenesis.config import robustness_settings
+from glossogenesis.config.posts import PostsSettings
 from glossogenesis.config.robustness_settings import robustness_table_settings
+from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
+from glossogenesis.robustness_costs import number_of_labels, number_of_posts
 from tiny_robustness_study import tiny_robustness_study
 
 
@@ -56,6 +59,19 @@ def test_what_cannot_be_is_refused_with_its_key(
     with pytest.raises(StudyError) as raised:
         tiny_robustness_study(tmp_path, lambda content: change(content["robustness"]))
     assert said in str(raised.value)
+
+
+def test_the_shipped_study_draws_as_many_posts_as_were_published() -> None:
+    study = load_study(Path(__file__).parents[3] / "resources/studies/fukasawa2026.yaml")
+    # What the job is given is checked once more, and says one way to split.
+    written = robustness_settings.posts_settings(study)["posts"]
+    posts = PostsSettings.model_validate(written)
+    drawn = posts.posts_per_label
+    assert drawn is not None
+    assert (posts.labels, drawn.train, drawn.held_out) == (107, 280, 120)
+    assert number_of_posts(study) == (107 * 280, 107 * 120)
+    assert number_of_labels(study) == 107
+    assert study.robustness.circuit.positions[0] == "all"
 
 
 def test_a_control_more_changes_no_training_and_no_effects(tmp_path: Path) -> None:

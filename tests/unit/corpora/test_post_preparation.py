@@ -1,7 +1,9 @@
 import random
 
 import pytest
+from pydantic import ValidationError
 
+from glossogenesis.config.posts import PostsSettings
 from glossogenesis.corpora.post_preparation import prepare_posts
 from glossogenesis.corpora.posts import LabelledPost
 from glossogenesis.errors import StudyError
@@ -16,8 +18,8 @@ def many(label, number):
 
 
 def prepared(train, held_out=None, **changes):
-    settings = {"separator": "\n", "held_out_share": 0.3, "seed": 0, **changes}
-    return prepare_posts(train, held_out, **settings)
+    text = {"kind": "files", "files": ["posts.tsv"]}
+    return prepare_posts(train, held_out, PostsSettings(text=text, language="ja", **changes))
 
 
 def texts(result, split):
@@ -54,6 +56,7 @@ def test_a_text_of_two_labels_is_removed_wherever_it_stands():
         "posts_read": 11,
         "duplicates_removed": 3,
         "repeated_removed": 0,
+        "not_drawn": 0,
         "empty_bodies": 0,
         "train": 6,
         "held_out": 2,
@@ -117,3 +120,82 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_posts():
 def test_what_cannot_be_learnt_is_refused(train, held_out, message):
     with pytest.raises(StudyError, match=message):
         prepared(train, held_out)
+
+
+def counts(result):
+    rows = result.table.group_by("split", "label").len().rows()
+    return {(split, label): number for split, label, number in rows}
+
+
+PER_LABEL = {"train": 7, "held_out": 3}
+
+
+def test_so_many_posts_of_so_many_labels_are_drawn():
+    posts = [each for label in "abcdef" for each in many(label, 12)] + many("g", 9)
+    result = prepared(posts, labels=4, posts_per_label=PER_LABEL)
+    labels = sorted(set(result.table["label"]))
+    # A label with too few posts is not drawn.
+    assert len(labels) == 4 and "g" not in labels
+    assert counts(result) == {
+        (split, label): number for split, number in PER_LABEL.items() for label in labels
+    }
+    facts = result.facts
+    assert (facts["posts_read"], facts["train"], facts["held_out"], facts["not_drawn"]) == (
+        *(81, 28, 12, 41),
+    )
+    assert not set(texts(result, "train")) & set(texts(result, "held_out"))
+
+
+def test_what_is_drawn_depends_on_the_seed_and_not_on_the_order_of_posts():
+    posts = [each for label in "abcdef" for each in many(label, 12)]
+
+    def drawn(**changes):
+        result = prepared(posts, **{"labels": 4, "posts_per_label": PER_LABEL, **changes})
+        return {split: set(texts(result, split)) for split in ("train", "held_out")}
+
+    first = drawn()
+    random.Random(0).shuffle(posts)
+    assert drawn() == first
+    assert drawn(seed=1) != first
+    # More labels are the same ones and others; and so are more training posts.
+    for more in ({"labels": 6}, {"posts_per_label": {"train": 9, "held_out": 3}}):
+        assert all(drawn(**more)[split] >= first[split] for split in first)
+
+
+def test_posts_are_drawn_of_each_split_where_files_say_which():
+    train = [*many("a", 9), *many("b", 9), *many("c", 2)]
+    held_out = [post(label, f"held out {label} {number}") for label in "abc" for number in range(5)]
+    result = prepared(train, held_out, labels=2, posts_per_label=PER_LABEL)
+    assert counts(result) == {
+        (split, label): number for split, number in PER_LABEL.items() for label in "ab"
+    }
+    assert all("held out" in text for text in texts(result, "held_out"))
+
+
+def test_posts_of_more_than_one_label_are_removed_before_posts_are_drawn():
+    posts = [*many("a", 10), *many("b", 10), post("a", "same"), post("b", "same")]
+    result = prepared(posts, posts_per_label=PER_LABEL)
+    assert result.facts["duplicates_removed"] == 2
+    assert (result.facts["train"], result.facts["held_out"]) == (14, 6)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "changes", "message"),
+    [
+        ({"a": 10, "b": 9, "c": 10}, {"posts_per_label": PER_LABEL},
+         r"label 'b' has 9 posts \(after 0 .*\), fewer than 10; .* set `robustness.posts.labels` "
+         r"to 2, as many labels as have 7 \+ 3"),
+        ({"a": 10, "b": 9, "c": 10}, {"labels": 3, "posts_per_label": PER_LABEL},
+         r"3 labels with 7 \+ 3 posts are asked for, but 2 of 3 have .* 'b' has most, 9"),
+        ({"a": 5, "b": 1, "c": 5}, {"labels": 3}, r"3 labels with 1 \+ 1 posts .* 2 of 3 have"),
+    ],
+)  # fmt: skip
+def test_too_few_posts_or_labels_are_named(numbers, changes, message):
+    posts = [each for label, number in numbers.items() for each in many(label, number)]
+    with pytest.raises(StudyError, match=message):
+        prepared(posts, **changes)
+
+
+def test_a_share_beside_a_number_is_refused():
+    with pytest.raises(ValidationError, match="says how many are held out; remove the share"):
+        prepared(many("a", 3), posts_per_label=PER_LABEL, held_out_share=0.2)

@@ -67,6 +67,7 @@ def test_posts_of_files_are_split_at_random_or_as_given(prepare, tmp_path):
         "posts_read": 22,
         "duplicates_removed": 2,
         "repeated_removed": 0,
+        "not_drawn": 0,
         "empty_bodies": 1,
         "train": 10,
         "held_out": 10,

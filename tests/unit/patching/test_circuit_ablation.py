@@ -20,9 +20,10 @@ from glossogenesis.patching.circuit_ablation import (
     ABLATIONS_SCHEMA,
     AblationRules,
     ablation_table,
+    check_in_float32,
     mean_outputs,
 )
-from glossogenesis.patching.component_rows import ComponentRows, ComponentValues
+from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs
 from glossogenesis.patching.component_runs import capture_components, run_components
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import random_tokens
@@ -102,13 +103,13 @@ def test_the_component_that_decides_is_sufficient_and_necessary() -> None:
     assert table.height == 2 * 3 * 2
     labels = Counter(posts.label_ids)
     stands_alone: Any = anatomy.embedding(torch.tensor(LAST_TOKEN))
-    # Without its only component the classifier gives one answer to all posts.
-    constant = {
-        "zero": int(anatomy.logits(stands_alone).argmax()),
-        "mean": int(anatomy.logits(stands_alone + mean_of_attention(anatomy)).argmax()),
-    }
-    assert len({labels[answer] for answer in constant.values()}) == 2
     for positions in ("last", "all"):
+        # Without its only component the classifier gives one answer to all posts.
+        mean = mean_of_attention(anatomy, slice(-1, None) if positions == "last" else slice(None))
+        constant = {
+            "zero": int(anatomy.logits(stands_alone).argmax()),
+            "mean": int(anatomy.logits(stands_alone + mean).argmax()),
+        }
         for method in ("mean", "zero", "resample"):
             where = {"method": method, "positions": positions}
             alone = counts(table, measure="sufficiency", **where)
@@ -119,15 +120,15 @@ def test_the_component_that_decides_is_sufficient_and_necessary() -> None:
             assert without["correct"] == 19 - without["lost"] + without["gained"]
 
 
-def mean_of_attention(anatomy: Anatomy) -> Tensor:
+def mean_of_attention(anatomy: Anatomy, positions: slice) -> Tensor:
     """Mean output of the deciding component over the training posts that means are taken over."""
     seen: list[Tensor] = []
     module: Any = anatomy.attention_outputs[DECIDING[0]]
-    handle = module.register_forward_hook(lambda _, __, output: seen.append(output[0, -1]))
+    handle = module.register_forward_hook(lambda _, __, output: seen.append(output[0, positions]))
     logits_of(anatomy, TRAIN)
     handle.remove()
     chosen = np.random.default_rng([0, 1]).choice(len(TRAIN), 20, replace=False)
-    return torch.stack([seen[post] for post in chosen]).mean(dim=0)
+    return torch.cat([seen[post] for post in chosen]).mean(dim=0)
 
 
 def test_a_component_that_does_nothing_is_neither() -> None:
@@ -164,6 +165,18 @@ def test_a_run_in_which_nothing_changes_something_is_refused(
     monkeypatch.setattr(circuit_ablation, "run_components", shifted)
     with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
         ablation_table(anatomy, [circuit(kind="none")], TRAIN, labelled(anatomy), RULES)
+    with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
+        check_in_float32(anatomy, labelled(anatomy), RULES)
+
+
+def test_a_sample_is_checked_in_float32() -> None:
+    anatomy = tiny_classifier("llama")
+    posts = labelled(anatomy)
+    anatomy.model.to(torch.bfloat16)
+    found = check_in_float32(anatomy, posts, RULES)
+    assert found.rows == 4
+    assert found.largest < 1e-4
+    assert anatomy.dtype == torch.bfloat16
 
 
 def test_another_post_stands_in_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +266,20 @@ def test_means_are_over_training_posts_drawn_by_seed(monkeypatch: pytest.MonkeyP
     assert torch.equal(some[0], some[1])
     assert not torch.allclose(some[0], some[2], atol=1e-3)
     assert not torch.allclose(some[0], every, atol=1e-3)
+
+
+@pytest.mark.parametrize("outputs", ["added", "before_norm"])
+def test_means_at_all_positions_are_over_all_tokens(outputs: Outputs) -> None:
+    """Every token is the last of the post that ends on it."""
+    anatomy = tiny_classifier("gemma2")
+    posts = TRAIN[:5]
+    beginnings = [ids[:end] for ids in posts for end in range(1, len(ids) + 1)]
+    captured, _ = capture_components(anatomy, beginnings, outputs=outputs, batch_size=8)
+    rules = replace(RULES, outputs=outputs, reference_posts=100, batch_size=2)
+    found = mean_outputs(anatomy, posts, rules, "all")
+    expected = captured.outputs.double().mean(dim=0)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, mean_outputs(anatomy, posts, rules), atol=1e-2)
 
 
 def test_one_post_has_no_other() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from glossogenesis.config.section import LanguageCode, PathText, Section
 
@@ -56,16 +56,36 @@ class PostsDemo(Section):
         return (self.communities, self.spellings)
 
 
+class PostsPerLabel(Section):
+    """Posts that are drawn of each label."""
+
+    train: Positive
+    """Training posts."""
+    held_out: Positive
+    """Held-out posts."""
+
+
 class PostsSettings(Section):
-    """Labelled posts, how they are cleaned, and how they are split."""
+    """Labelled posts, how they are cleaned, drawn, and split."""
 
     text: Annotated[PostFiles | PostsDemo, Field(discriminator="kind")]
     """Where posts come from."""
     language: LanguageCode
     """The posts' language, one of `languages`."""
+    labels: Annotated[int, Field(ge=2)] | None = None
+    """Labels that are drawn, of those with enough posts; all where absent."""
+    posts_per_label: PostsPerLabel | None = None
+    """Posts that are drawn of each label; all where absent."""
     held_out_share: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    """Share of each label's posts that are held out, where files do not say which."""
+    """Share of each label's posts that are held out, where neither files say which nor
+    `posts_per_label` how many."""
     separator: str = "\n"
     """What stands between title and body."""
     seed: int = 0
-    """Draws demo posts and the split."""
+    """Draws demo posts, labels, posts and the split."""
+
+    @model_validator(mode="after")
+    def _one_way_to_split(self) -> PostsSettings:
+        if self.posts_per_label is not None and "held_out_share" in self.model_fields_set:
+            raise ValueError("`posts_per_label` says how many are held out; remove the share")
+        return self

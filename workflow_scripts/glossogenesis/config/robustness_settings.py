@@ -13,6 +13,8 @@ from glossogenesis.config.study import Study
 def posts_settings(study: Study) -> Settings:
     """What the posts depend on."""
     written = study.robustness.posts.model_dump(mode="json")
+    if written["posts_per_label"] is not None:
+        del written["held_out_share"]
     text = written["text"]
     for key in ("files", "held_out_files"):
         if key in text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,22 +9,11 @@ from dataclasses import asdict, dataclass
 
 import polars as pl
 
+from glossogenesis.config.posts import PostsSettings
+from glossogenesis.corpora.post_draws import KEY, CleanPost, drawn_splits
 from glossogenesis.corpora.posts import LabelledPost, posts_table
 from glossogenesis.corpora.splitting import SPLITS
 from glossogenesis.errors import StudyError
-
-KEY = "robustness.posts"
-
-
-@dataclass(frozen=True)
-class CleanPost:
-    """A post whose parts are stripped and in Unicode's composed form (NFC)."""
-
-    label: str
-    title: str
-    body: str
-    text: str
-    """Title, separator and body; where one of them is empty, the other alone."""
 
 
 @dataclass(frozen=True)
@@ -35,49 +23,45 @@ class PreparedPosts:
     table: pl.DataFrame
     """Rows of `POSTS_SCHEMA`."""
     facts: Mapping[str, int]
-    """`posts_read`, `duplicates_removed`, `repeated_removed`, `empty_bodies` (of the posts that are
-    kept), `train`, `held_out`, `labels`."""
+    """`posts_read`, `duplicates_removed`, `repeated_removed`, `not_drawn`, `empty_bodies` (of the
+    posts that are kept), `train`, `held_out`, `labels`."""
 
 
 def prepare_posts(
     train: Sequence[LabelledPost],
     held_out: Sequence[LabelledPost] | None,
-    *,
-    separator: str,
-    held_out_share: float,
-    seed: int,
+    rule: PostsSettings,
 ) -> PreparedPosts:
-    """Clean posts and split them; without `held_out`, that is drawn from `train`.
+    """Clean posts, draw some, and split them; without `held_out`, that is drawn from `train`.
 
     Posts whose text occurs under two labels, in either split, are all removed: they cannot be
     classified. Of posts with the same text and label the first is kept, training posts being first.
-    StudyError where all posts have one label, a label has a single post, or one split lacks a label
-    of the other.
+    What `rule` has drawn is drawn from what is left. StudyError where all posts have one label, a
+    label has too few posts, too few labels have enough, or one split lacks a label of the other.
     """
     split_posts = {
-        "train": [_clean(post, separator) for post in train],
-        "held_out": [_clean(post, separator) for post in held_out or ()],
+        "train": [_clean(post, rule.separator) for post in train],
+        "held_out": [_clean(post, rule.separator) for post in held_out or ()],
     }
     unambiguous, duplicates = _without_ambiguous(split_posts)
     kept, repeated = _without_repeats(unambiguous)
     removed = f"after {duplicates} posts of more than one label and {repeated} repeats were removed"
     counts = Counter(post.label for posts in kept.values() for post in posts)
     _check_labels(counts, removed)
-    if held_out is None:
-        _check_counts(counts, removed)
-        kept = _split_at_random(kept["train"], held_out_share, seed)
-    else:
-        _check_splits(kept)
-    all_kept = [post for posts in kept.values() for post in posts]
+    if rule.labels is None:
+        _check_splits(kept) if held_out is not None else _check_counts(counts, removed)
+    drawn = drawn_splits(kept, rule, removed, to_split=held_out is None)
+    all_kept = [post for posts in drawn.values() for post in posts]
     facts = {
         "posts_read": sum(len(posts) for posts in split_posts.values()),
         "duplicates_removed": duplicates,
         "repeated_removed": repeated,
+        "not_drawn": sum(map(len, kept.values())) - len(all_kept),
         "empty_bodies": sum(not post.body for post in all_kept),
-        **{split: len(posts) for split, posts in kept.items()},
+        **{split: len(posts) for split, posts in drawn.items()},
         "labels": len({post.label for post in all_kept}),
     }
-    rows = {split: [asdict(post) for post in posts] for split, posts in kept.items()}
+    rows = {split: [asdict(post) for post in posts] for split, posts in drawn.items()}
     return PreparedPosts(posts_table(rows), facts)
 
 
@@ -150,28 +134,3 @@ def _check_splits(split_posts: Mapping[str, list[CleanPost]]) -> None:
                 f"`{KEY}.text`: label {alone[0]!r} has {split} posts but no {other} posts; add "
                 f"some to `{key}`, or remove the label"
             )
-
-
-def _split_at_random(
-    posts: Sequence[CleanPost], held_out_share: float, seed: int
-) -> dict[str, list[CleanPost]]:
-    """Hold out a share of each label's posts, at least one, and leave at least one.
-
-    Of each label those are held out whose text, hashed with the seed, comes first, so that files
-    may be reordered.
-    """
-    of_label: dict[str, list[str]] = {}
-    for post in posts:
-        of_label.setdefault(post.label, []).append(post.text)
-    held_out: set[str] = set()
-    for texts in of_label.values():
-        number = min(max(round(held_out_share * len(texts)), 1), len(texts) - 1)
-        held_out.update(sorted(texts, key=lambda text: _hash(text, seed))[:number])
-    return {
-        "train": [post for post in posts if post.text not in held_out],
-        "held_out": [post for post in posts if post.text in held_out],
-    }
-
-
-def _hash(text: str, seed: int) -> bytes:
-    return hashlib.sha256(f"{seed}\n{text}".encode()).digest()

@@ -3,12 +3,13 @@
 Sufficiency is the accuracy with everything but the circuit ablated, divided by that of the whole;
 necessity is the accuracy that is lost when the circuit is ablated. An ablated component's output
 gives way to its mean over training posts, to zeros, or to its output for another held-out post; the
-embedding stays. Random circuits of the same size are the control.
+embedding stays. At all positions the mean is that over all tokens of training posts, and what
+another post gives is its output at the last one. Random circuits of the same size are the control.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.classifier_posts import LabelledPosts
+from glossogenesis.models.float32 import in_float32
+from glossogenesis.models.padding import batches_by_length, pad_left
 from glossogenesis.patching.circuit import MEASURES, Circuit, Members
+from glossogenesis.patching.component_hooks import summing
 from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs, Where
 from glossogenesis.patching.component_runs import capture_components, run_components
-from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 
 Method = Literal["mean", "zero", "resample"]
 
@@ -48,6 +52,9 @@ ABLATIONS_SCHEMA = pl.Schema(
 `draw`), `all` or `none`; `size` counts its components. Of `n` held-out posts `correct_full` are
 classified correctly by the whole classifier and `correct` by the ablated one; `lost` are right in
 the first alone, `gained` in the second alone."""
+
+SAMPLE = 4
+"""Held-out posts that are computed in float32 too."""
 
 # Held-out posts whose outputs are in memory together.
 POSTS_AT_ONCE = 64
@@ -150,20 +157,60 @@ def ablation_table(
     return pl.DataFrame(rows, schema=ABLATIONS_SCHEMA)
 
 
-def mean_outputs(anatomy: Anatomy, train: Sequence[Sequence[int]], rules: AblationRules) -> Tensor:
-    """Mean output of every component at the last position, `[layer, component, d_model]`.
+def check_in_float32(
+    anatomy: Anatomy, held_out: LabelledPosts, rules: AblationRules
+) -> CheckedInFloat32:
+    """Ablate no component of the first `SAMPLE` held-out posts in float32: logits are the same.
 
-    Over training posts drawn by seed; summed in float64.
+    Raises:
+        RuntimeError: a logit changes by more than rounding.
+    """
+    posts = held_out.token_ids[:SAMPLE]
+    none = np.zeros((anatomy.n_layers, len(COMPONENTS)), dtype=bool)
+    nothing = [Ablation(none, "zero", positions) for positions in rules.positions]
+    with in_float32(anatomy.model):
+        captured, logits = _capture(anatomy, [*posts, posts[0]], rules)
+        zeros = torch.zeros_like(captured.outputs[0])
+        means = dict.fromkeys(rules.positions, zeros)
+        runs = _runs(anatomy, nothing, posts, captured, means, rules, lambda _: None)
+        found = [_check_unchanged(ablated, logits[:-1], anatomy) for _, ablated in runs]
+    return CheckedInFloat32(len(posts), max(found))
+
+
+def mean_outputs(
+    anatomy: Anatomy,
+    train: Sequence[Sequence[int]],
+    rules: AblationRules,
+    positions: Where = "last",
+) -> Tensor:
+    """Mean output of every component, `[layer, component, d_model]`.
+
+    Over the last, or over all, positions of training posts drawn by seed; summed in float64.
     """
     generator = np.random.default_rng([rules.seed, _REFERENCE_POSTS])
     number = min(rules.reference_posts, len(train))
     chosen = sorted(generator.choice(len(train), number, replace=False).tolist())
+    if positions == "all":
+        return _mean_of_tokens(anatomy, [train[post] for post in chosen], rules)
     total = torch.zeros((), dtype=torch.float64)
     for start in range(0, number, POSTS_AT_ONCE):
         posts = [train[post] for post in chosen[start : start + POSTS_AT_ONCE]]
         values, _ = _capture(anatomy, posts, rules)
         total = total + values.outputs.double().sum(dim=0)
     return total / number
+
+
+@torch.inference_mode()
+def _mean_of_tokens(
+    anatomy: Anatomy, posts: Sequence[Sequence[int]], rules: AblationRules
+) -> Tensor:
+    total = torch.zeros((), dtype=torch.float64)
+    for batch in batches_by_length([len(ids) for ids in posts], rules.batch_size):
+        padded = pad_left([posts[post] for post in batch], anatomy.device)
+        with summing(anatomy, rules.outputs, padded.mask.bool()) as summed:
+            anatomy.base(**padded.model_inputs(anatomy), use_cache=False)
+        total = total + summed.cpu()
+    return total / sum(len(ids) for ids in posts)
 
 
 def _right_answers(
@@ -181,7 +228,7 @@ def _right_answers(
     """
     if "resample" in rules.methods and len(held_out) < 2:
         raise ValueError("one held-out post; outputs for another need two")
-    mean = mean_outputs(anatomy, train, rules)
+    means = {where: mean_outputs(anatomy, train, rules, where) for where in rules.positions}
     labels = np.asarray(held_out.label_ids)
     circle = np.random.default_rng([rules.seed, _OTHER_POSTS]).permutation(len(held_out))
     full = np.empty(len(held_out), dtype=bool)
@@ -198,7 +245,7 @@ def _right_answers(
         captured, logits = _capture(anatomy, token_ids, rules)
         unablated = logits[: len(posts)]
         full[posts] = unablated.argmax(dim=1).numpy() == labels[posts]
-        runs = _runs(anatomy, ablations, token_ids[:-1], captured, mean, rules, on_rows)
+        runs = _runs(anatomy, ablations, token_ids[:-1], captured, means, rules, on_rows)
         for index, found in runs:
             if not ablations[index].replaced.any():
                 _check_unchanged(found, unablated, anatomy)
@@ -212,7 +259,7 @@ def _runs(
     ablations: Sequence[Ablation],
     token_ids: Sequence[Sequence[int]],
     captured: ComponentValues,
-    mean: Tensor,
+    means: Mapping[Where, Tensor],
     rules: AblationRules,
     on_rows: Callable[[int], object],
 ) -> Iterator[tuple[int, Tensor]]:
@@ -220,11 +267,6 @@ def _runs(
 
     `captured` holds the outputs for the posts in `token_ids` and, last, for the one after them.
     """
-    stand_ins = torch.stack([mean, torch.zeros_like(mean)]).to(captured.outputs)
-    values = ComponentValues(
-        outputs=torch.cat([stand_ins, captured.outputs]),
-        embeddings=torch.cat([torch.zeros_like(captured.embeddings[:2]), captured.embeddings]),
-    )
     posts = torch.arange(len(token_ids))
     sources = {
         "mean": torch.zeros_like(posts),
@@ -235,6 +277,11 @@ def _runs(
         chosen = [index for index, each in enumerate(ablations) if each.positions == positions]
         if not chosen:
             continue
+        stand_ins = torch.stack([means[positions], torch.zeros_like(means[positions])])
+        values = ComponentValues(
+            outputs=torch.cat([stand_ins.to(captured.outputs), captured.outputs]),
+            embeddings=torch.cat([torch.zeros_like(captured.embeddings[:2]), captured.embeddings]),
+        )
         masks = torch.from_numpy(np.stack([ablations[index].replaced for index in chosen]))
         rows = ComponentRows(
             prompts=posts.repeat_interleave(len(chosen)),
@@ -268,8 +315,10 @@ def _capture(
     )
 
 
-def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> None:
+def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> float:
     """RuntimeError where an ablation of no component changes more than rounding does.
+
+    Returns the largest change.
 
     Where it does not, the predictions are the whole classifier's, also at posts so close to a tie
     that rounding decides.
@@ -280,3 +329,4 @@ def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> No
             f"ablating no component changes a logit by {largest:.2g}, where equal numbers must "
             "come; ablations cannot be trusted"
         )
+    return largest

@@ -46,6 +46,25 @@ def recording(anatomy: Anatomy, outputs: Outputs, columns: Tensor) -> Iterator[T
 
 
 @contextmanager
+def summing(anatomy: Anatomy, outputs: Outputs, mask: Tensor) -> Iterator[Tensor]:
+    """Within the context, a forward pass adds to the yielded `[layer, component, d_model]`.
+
+    Outputs are summed in float64 over the tokens that `mask` has, bool `[prompt, column]`.
+    """
+    shape = (anatomy.n_layers, len(COMPONENTS), anatomy.d_model)
+    total = torch.zeros(shape, dtype=torch.float64, device=anatomy.device)
+
+    def hook_for(layer: int, component: int) -> Any:
+        def add(module: Any, inputs: Any, output: Tensor) -> None:
+            total[layer, component] += output[mask].double().sum(dim=0)
+
+        return add
+
+    with _hooked(anatomy, outputs, hook_for):
+        yield total
+
+
+@contextmanager
 def replacing(
     anatomy: Anatomy,
     rows: ComponentRows,
