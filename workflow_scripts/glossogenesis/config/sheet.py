@@ -108,7 +108,9 @@ def _check_order(path: Path, checkpoints: list[Checkpoint]) -> None:
     """StudyError where steps or tokens of a model begin anew in a later phase, or contradict."""
     by_model: dict[str, list[Checkpoint]] = {}
     for row in checkpoints:
-        by_model.setdefault(row.model, []).append(row)
+        # Those that are pretrained here are compared with their pretraining.
+        if row.pretrained_by is None:
+            by_model.setdefault(row.model, []).append(row)
     for model, rows in by_model.items():
         for column in ("step", "tokens"):
             known = [row for row in rows if getattr(row, column) is not None]
