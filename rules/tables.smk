@@ -5,12 +5,15 @@ REQUIRED INPUTS:
     the patching rows of every checkpoint; the checkpoint sheet
 OUTPUTS:
     <results>/tables/concepts_{accuracy,outcomes,pooled,probability,comparisons}.{parquet,csv}
+    <results>/tables/concepts_trainings.{parquet,csv}      where a model is trained with several seeds
 
 STEPS:
     tabulate_concepts   shares and intervals per checkpoint, setting, pair and start layer; tests
 """
 
 TABLES = ["accuracy", "outcomes", "pooled", "probability", "comparisons"]
+if study.has_concepts and study.several_trainings():
+    TABLES.append("trainings")
 
 
 rule tabulate_concepts:
@@ -22,15 +25,8 @@ rule tabulate_concepts:
             for row in study.rows_of("concepts")
         ],
     output:
-        accuracy=multiext("<results>/tables/concepts_accuracy", ".parquet", ".csv"),
-        outcomes=multiext("<results>/tables/concepts_outcomes", ".parquet", ".csv"),
-        pooled=multiext("<results>/tables/concepts_pooled", ".parquet", ".csv"),
-        probability=multiext(
-            "<results>/tables/concepts_probability", ".parquet", ".csv"
-        ),
-        comparisons=multiext(
-            "<results>/tables/concepts_comparisons", ".parquet", ".csv"
-        ),
+        expand("<results>/tables/concepts_{table}.parquet", table=TABLES),
+        expand("<results>/tables/concepts_{table}.csv", table=TABLES),
     log:
         "<logs>/tabulate_concepts.log",
     benchmark:

@@ -50,7 +50,7 @@ def main() -> None:
         f"{too_long} of {prompts.height} prompts ask for a word of more than "
         f"{settings['max_new_tokens']} tokens (`concepts.max_new_tokens`) and cannot be answered"
     )
-    longest = int(prompts["token_ids"].list.len().max() or 0) + settings["max_new_tokens"]
+    longest = max(prompts["token_ids"].list.len().to_list(), default=0) + settings["max_new_tokens"]
     config = Path(manifest.folder) / "config.json"
     limits = ModelLimits.of(read_config(config.parent))
     mend = "lower `concepts.few_shot` or `concepts.max_new_tokens`"

@@ -10,6 +10,7 @@ from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
 from glossogenesis.patching.concept_comparisons import comparison_table
+from glossogenesis.patching.concept_trainings import trainings_table
 from glossogenesis.patching.not_finite import LEFT_OUT, reason_left_out
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
@@ -124,7 +125,10 @@ def tabulate(
     parts["comparisons"] = [
         comparison_table(_rows(of_model, chosen), *pools) for of_model in training.values()
     ]
-    return {name: pl.concat(tables) for name, tables in parts.items()}
+    tables = {name: pl.concat(of_all) for name, of_all in parts.items()}
+    if settings["trainings"]:
+        tables["trainings"] = trainings_table(tables["comparisons"], settings["trainings"])
+    return tables
 
 
 def _rows(

@@ -54,10 +54,10 @@ def main() -> None:
 
 def check_read_by(limits: ModelLimits, prompts: pl.DataFrame, place: str) -> None:
     """StudyError where a model cannot read a prompt; say where it reads one unlike in training."""
-    longest = int(prompts["token_ids"].list.len().max() or 0)
+    longest = max(prompts["token_ids"].list.len().to_list(), default=0)
     if line := limits.longer(longest, "prompts", place, "lower `concepts.few_shot`"):
         print(f"Warning: {line}")
-    largest = int(prompts["token_ids"].list.max().max() or 0)
+    largest = max(prompts["token_ids"].list.max().drop_nulls().to_list(), default=0)
     limits.check_vocabulary(largest, "prompts", place)
 
 

@@ -34,6 +34,7 @@ from glossogenesis.inspection.content import KINDS
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.pretraining import TrainedStep
 from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA
+from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, SETTINGS
 from glossogenesis.patching.scoring import OUTCOMES
@@ -110,6 +111,7 @@ def test_every_choice_of_a_key_is_in_the_guide():
         ("PROMPTS_SCHEMA", PROMPTS_SCHEMA),
         ("PATCHING_SCHEMA", PATCHING_SCHEMA),
         ("COMPARISON_SCHEMA", COMPARISON_SCHEMA),
+        ("TRAININGS_SCHEMA", TRAININGS_SCHEMA),
     ],
 )
 def test_every_column_of_an_artifact_is_in_the_guide(marker: str, schema: pl.Schema):

@@ -174,4 +174,4 @@ def test_parallel_text_that_is_not_in_place_is_named_before_a_run(tmp_path: Path
     with pytest.raises(StudyError, match=expected):
         preflight.check_files(study, tmp_path / "results")
     (tmp_path / "test.ru").write_text("кошка\n", encoding="utf-8")
-    preflight.check_files(study, tmp_path / "results")
+    assert preflight.absent(study, tmp_path / "results") is None

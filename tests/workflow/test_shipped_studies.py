@@ -40,9 +40,9 @@ def test_loads(name: str) -> None:
 def test_showcase_is_the_demo_in_a_larger_size(clone: WorkingTree) -> None:
     printed = clone.snakemake("--dry-run", study="resources/studies/showcase.yaml")
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed.partition("Job stats:")[2], re.M))
-    assert jobs["pretrain_model"] == "3"
-    assert jobs["patch_translations"] == "13"
-    assert jobs["finetune_classifier"] == "2"
+    assert jobs["pretrain_model"] == "5"
+    assert jobs["patch_translations"] == "19"
+    assert jobs["finetune_classifier"] == "6"
 
 
 def test_inaba2025_has_what_the_table_of_the_paper_has() -> None:

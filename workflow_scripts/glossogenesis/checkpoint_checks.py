@@ -63,7 +63,7 @@ def check_small_files(study: Study, results: Path) -> list[str]:
         StudyError: an architecture is not supported, a layer is beyond the last, prompts or
             contexts cannot be read, or checkpoints of one model have different tokenizers.
     """
-    warnings = []
+    warnings: list[str] = []
     first: dict[str, tuple[str, str]] = {}
     looked_at: set[str] = set()
     for found in local_checkpoints(study, results):
@@ -91,8 +91,8 @@ def check_small_files(study: Study, results: Path) -> list[str]:
     for model in study.models:
         if size := study.trained_size_of(model):
             limits = ModelLimits("llama", size.positions, False, size.vocabulary, size.layers)
-            name = study.checkpoints_of(model)[0].pretrained_by
-            place = f"{study.file}: `pretrain.{name}.model.positions`"
+            training = study.checkpoints_of(model)[0].pretrained_by
+            place = f"{study.file}: `pretrain.{training}.model.positions`"
             warnings += _long_contexts(study, model, limits, place)
     return warnings
 

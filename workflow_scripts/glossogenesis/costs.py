@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from glossogenesis.config.models import DTYPE_BYTES
 from glossogenesis.config.pretrain import ModelSize
-from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.section import is_local
+from glossogenesis.config.source_pairs import source_pairs
 from glossogenesis.config.study import Study
 
 PROGRAM_MB = 1500

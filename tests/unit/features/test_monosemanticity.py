@@ -29,7 +29,7 @@ def examples_of(tokens: list[list[int]]) -> Examples:
     for feature, of_feature in enumerate(tokens):
         table["token_id"][feature, : len(of_feature)] = of_feature
     counts = np.array([len(of_feature) for of_feature in tokens])
-    return Examples(table, np.ones(table.shape, np.float32), counts)
+    return Examples(table, np.ones(table.shape, np.float32), counts, counts)
 
 
 def measured(tokens: list[list[int]], vectors: torch.Tensor, cosine: float = 0.5) -> list[float]:

@@ -1,9 +1,8 @@
-"""Several fine-tunings of a model: rows over runs, and comparisons with the variance between them."""
+"""Several runs of a model: rows over them, and comparisons with the variance between them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np

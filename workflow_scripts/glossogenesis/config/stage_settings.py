@@ -150,6 +150,7 @@ def table_settings(study: Study) -> Settings:
     concepts = study.concepts
     return {
         "models": list(study.models_of("concepts")),
+        "trainings": study.several_trainings(),
         "pivot": concepts.pivot,
         "unseen": [
             code for code, language in study.settings.languages.items() if not language.is_seen

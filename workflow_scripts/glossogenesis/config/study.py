@@ -109,6 +109,19 @@ class Study:
                 return row
         raise KeyError((model, checkpoint))
 
+    def several_trainings(self) -> dict[str, list[str]]:
+        """Models of the concepts study that are trainings of one another, by the first.
+
+        Those whose pretrainings differ in their seed alone; models without such are left out.
+        """
+        found: dict[str, list[str]] = {}
+        for model in self.models_of("concepts"):
+            name = self.checkpoints_of(model)[0].pretrained_by
+            if name is not None:
+                seed = self.settings.pretrain[name].seed
+                found.setdefault(name.removesuffix(f".seed{seed}"), []).append(model)
+        return {models[0]: models for models in found.values() if len(models) > 1}
+
     def path(self, written: str) -> str:
         """Resolve a path written in the study: from its file's folder, relative to here."""
         # pathlib's own expansion raises where the home of a user is unknown.

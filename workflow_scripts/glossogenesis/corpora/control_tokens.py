@@ -30,7 +30,7 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
     of_model = getattr(model, "unk_token", None)
     unnamed = tokenizer.convert_tokens_to_ids(of_model) if of_model is not None else None
     unknown = {tokenizer.unk_token_id, unnamed} - named
-    return frozenset((added | named) - unknown - {None})
+    return frozenset(number for number in (added | named) - unknown if number is not None)
 
 
 def end_ids(tokenizer: Any, configurations: Iterable[Any] = ()) -> frozenset[int]:
@@ -43,7 +43,8 @@ def end_ids(tokenizer: Any, configurations: Iterable[Any] = ()) -> frozenset[int
     named: set[int] = set()
     for configuration in configurations:
         ends = getattr(configuration, "eos_token_id", None)
-        named |= set(ends) if isinstance(ends, list | tuple) else {ends}
+        listed = ends if isinstance(ends, list | tuple) else [ends]
+        named |= {number for number in listed if number is not None}
     own = {tokenizer.eos_token_id} - {None}
     return frozenset(own | (named & control_ids(tokenizer)))
 

@@ -155,7 +155,8 @@ def _half(label_ids: Integers, generator: np.random.Generator) -> Integers:
     labels = label_ids[order]
     place = np.arange(len(order)) - np.searchsorted(labels, labels)
     shifted = place + generator.integers(0, 2, size=labels.max() + 1)[labels]
-    return order[shifted % 2 == 0]
+    half: Integers = order[shifted % 2 == 0]
+    return half
 
 
 def _estimate(values: Floats, top: float) -> Estimate:

@@ -233,8 +233,8 @@ def _halves(
         others = point.labelled - point.bilingual
         drawn = int(generator.hypergeometric(point.bilingual, others, size))
         first.append(replace(point, bilingual=drawn, labelled=size))
-        rest = {"bilingual": point.bilingual - drawn, "labelled": point.labelled - size}
-        second.append(replace(point, **rest))
+        rest = point.labelled - size
+        second.append(replace(point, bilingual=point.bilingual - drawn, labelled=rest))
     return first, second
 
 

@@ -41,6 +41,7 @@ from glossogenesis.figures.feature_frames import (
     share_frame,
     size_frame,
 )
+from glossogenesis.figures.feature_panels import add_to_heading
 from glossogenesis.figures.features import (
     plot_bilingual_features,
     plot_feature_heatmap,
@@ -48,7 +49,6 @@ from glossogenesis.figures.features import (
     plot_model_sizes,
     plot_monosemanticity,
 )
-from glossogenesis.figures.feature_panels import add_to_heading
 from glossogenesis.figures.injection_figure import injection_frame, plot_injection
 from glossogenesis.figures.knockout_figure import knockout_frame, plot_knockout
 from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
@@ -247,9 +247,10 @@ def _over_runs(table: pl.DataFrame) -> pl.DataFrame:
 
 def _say_runs(figure: Figure, tables: Sequence[pl.DataFrame]) -> None:
     """Say in the heading how many runs of each model the points are over."""
-    runs = [most for table in tables if "runs" in table and (most := table["runs"].max())]
+    of_runs = [table["runs"].drop_nulls() for table in tables if "runs" in table.columns]
+    runs = [most for column in of_runs for most in column.to_list()]
     if runs:
-        most = max(map(int, runs))
+        most = max(runs)
         told = "one run a model: differences may be the run's"
         add_to_heading(figure, told if most == 1 else f"means over {most} runs a model")
 

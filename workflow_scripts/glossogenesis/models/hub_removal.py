@@ -6,8 +6,8 @@ from pathlib import Path
 
 from glossogenesis.config.feature_checks import injection_model
 from glossogenesis.config.feature_settings import injection_source, injection_targets
-from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.section import is_local
+from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.config.study import Study
 from glossogenesis.models.manifest import CheckpointManifest
 

@@ -2,9 +2,9 @@
 
 Effects are (z_patched - z_corrupted) / (z_clean - z_corrupted) of the clean post's label, averaged
 over pairs; a pair whose denominator is too small counts as 0, and its share has a row. The set
-`own` has the pairs that qualify for the model, `common` those that do for every model; no post is in
-two pairs of a set, so pairs are resampled as independent. Sums and shares are of the circuit as it
-is: it stays the same in every resample.
+`own` has the pairs that qualify for the model, `common` those that do for every model; no post is
+in two pairs of a set, so pairs are resampled as independent. Sums and shares are of the circuit as
+it is: it stays the same in every resample.
 """
 
 from __future__ import annotations

@@ -145,8 +145,8 @@ def _of_all_runs(found: list[dict[str, Any]]) -> dict[str, Any]:
     if not known:
         return shared | {"note": found[0].get("note")}
     if len(known) == 1:
-        notes = "; ".join(filter(None, [known[0].get("note"), ONE_RUN]))
-        return known[0] | {"sae": found[0]["kind"], "runs": 1, "note": notes}
+        told = "; ".join(filter(None, [known[0].get("note"), ONE_RUN]))
+        return known[0] | {"sae": found[0]["kind"], "runs": 1, "note": told}
     numbers = [{name: row[name] for name in _NUMBERS} | {"by": row["run"]} for row in known]
     table = pl.DataFrame(numbers)
     runs = table["by"].n_unique()

@@ -181,7 +181,7 @@ def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
 
 
 def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
-    """Label variety, corrected for noise, and as counted with the posts' labels and shuffled ones."""
+    """Label variety, corrected for noise; as counted, with the posts' labels and shuffled ones."""
     size, facts = len(dictionary.variety), dictionary.facts
     counts = {"label_specific": dictionary.specific, "distinguishing": dictionary.distinguishing}
     rows = [{"measure": name, "value": count, "n": size} for name, count in counts.items()]

@@ -84,7 +84,7 @@ def _over_runs(rows: pl.DataFrame, measure: str) -> dict[str, Any]:
     }
     runs = known["seed"].n_unique()
     told |= {"runs": runs, "n": _together(known["n"]), "value": known["value"].mean()}
-    interval = known["interval"].drop_nulls().first()
+    interval = next(iter(known["interval"].drop_nulls().to_list()), None)
     if known.height == 1:
         only = known.row(0, named=True)
         told |= {name: only[name] for name in ("low", "high", "p") if name in only}
@@ -118,5 +118,5 @@ def _together(values: pl.Series) -> Any:
         mean = known.cast(pl.Float64).mean()
         return mean if mean is None or known.dtype.is_float() else round(float(str(mean)))
     if known.dtype == pl.Boolean:
-        return bool(known.cast(pl.Float64).mean() > 0.5) if known.len() else None  # type: ignore[operator]
+        return 2 * int(known.sum()) > known.len() if known.len() else None
     return known.first() if known.n_unique() == 1 else None
