@@ -68,7 +68,13 @@ def origin(kind: str, model: Planted | None = None, **facts: Any) -> Provenance:
 
 def write_study(results: Path, *models: Planted, variants: bool = True) -> None:
     """Write every file that the tables are made of."""
-    counts = {"posts_read": 103, "duplicates_removed": 2, "repeated_removed": 1, "labels": 4, "not_drawn": 0}
+    counts = {
+        "posts_read": 103,
+        "duplicates_removed": 2,
+        "repeated_removed": 1,
+        "labels": 4,
+        "not_drawn": 0,
+    }
     counts |= {"empty_bodies": 5, "train": 60, "held_out": len(LABELS) * POSTS}
     posts = predictions(()).select("post", "number", "label")
     write_table(results / "posts/posts.parquet", posts, origin("posts", **counts))
