@@ -1,7 +1,8 @@
 # `make demo` runs the demo study, `make test` runs the checks; both set up what they need.
 
 PYTHON ?= python3
-CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# nproc counts what OMP_NUM_THREADS says, which is about the threads of one program.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 2)
 TEST_PROCESSES ?= $(shell echo $$(( $(CORES) < 4 ? $(CORES) : 4 )))
 VENV := .venv
 BIN := $(abspath $(VENV)/bin)

@@ -37,6 +37,7 @@ from glossogenesis.statistics.clustered import (
     clustered_share_interval,
     whole_sign_flip_p,
 )
+from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import (
     Bootstrap,
     bootstrap_ratios,
@@ -46,7 +47,7 @@ from glossogenesis.statistics.intervals import (
     wilson_interval,
 )
 from glossogenesis.statistics.paired_shares import paired_score_interval
-from glossogenesis.statistics.permutation import adjusted, permutation_p, sign_flip_p
+from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
 
 Floats = NDArray[np.float64]
 Found = NDArray[np.bool_]

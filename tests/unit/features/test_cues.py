@@ -137,7 +137,7 @@ def test_cues_of_a_planted_feature(tmp_path: Path, strongest: int) -> None:
         token_ids.append(ids)
         activations.append(x)
     planted = plant_posts(tmp_path, labels, token_ids, activations, vocabulary=PIECES)
-    settings = LabelFeatureSettings(strongest=strongest, top=1, shuffles=0, resamples=0)
+    settings = LabelFeatureSettings(strongest=strongest, top=1, shuffles=0, resamples=2)
     posts: Posts = planted.posts
     found = collect_label_features(
         identity_sae(2, k=2), planted.cache, planted.corpus, posts, settings, seed=0

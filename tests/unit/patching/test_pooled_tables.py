@@ -12,8 +12,8 @@ from glossogenesis.patching.pooled_tables import pooled_table, pools_of
 from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.patching.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
+from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
-from glossogenesis.statistics.permutation import adjusted
 
 CONCEPTS = 40
 TRANSLATED = (("es", "en"), ("es", "ru"), ("ru", "ja"))

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glossogenesis.statistics.permutation import adjusted, permutation_p, sign_flip_p
+from glossogenesis.statistics.false_discovery import adjusted
+from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
 
 
 def enumerated_sign_flip_p(differences: list[float]) -> float:

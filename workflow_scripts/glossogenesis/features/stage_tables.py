@@ -40,8 +40,8 @@ from glossogenesis.features.language_tables import over_layers
 from glossogenesis.features.schemas import BILINGUAL, DEFAULT
 from glossogenesis.features.setups import DEPTH, DEPTH_FACTS, EVERY_DEPTH
 from glossogenesis.patching.circuit import REGIONS
+from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import newcombe_interval
-from glossogenesis.statistics.permutation import adjusted
 
 LEVEL = 0.05
 WIDELY = 0.1

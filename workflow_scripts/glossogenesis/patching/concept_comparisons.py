@@ -23,7 +23,7 @@ from glossogenesis.statistics.clustered import (
     clustered_difference_interval,
     whole_sign_flip_p,
 )
-from glossogenesis.statistics.permutation import adjusted
+from glossogenesis.statistics.false_discovery import adjusted
 
 LEVEL = 0.05
 """Expected share of false discoveries among the comparisons of a model that survive."""

@@ -14,7 +14,7 @@ import polars as pl
 
 from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA, LEVEL
 from glossogenesis.statistics.between_runs import mean_over_runs, variance_of_interval
-from glossogenesis.statistics.permutation import adjusted
+from glossogenesis.statistics.false_discovery import adjusted
 
 _OF_ONE_TRAINING = ("chosen_layers", "n", "accuracy", "reference_accuracy")
 TRAININGS_SCHEMA = pl.Schema(

@@ -1,4 +1,4 @@
-"""Permutation tests of differences, and corrections for many tests at once.
+"""Permutation tests of differences.
 
 The sign-flip test is for paired values: were two models alike, the difference of each label would
 be as likely to have the other sign. Neither test assumes a distribution (Good 2005, Permutation,
@@ -48,20 +48,6 @@ def permutation_p(first: ArrayLike, second: ArrayLike, *, resamples: int, seed: 
     if min(values.size for values in samples) < 2:
         return float("nan")
     return _p(samples, _difference_of_means, "independent", resamples, seed)
-
-
-def adjusted(p: ArrayLike) -> Floats:
-    """Return p-values `[test]` corrected for a false discovery rate (Benjamini and Hochberg 1995).
-
-    NaN stays NaN and is not counted among the tests.
-    """
-    values = np.asarray(p, dtype=np.float64)
-    result = np.full_like(values, np.nan)
-    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
-    ranks = np.arange(1, order.size + 1)
-    scaled = values[order] / (ranks / order.size)
-    result[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
-    return result
 
 
 def _p(

@@ -34,8 +34,8 @@ from glossogenesis.features.robustness_tables.compared_features import (
 from glossogenesis.features.robustness_tables.inputs import ComparedModel, Results, frame_of
 from glossogenesis.features.robustness_tables.runs import OVER_RUNS
 from glossogenesis.statistics.between_runs import difference_over_runs, variance_of_interval
+from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import Bootstrap
-from glossogenesis.statistics.permutation import adjusted
 
 LEVEL = 0.05
 ONE_RUN = "one run a model: the difference may be the run's"

@@ -17,7 +17,7 @@ import polars as pl
 from glossogenesis.features.robustness_tables.inputs import frame_of
 from glossogenesis.features.robustness_tables.resampling import LEFT_OUT, OVER_DRAWS
 from glossogenesis.statistics.between_runs import mean_over_runs, variance_of_interval
-from glossogenesis.statistics.permutation import adjusted
+from glossogenesis.statistics.false_discovery import adjusted
 
 ONE_RUN = "{}, of one run"
 OVER_RUNS = "95 % t over runs and {}"
