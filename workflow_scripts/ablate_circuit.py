@@ -9,7 +9,11 @@ from glossogenesis.models.classifier_posts import check_labels, check_tokenizer,
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.circuit import circuit_table, circuits_of
-from glossogenesis.patching.circuit_ablation import AblationRules, ablation_table
+from glossogenesis.patching.circuit_ablation import (
+    AblationRules,
+    ablation_table,
+    check_in_float32,
+)
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
 from glossogenesis.statistics.intervals import Bootstrap
@@ -45,6 +49,15 @@ def main() -> None:
         manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
     )
     check_labels(manifest, loaded.model.config, posts)
+    rules = AblationRules(
+        methods=rule.ablations,
+        positions=rule.positions,
+        reference_posts=rule.reference_posts,
+        outputs=settings["outputs"],
+        seed=settings["seed"],
+        batch_size=arguments.batch_size,
+    )
+    exact = check_in_float32(loaded.anatomy, held_out, rules)
     with progress(total=len(held_out), label="ablate circuits", unit="post") as bar:
         ablations = ablation_table(
             loaded.anatomy,
@@ -53,14 +66,7 @@ def main() -> None:
             ),
             train.token_ids,
             held_out,
-            AblationRules(
-                methods=rule.ablations,
-                positions=rule.positions,
-                reference_posts=rule.reference_posts,
-                outputs=settings["outputs"],
-                seed=settings["seed"],
-                batch_size=arguments.batch_size,
-            ),
+            rules,
             bar.update,
         )
     provenance = provenance_of(
@@ -75,7 +81,8 @@ def main() -> None:
         device=loaded.anatomy.device.type,
     )
     write_table(arguments.circuit, circuit, provenance)
-    write_table(arguments.output, ablations, replace(provenance, kind="circuit_ablations"))
+    described = replace(provenance, kind="circuit_ablations", facts=exact.facts)
+    write_table(arguments.output, ablations, described)
 
 
 if __name__ == "__main__":

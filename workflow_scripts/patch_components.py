@@ -21,7 +21,10 @@ from glossogenesis.patching.component_effects import (
     component_effects,
     n_runs,
 )
-from glossogenesis.patching.component_identities import check_component_identities
+from glossogenesis.patching.component_identities import (
+    check_component_identities,
+    check_components_in_float32,
+)
 from glossogenesis.patching.component_tables import (
     EFFECTS_SCHEMA,
     distinct_pairs,
@@ -58,8 +61,9 @@ def main() -> None:
     posts = post_token_ids(corpus, "held_out")
     config: Any = loaded.model.config
     table = pl.DataFrame(schema=EFFECTS_SCHEMA)
+    facts: dict[str, Any] = {}
     if pairs.height:
-        effects = checked_effects(
+        effects, facts = checked_effects(
             loaded.anatomy,
             posts,
             pairs_of_posts(distinct, config.label2id, len(posts), arguments.pairs),
@@ -76,6 +80,7 @@ def main() -> None:
         revision=manifest.commit,
         dtype=arguments.settings["dtype"],
         device=loaded.anatomy.device.type,
+        facts=facts,
     )
     write_table(arguments.output, table, provenance)
 
@@ -86,14 +91,15 @@ def checked_effects(
     pairs: PatchedPairs,
     rule: PatchingRule,
     described_as: str,
-) -> ComponentEffects:
-    """Return the effects of all pairs, once identities hold on some of them."""
+) -> tuple[ComponentEffects, dict[str, Any]]:
+    """Return the effects of all pairs, once identities hold on some, and what was found there."""
+    exact = check_components_in_float32(anatomy, token_ids, pairs, rule, described_as)
     check_component_identities(anatomy, token_ids, pairs, rule, described_as)
     with progress(total=n_runs(anatomy, pairs), label="patch components", unit="run") as bar:
         effects = component_effects(anatomy, token_ids, pairs, rule, bar.update)
     undefined = int(effects.undefined.sum())
     print(f"{len(pairs)} distinct pairs; the effects of {undefined} are undefined and count as 0")
-    return effects
+    return effects, exact.facts
 
 
 if __name__ == "__main__":

@@ -19,12 +19,18 @@ from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.answer_tokens import AnswerTokens
+from glossogenesis.patching.identities import CheckedInFloat32
 from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, reason_left_out
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.patching.scoring import CLOSING_QUOTE
 from glossogenesis.patching.states import check_tokenizer, states_from_file
-from glossogenesis.patching.translation import PatchingPlan, layers_of, patch_translations
+from glossogenesis.patching.translation import (
+    PatchingPlan,
+    check_in_float32,
+    layers_of,
+    patch_translations,
+)
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage import tables, tensors
 
@@ -57,17 +63,19 @@ def main() -> None:
     if line := limits.longer(longest, "prompts with their answers", str(config), mend):
         print(f"Warning: {line}")
     rows = PATCHING_SCHEMA.to_frame()
+    facts: dict[str, Any] = {"prompts_whose_answer_is_too_long": too_long}
     device = resolve_device(arguments.device)
     reason = reason_left_out(tensors.read_provenance(arguments.states))
     if reason is None:
         try:
-            rows = patched_rows(arguments, manifest, prompts, device)
+            rows, exact = patched_rows(arguments, manifest, prompts, device)
+            facts |= exact.facts
         except NotFiniteError as error:
             reason = f"{manifest.model} {manifest.checkpoint}, {error}"
             if settings["on_diverged"] == "stop":
                 raise StudyError(reason) from None
-    left_out = {} if reason is None else {LEFT_OUT: reason}
     if reason is not None:
+        facts[LEFT_OUT] = reason
         print(f"Left out: {reason}")
     provenance = provenance_of(
         arguments,
@@ -83,15 +91,15 @@ def main() -> None:
         revision=manifest.commit,
         dtype=settings["dtype"],
         device=device,
-        facts={"prompts_whose_answer_is_too_long": too_long, **left_out},
+        facts=facts,
     )
     tables.write_table(arguments.output, rows, provenance)
 
 
 def patched_rows(
     arguments: argparse.Namespace, manifest: CheckpointManifest, prompts: pl.DataFrame, device: str
-) -> pl.DataFrame:
-    """Return the rows of every setting, start layer and pair of a checkpoint."""
+) -> tuple[pl.DataFrame, CheckedInFloat32]:
+    """Return the rows of every setting, start layer and pair, and what was checked in float32."""
     settings = arguments.settings
     tokenizer = load_tokenizer(manifest.tokenizer_location)
     loaded = load_model(manifest.location, dtype=settings["dtype"], device=device)
@@ -100,14 +108,10 @@ def patched_rows(
     )
     words = AnswerWords(read_lexicon(arguments.lexicon, **settings["lexicon"]), settings["spaced"])
     answers = AnswerTokens.of(tokenizer, loaded.model, CLOSING_QUOTE)
-    return patch_translations(
-        loaded.anatomy,
-        prompts,
-        states,
-        words,
-        answers.text,
-        plan_of(settings, loaded.anatomy, answers.stop_ids, arguments.batch_size),
-    )
+    plan = plan_of(settings, loaded.anatomy, answers.stop_ids, arguments.batch_size)
+    exact = check_in_float32(loaded.anatomy, prompts, states, plan)
+    rows = patch_translations(loaded.anatomy, prompts, states, words, answers.text, plan)
+    return rows, exact
 
 
 def plan_of(

@@ -14,6 +14,8 @@ from glossogenesis import __version__, planning
 from glossogenesis.cli import app
 from glossogenesis.config.study import Study
 from glossogenesis.planned_jobs import Job
+from tiny_features_study import tiny_features_study
+from tiny_study import tiny_study
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -89,3 +91,30 @@ def test_starts_without_heavy_imports():
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_purge_in_another_folder_says_that_no_study_is_here(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    study = tiny_features_study(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = runner.invoke(app, ["purge", "--configfile", str(study.file)])
+    assert done.exit_code == 1
+    assert "elsewhere/results: no such folder: study 'tiny' has not run in this" in done.stderr
+    (tmp_path / "elsewhere" / "results" / "runs" / "tiny-0123").mkdir(parents=True)
+    done = runner.invoke(app, ["purge", "--configfile", str(study.file)])
+    assert (done.exit_code, done.output) == (0, "freed 0 bytes of activations\n")
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["results"]
+
+
+def test_plan_in_another_folder_leaves_nothing_and_says_it(
+    runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    study = tiny_study(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    done = runner.invoke(app, ["plan", "--configfile", str(study.file)])
+    assert done.exit_code == 0, done.output
+    assert "has not run in this folder" in " ".join(done.output.split())
+    assert list((tmp_path / "elsewhere").iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ train(tables, load_study, numpy)
 '''
 TRAINING = '''"""Training."""
 
+from glossogenesis.config import sae
 from glossogenesis.sae import kernels
 
 
@@ -46,6 +48,7 @@ def scripts(tmp_path: Path) -> Path:
         "glossogenesis/storage/tables.py": "from glossogenesis.sae import export\n",
         "glossogenesis/config/__init__.py": "",
         "glossogenesis/config/study.py": "def load_study():\n    return 1\n",
+        "glossogenesis/config/sae.py": "def latents_of(width):\n    return 4 * width\n",
     }
     for name, text in files.items():
         path = tmp_path / name
@@ -81,6 +84,7 @@ def test_edits_that_compute_the_same(scripts: Path, file: str, old: str, new: st
         ("train_sae.py", "train(tables, ", "train("),
         ("glossogenesis/sae/training.py", ") + 1", ") + 2"),
         ("glossogenesis/sae/kernels.py", "2 * number", "number + number"),
+        ("glossogenesis/config/sae.py", "4 * width", "8 * width"),
         ("glossogenesis/sae/__init__.py", '"""A room."""', "WIDTH = 4"),
     ],
 )
@@ -120,5 +124,19 @@ def test_every_program_has_a_digest_of_its_own(script: str) -> None:
 
 def test_rooms_that_do_not_compute_exist() -> None:
     library = SCRIPTS / "glossogenesis"
-    for room in NOT_COMPUTING:
+    for room in (name.replace(".", "/") for name in NOT_COMPUTING):
         assert (library / room).is_dir() or (library / f"{room}.py").is_file(), room
+
+
+@pytest.mark.parametrize("script", ["train_saes", "stream_saes"])
+def test_the_size_of_a_dictionary_is_in_the_digest_of_its_training(
+    script: str, tmp_path: Path
+) -> None:
+    copied = Path(shutil.copytree(SCRIPTS, tmp_path / "scripts"))
+    assert code_digest(script, copied) == DIGESTS.of(script)
+    replace(
+        copied / "glossogenesis" / "config" / "sae.py",
+        "round((self.expansion or 0) * d_model)",
+        "round((self.expansion or 0) * 2 * d_model)",
+    )
+    assert code_digest(script, copied) != DIGESTS.of(script)

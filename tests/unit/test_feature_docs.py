@@ -104,6 +104,7 @@ OF_NO_ARTIFACT = {
     "LABEL_SCHEMA",
     "LAYER_SCHEMA",
     "COMPARISON_SCHEMA",
+    "TRAININGS_SCHEMA",
     "LABEL_COMPARISON_SCHEMA",
 }
 """Schemas of what functions return."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import jinja2
 import pytest
 
 from glossogenesis.config.study import load_study
@@ -54,9 +56,7 @@ def test_a_copied_checkpoint_is_named_with_both_rows(tmp_path: Path, weights: Pa
     shutil.copytree(weights / "early", weights / "late")
     study, results = tiny_study(tmp_path), tmp_path / "results"
     (line,) = suspicious(study, results)
-    assert (
-        "sheet.tsv: checkpoints 'early' and 'late' of model 'local' have the same weights" in line
-    )
+    assert "sheet.tsv: checkpoints 'early', 'late' of model 'local' have the same weig" in line
     for name in ("early", "late"):
         take_up(weights, results, name)
     # As after a download, of which only the manifests are left.
@@ -68,7 +68,7 @@ def test_two_rows_of_one_step_are_named(tmp_path: Path) -> None:
     study = tiny_study(tmp_path)
     replace(tmp_path / "sheet.tsv", "late\t20", "late\t10")
     (line,) = suspicious(load_study(study.file), tmp_path / "results")
-    assert "checkpoints 'early' and 'late' of model 'local' are both of step 10" in line
+    assert "checkpoints 'early', 'late' of model 'local' are all of step 10" in line
 
 
 def test_checkpoints_without_a_table_row_are_named(tmp_path: Path) -> None:
@@ -79,3 +79,21 @@ def test_checkpoints_without_a_table_row_are_named(tmp_path: Path) -> None:
     write_table(tmp_path / "tables" / "concepts_accuracy.parquet", table, origin)
     (line,) = left_out(tmp_path)
     assert line == "not in tables and figures: local late: the states of layer 1 are NaN"
+
+
+def test_one_changed_weight_makes_another_checkpoint(tmp_path: Path, weights: Path) -> None:
+    shutil.rmtree(weights / "late")
+    shutil.copytree(weights / "early", weights / "late")
+    content = bytearray((weights / "late" / "model.safetensors").read_bytes())
+    content[len(content) // 3] ^= 1
+    (weights / "late" / "model.safetensors").write_bytes(content)
+    assert same_weights(tiny_study(tmp_path), tmp_path / "results") == []
+
+
+def test_the_report_begins_with_the_notes() -> None:
+    caption = Path(__file__).parents[2] / "resources" / "captions" / "study.rst"
+    template = jinja2.Environment().from_string(caption.read_text(encoding="utf-8"))
+    for notes in ([], ["sheet.tsv: checkpoints `a_` are alike"]):
+        snakemake = SimpleNamespace(config={"notes": lambda notes=notes: notes})
+        page = template.render(snakemake=snakemake)
+        assert page.count("- ``sheet.tsv: checkpoints a_ are alike``") == len(notes)

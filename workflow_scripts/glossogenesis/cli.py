@@ -82,6 +82,8 @@ def plan(
         warnings = planning.disk_warnings(planned, results, downloads)
         if missing := preflight.absent(study, results):
             warnings.insert(0, missing)
+        if not Path("Snakefile").is_file() and (elsewhere := planning.not_here(study, results)):
+            warnings.append(elsewhere)
         warnings += notes
         _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
 
@@ -97,14 +99,18 @@ def purge(
     """Delete the activations that were used; manifests stay, and so does a finished study."""
     from glossogenesis.config.study import load_study
     from glossogenesis.inspection.content import size_in_words
-    from glossogenesis.planning import results_folder
+    from glossogenesis.planning import not_here, results_folder
     from glossogenesis.purging import bytes_of_shards, caches_of
     from glossogenesis.storage.activations.cache import purge_shards
 
     with _errors_in_one_line():
         study = load_study(configfile)
         freed = kept = 0
-        for cache in caches_of(study, results_folder(study)):
+        results = results_folder(study)
+        caches = list(caches_of(study, results))
+        if not caches and (elsewhere := not_here(study, results)):
+            raise StudyError(elsewhere)
+        for cache in caches:
             if cache.unfinished and not unused:
                 kept += 1
                 continue

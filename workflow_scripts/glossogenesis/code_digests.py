@@ -15,7 +15,20 @@ from glossogenesis.provenance import LIBRARY, SCHEMA_VERSION, SCRIPTS
 NOT_COMPUTING = (
     "cli",
     "code_digests",
-    "config",
+    "config.feature_checks",
+    "config.feature_settings",
+    "config.frozen",
+    "config.limits",
+    "config.messages",
+    "config.overrides",
+    "config.robustness_checks",
+    "config.robustness_settings",
+    "config.schema",
+    "config.section",
+    "config.source_pairs",
+    "config.stage_settings",
+    "config.study",
+    "config.study_checks",
     "errors",
     "program",
     "progress",
@@ -23,7 +36,9 @@ NOT_COMPUTING = (
     "run_lock",
     "storage",
 )
-"""Rooms that must not change what is computed, so that editing them recomputes nothing."""
+"""Rooms, and modules of `config`, that must not change what is computed, so that editing them
+recomputes nothing: those of `config` load and check a study, or make the settings that are a rule's
+own params. Its classes of settings compute, and count."""
 
 
 def code_digest(script: str, scripts: Path = SCRIPTS) -> str:
@@ -93,7 +108,8 @@ class CodeDigests:
         not recompute anything.
         """
         parts = module.split(".")
-        if parts[0] != LIBRARY.name or (len(parts) > 1 and parts[1] in NOT_COMPUTING):
+        rooms = (parts[1:2], parts[1:3])
+        if parts[0] != LIBRARY.name or any(".".join(room) in NOT_COMPUTING for room in rooms):
             return
         for end in range(2, len(parts) + 1):
             path = self._library.get(".".join(parts[:end]))

@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -162,18 +163,41 @@ def _summary(study_file: Path) -> str:
     if not snakefile.is_file():
         raise StudyError("no Snakefile here; run this in the folder that holds the workflow")
     command = [sys.executable, "-m", "snakemake", "--summary", "--snakefile", str(snakefile)]
-    done = subprocess.run(
-        [*command, "--configfile", str(study_file)],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+    with _nothing_left(Path(".snakemake")):
+        done = subprocess.run(
+            [*command, "--configfile", str(study_file)],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=False,
+        )
     if done.returncode:
         printed = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
         raise StudyError(f"the dry run of {study_file} failed: {printed[-1].strip()}")
     table = done.stdout.partition("output_file\t")
     return "".join(table[1:])
+
+
+@contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Remove what a dry run leaves in a folder where nothing has run."""
+    existed = folder.exists()
+    yield
+    # A run that began in the meantime has locks or records of its jobs.
+    of_runs = ("locks", "metadata", "incomplete")
+    if not existed and not any(any((folder / name).glob("*")) for name in of_runs):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def not_here(study: Study, results: Path) -> str | None:
+    """Return a line where a study has not run in this folder; None where its results are here."""
+    if any((results / "runs").glob(f"{study.name}-*")):
+        return None
+    what = "no results of it" if results.is_dir() else "no such folder"
+    return (
+        f"{results.absolute()}: {what}: study {study.name!r} has not run in this folder; run the "
+        "command where you run snakemake"
+    )
 
 
 def _rule_plan(study: Study, rule: str, jobs: Sequence[Job]) -> RulePlan:

@@ -12,8 +12,11 @@ from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
 from glossogenesis.models.weight_files import check_weights
 
-SAMPLED = 1 << 16
-"""Bytes that are compared at the beginning, in the middle and at the end of a weights file."""
+READ_WHOLE = 1 << 26
+"""Bytes up to which a weights file is compared whole."""
+
+SAMPLES, SAMPLED = 256, 4096
+"""Of a larger file, how many evenly spaced samples of how many bytes are compared."""
 
 LEFT_OUT_TABLE = "tables/concepts_accuracy.parquet"
 
@@ -38,7 +41,7 @@ def same_weights(study: Study, results: Path) -> list[str]:
         names.setdefault((model, digest), []).append(checkpoint)
     sheet = study.path(study.settings.checkpoints)
     return [
-        f"{sheet}: checkpoints {' and '.join(map(repr, found))} of model {model!r} have the same "
+        f"{sheet}: checkpoints {', '.join(map(repr, found))} of model {model!r} have the same "
         "weights: one checkpoint stands under several names, or a revision is wrong; check their "
         "`source`, `revision` and `subfolder`"
         for (model, _), found in names.items()
@@ -90,8 +93,11 @@ def _sampled(study: Study, results: Path) -> dict[tuple[str, str], str]:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}\n".encode())
             with path.open("rb") as file:
-                for start in (0, size // 2, max(0, size - SAMPLED)):
-                    file.seek(start)
+                if size <= READ_WHOLE:
+                    digest.update(file.read())
+                    continue
+                for sample in range(SAMPLES):
+                    file.seek(sample * (size - SAMPLED) // (SAMPLES - 1))
                     digest.update(file.read(SAMPLED))
         if files:
             digests[found.row.model, found.row.checkpoint] = digest.hexdigest()

@@ -20,6 +20,7 @@ from glossogenesis.patching.circuit_ablation import (
     ABLATIONS_SCHEMA,
     AblationRules,
     ablation_table,
+    check_in_float32,
     mean_outputs,
 )
 from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs
@@ -164,6 +165,18 @@ def test_a_run_in_which_nothing_changes_something_is_refused(
     monkeypatch.setattr(circuit_ablation, "run_components", shifted)
     with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
         ablation_table(anatomy, [circuit(kind="none")], TRAIN, labelled(anatomy), RULES)
+    with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
+        check_in_float32(anatomy, labelled(anatomy), RULES)
+
+
+def test_a_sample_is_checked_in_float32() -> None:
+    anatomy = tiny_classifier("llama")
+    posts = labelled(anatomy)
+    anatomy.model.to(torch.bfloat16)
+    found = check_in_float32(anatomy, posts, RULES)
+    assert found.rows == 4
+    assert found.largest < 1e-4
+    assert anatomy.dtype == torch.bfloat16
 
 
 def test_another_post_stands_in_for_each(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,10 @@ from glossogenesis.patching.component_effects import (
     component_effects,
     n_runs,
 )
-from glossogenesis.patching.component_identities import check_component_identities
+from glossogenesis.patching.component_identities import (
+    check_component_identities,
+    check_components_in_float32,
+)
 from glossogenesis.patching.component_rows import ComponentValues, Outputs
 from glossogenesis.patching.component_runs import capture_components, run_components
 from glossogenesis.patching.component_tables import (
@@ -80,9 +83,13 @@ def test_all_is_one_and_nothing_is_none(anatomy: Anatomy, outputs: Outputs) -> N
     torch.testing.assert_close(effect, torch.ones_like(effect), rtol=0, atol=1e-4)
     torch.testing.assert_close(nothing, corrupted, rtol=0, atol=1e-4)
     torch.testing.assert_close(own, corrupted, rtol=0, atol=1e-4)
-    check_component_identities(
-        anatomy, PROMPTS, pairs, PatchingRule("fast", outputs, 4), "tiny step1"
-    )
+    rule = PatchingRule("fast", outputs, 4)
+    assert check_component_identities(anatomy, PROMPTS, pairs, rule, "tiny step1") < 1e-4
+    anatomy.model.to(torch.bfloat16)
+    found = check_components_in_float32(anatomy, PROMPTS, pairs, rule, "tiny step1")
+    assert found.rows == 4
+    assert found.largest < 1e-4
+    assert anatomy.dtype == torch.bfloat16
 
 
 def test_formula_by_hand() -> None:
@@ -144,8 +151,14 @@ def test_a_broken_model_reports_nothing(
         return ComponentValues(outputs, embeddings), logits
 
     monkeypatch.setattr(component_identities, "capture_components", off)
+    pairs = pairs_for(anatomy)
     with pytest.raises(RuntimeError, match=f"tiny step1: {message}"):
-        check_component_identities(anatomy, PROMPTS, pairs_for(anatomy), FAST, "tiny step1")
+        check_component_identities(anatomy, PROMPTS, pairs, FAST, "tiny step1")
+    # In bfloat16 it could be rounding; the sample in float32 tells.
+    anatomy.model.to(torch.bfloat16)
+    check_component_identities(anatomy, PROMPTS, pairs, FAST, "tiny step1")
+    with pytest.raises(RuntimeError, match=f"tiny step1 in float32: {message}"):
+        check_components_in_float32(anatomy, PROMPTS, pairs, FAST, "tiny step1")
 
 
 PAIRS_TABLE = pl.DataFrame(

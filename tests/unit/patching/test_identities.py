@@ -18,8 +18,10 @@ REQUEST: PatchRequest = request_for(ANATOMY)
 RUN: PatchedRun = run_patching(ANATOMY, REQUEST, batch_size=5)
 
 
-def test_a_true_run_passes() -> None:
-    check_identities(RUN, REQUEST, ANATOMY, "es-en")
+def test_a_true_run_passes_and_says_how_closely() -> None:
+    assert 0 <= check_identities(RUN, REQUEST, ANATOMY, "es-en") < 1e-4
+    found = check_identities(shifted(RUN, -1, 1, 5e-4), REQUEST, ANATOMY, "es-en")
+    assert found == pytest.approx(5e-4, rel=0.1)
 
 
 def test_patches_change_something() -> None:

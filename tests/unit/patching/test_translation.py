@@ -23,6 +23,7 @@ from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.patching.states import SourceStates, extract_states
 from glossogenesis.patching.translation import (
     PatchingPlan,
+    check_in_float32,
     layers_of,
     patch_translations,
 )
@@ -257,3 +258,29 @@ def test_copyable_concepts(lexicon: Lexicon, words: AnswerWords) -> None:
     assert words.copyable("cat", ("en", "en"))
     assert words.of("cat", "es").forms == ("gato", "minino")
     assert words.of("cat", "es", main_only=True).forms == ("gato",)
+
+
+def test_a_sample_is_checked_in_float32(
+    prompts: pl.DataFrame, states: SourceStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of 0.01 nats passes in bfloat16, and not in the sample."""
+    rounded = tiny_anatomy("llama", vocab_size=TOKENIZER.get_vocab_size())
+    rounded.model.to(torch.bfloat16)
+    short = SourceStates(
+        states.concepts, {name: part.bfloat16() for name, part in states.by_pair.items()}
+    )
+    found = check_in_float32(rounded, prompts, short, PLAN)
+    assert found.rows == 4  # of es-en; the pair en-fi is not patched
+    assert found.largest < 1e-4
+    assert found.facts == {"identities_in_float32": {"rows": 4, "largest": found.largest}}
+    assert rounded.dtype == torch.bfloat16
+
+    def shifted(anatomy: Any, request: PatchRequest, **options: Any) -> PatchedRun:
+        run = run_patching(anatomy, request, **options)
+        assert anatomy.dtype == torch.float32
+        return replace(run, log_probabilities=run.log_probabilities + 0.01)
+
+    run_patching = translation.run_patching
+    monkeypatch.setattr(translation, "run_patching", shifted)
+    with pytest.raises(RuntimeError, match="es-en in float32: `self` differs"):
+        check_in_float32(rounded, prompts, short, PLAN)

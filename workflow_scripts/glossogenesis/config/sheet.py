@@ -141,7 +141,7 @@ def same_steps(checkpoints: Iterable[Checkpoint]) -> Iterator[str]:
     for (model, step), names in at.items():
         if len(names) > 1:
             yield (
-                f"checkpoints {' and '.join(map(repr, names))} of model {model!r} are both of step "
+                f"checkpoints {', '.join(map(repr, names))} of model {model!r} are all of step "
                 f"{step}: figures over training draw them at one place; give another model name to "
                 "those of another run"
             )

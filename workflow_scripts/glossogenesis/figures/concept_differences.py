@@ -39,7 +39,7 @@ def plot_differences(data: pl.DataFrame, pivot: str) -> Figure:
     with paper_style():
         figure = new_figure(PAGE_WIDTH, 2.3 + 1.7 * (len(over_training) > 0 and "pairs" in panels))
         rows = [over_training] * bool(over_training) + [["pairs"]] * ("pairs" in panels)
-        mosaic: list[Any] = [[name for name in row for _ in range(2 // len(row))] for row in rows]
+        mosaic: Any = [[name for name in row for _ in range(2 // len(row))] for row in rows]
         drawn = figure.subplot_mosaic(mosaic)
         for name, axes in drawn.items():
             part = data.filter(panel=name)

@@ -19,14 +19,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.classifier_posts import LabelledPosts
+from glossogenesis.models.float32 import in_float32
 from glossogenesis.models.padding import batches_by_length, pad_left
 from glossogenesis.patching.circuit import MEASURES, Circuit, Members
 from glossogenesis.patching.component_hooks import summing
 from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs, Where
 from glossogenesis.patching.component_runs import capture_components, run_components
-from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 
 Method = Literal["mean", "zero", "resample"]
 
@@ -51,6 +52,9 @@ ABLATIONS_SCHEMA = pl.Schema(
 `draw`), `all` or `none`; `size` counts its components. Of `n` held-out posts `correct_full` are
 classified correctly by the whole classifier and `correct` by the ablated one; `lost` are right in
 the first alone, `gained` in the second alone."""
+
+SAMPLE = 4
+"""Held-out posts that are computed in float32 too."""
 
 # Held-out posts whose outputs are in memory together.
 POSTS_AT_ONCE = 64
@@ -151,6 +155,26 @@ def ablation_table(
             }
         )
     return pl.DataFrame(rows, schema=ABLATIONS_SCHEMA)
+
+
+def check_in_float32(
+    anatomy: Anatomy, held_out: LabelledPosts, rules: AblationRules
+) -> CheckedInFloat32:
+    """Ablate no component of the first `SAMPLE` held-out posts in float32: logits are the same.
+
+    Raises:
+        RuntimeError: a logit changes by more than rounding.
+    """
+    posts = held_out.token_ids[:SAMPLE]
+    none = np.zeros((anatomy.n_layers, len(COMPONENTS)), dtype=bool)
+    nothing = [Ablation(none, "zero", positions) for positions in rules.positions]
+    with in_float32(anatomy.model):
+        captured, logits = _capture(anatomy, [*posts, posts[0]], rules)
+        zeros = torch.zeros_like(captured.outputs[0])
+        means = dict.fromkeys(rules.positions, zeros)
+        runs = _runs(anatomy, nothing, posts, captured, means, rules, lambda _: None)
+        found = [_check_unchanged(ablated, logits[:-1], anatomy) for _, ablated in runs]
+    return CheckedInFloat32(len(posts), max(found))
 
 
 def mean_outputs(
@@ -291,8 +315,10 @@ def _capture(
     )
 
 
-def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> None:
+def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> float:
     """RuntimeError where an ablation of no component changes more than rounding does.
+
+    Returns the largest change.
 
     Where it does not, the predictions are the whole classifier's, also at posts so close to a tie
     that rounding decides.
@@ -303,3 +329,4 @@ def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> No
             f"ablating no component changes a logit by {largest:.2g}, where equal numbers must "
             "come; ablations cannot be trusted"
         )
+    return largest

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
+from glossogenesis.models.float32 import in_float32
 from glossogenesis.patching.component_effects import PatchedPairs, PatchingRule
 from glossogenesis.patching.component_rows import (
     ComponentRows,
 )
 from glossogenesis.patching.component_runs import capture_components, run_components
-from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 
 SAMPLE = 4
 """Pairs that are checked; each takes three passes more."""
@@ -30,8 +31,8 @@ def check_component_identities(
     pairs: PatchedPairs,
     rule: PatchingRule,
     where: str,
-) -> None:
-    """Check the first `SAMPLE` pairs.
+) -> float:
+    """Check the first `SAMPLE` pairs; returns the largest difference from what must come.
 
     - With every component and the embedding of the last position replaced, a corrupted post is
       classified as the clean one is: effect 1.
@@ -71,6 +72,7 @@ def check_component_identities(
         batch_size=rule.batch_size,
     )
     clean, corrupted = logits.split(n_pairs)
+    worst = 0.0
     scale = (clean - corrupted).abs().clamp(min=1)
     for run, expected, what in zip(
         patched.split(n_pairs), (clean, corrupted, corrupted), _WHAT, strict=True
@@ -81,6 +83,21 @@ def check_component_identities(
                 f"{where}: with {what}, a corrupted post's effect is off by {largest:.2g}, where "
                 "equal numbers must come; effects of components cannot be trusted"
             )
+        worst = max(worst, largest)
+    return worst
+
+
+def check_components_in_float32(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    pairs: PatchedPairs,
+    rule: PatchingRule,
+    where: str,
+) -> CheckedInFloat32:
+    """Check the same pairs in float32; arguments and errors as of `check_component_identities`."""
+    with in_float32(anatomy.model):
+        found = check_component_identities(anatomy, token_ids, pairs, rule, f"{where} in float32")
+    return CheckedInFloat32(len(pairs.first(SAMPLE)), found)
 
 
 def identity_rows(anatomy: Anatomy, pairs: PatchedPairs) -> ComponentRows:

@@ -55,16 +55,14 @@ class FrozenNorm:
     @classmethod
     def of(cls, anatomy: Anatomy, streams: Tensor) -> FrozenNorm:
         """Freeze the norm at `streams`, float32 `[row, d_model]`; all on the CPU in float32."""
-        norm, head = anatomy.final_norm, anatomy.head
-        assert isinstance(norm.weight, Tensor) and isinstance(head, nn.Linear)
-        # nn.Module knows no types of its attributes.
-        parts: Any = norm
+        norm: Any = anatomy.final_norm
+        head: Any = anatomy.head
         centred = isinstance(norm, nn.LayerNorm)
         gain = norm.weight.detach().float().cpu()
         if anatomy.architecture.startswith("gemma"):
             gain = 1 + gain
-        bias = parts.bias.detach().float().cpu() if centred else torch.zeros_like(gain)
-        epsilon = getattr(norm, "variance_epsilon", None) or parts.eps
+        bias = norm.bias.detach().float().cpu() if centred else torch.zeros_like(gain)
+        epsilon = getattr(norm, "variance_epsilon", None) or norm.eps
         about = streams - streams.mean(dim=-1, keepdim=True) if centred else streams
         scale = (about.square().mean(dim=-1) + float(epsilon)).sqrt()
         return cls(gain, bias, head.weight.detach().float().cpu(), scale, centred)

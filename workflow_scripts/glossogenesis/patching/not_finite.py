@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LEFT_OUT = "left_out"
 """The fact of an artifact that is empty, as its checkpoint cannot be measured: why."""

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.float32 import in_float32
 from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest, pad_token_ids
-from glossogenesis.patching.identities import check_identities
+from glossogenesis.patching.identities import CheckedInFloat32, check_identities
 from glossogenesis.patching.pair_scorer import AnswerWords, LanguagePair, PairScorer
 from glossogenesis.patching.run import Mode, run_patching
 from glossogenesis.patching.scoring import answer_of
@@ -26,6 +27,9 @@ from glossogenesis.patching.states import SourceStates
 from glossogenesis.progress import progress
 
 Decode = Callable[[Sequence[int]], str]
+
+SAMPLE = 4
+"""Prompts of each target pair that are computed in float32 too."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,7 @@ def patch_translations(
             decoded[key] = answer_of(decode(key))
         return decoded[key]
 
-    targets = prompts.filter(pl.col("role") == "target")
-    groups = targets.partition_by(["input_language", "output_language"], maintain_order=True)
+    groups = _target_groups(prompts)
     frames = []
     runs = sum(group.height * (2 if _name(group) in plan.source_pairs else 1) for group in groups)
     with progress(total=runs, label="patched prompts", unit="prompt") as bar:
@@ -91,6 +94,32 @@ def patch_translations(
                 frames.append(_unpatched_sources(anatomy, sources, plan, scorer, bar.update))
             frames.extend(_targets(anatomy, group, states, plan, scorer, bar.update))
     return pl.concat(frames)
+
+
+def check_in_float32(
+    anatomy: Anatomy, prompts: pl.DataFrame, states: SourceStates, plan: PatchingPlan
+) -> CheckedInFloat32:
+    """Check identities in float32 on the first `SAMPLE` prompts of every patched pair.
+
+    All settings and start layers are run, from the states that are given. Raises RuntimeError where
+    an identity fails (see `check_identities`).
+    """
+    checked, largest = 0, 0.0
+    with in_float32(anatomy.model):
+        for group in _target_groups(prompts):
+            if _name(group) not in plan.source_pairs:
+                continue
+            request, _ = _target_request(anatomy, group.head(SAMPLE), states, plan)
+            run = run_patching(anatomy, request, mode=plan.mode, batch_size=plan.batch_size)
+            found = check_identities(run, request, anatomy, f"{_name(group)} in float32")
+            checked, largest = checked + len(request.prompts), max(largest, found)
+    return CheckedInFloat32(checked, largest)
+
+
+def _target_groups(prompts: pl.DataFrame) -> list[pl.DataFrame]:
+    """The target prompts of each measured pair."""
+    targets = prompts.filter(pl.col("role") == "target")
+    return targets.partition_by(["input_language", "output_language"], maintain_order=True)
 
 
 def _name(group: pl.DataFrame) -> str:
@@ -173,20 +202,8 @@ def _targets(
     on_batch: Callable[[int], object],
 ) -> list[pl.DataFrame]:
     """Rows of `tgt_unpatched` and of every patched setting of one target pair."""
-    source_tokens = pad_token_ids(group["source_answer_tokens"].to_list())
-    target_tokens = pad_token_ids(group["answer_tokens"].to_list())
-    interest = torch.cat([source_tokens, target_tokens], dim=1)
-    split = source_tokens.shape[1]
+    request, split = _target_request(anatomy, group, states, plan)
     pairs_of = plan.source_pairs.get("-".join(scorer.pair))
-    if pairs_of is None:
-        request = _unpatched_request(anatomy, group, interest, plan)
-    else:
-        source_concepts = group["source_concept"].to_list()
-        patches = [states.mean_patch(pairs, source_concepts) for pairs in pairs_of.values()]
-        # The identities are checked on every run, so the prompt's own states are always included.
-        shape = (0, group.height, anatomy.n_layers, anatomy.d_model)
-        stacked = torch.stack(patches) if patches else torch.empty(shape, dtype=anatomy.dtype)
-        request = _request(group, stacked, interest, plan, include_self=True)
     run = run_patching(
         anatomy, request, mode=plan.mode, batch_size=plan.batch_size, on_batch=on_batch
     )
@@ -208,6 +225,25 @@ def _targets(
     for setting in plan.settings:
         frames.extend(_patched_rows(setting, computed.index(setting), run, split, plan, scorer))
     return frames
+
+
+def _target_request(
+    anatomy: Anatomy, group: pl.DataFrame, states: SourceStates, plan: PatchingPlan
+) -> tuple[PatchRequest, int]:
+    """What is asked of target prompts, and how many columns of its tokens are the source's."""
+    source_tokens = pad_token_ids(group["source_answer_tokens"].to_list())
+    target_tokens = pad_token_ids(group["answer_tokens"].to_list())
+    interest = torch.cat([source_tokens, target_tokens], dim=1)
+    split = source_tokens.shape[1]
+    pairs_of = plan.source_pairs.get(_name(group))
+    if pairs_of is None:
+        return _unpatched_request(anatomy, group, interest, plan), split
+    source_concepts = group["source_concept"].to_list()
+    patches = [states.mean_patch(pairs, source_concepts) for pairs in pairs_of.values()]
+    # The identities are checked on every run, so the prompt's own states are always included.
+    shape = (0, group.height, anatomy.n_layers, anatomy.d_model)
+    stacked = torch.stack(patches) if patches else torch.empty(shape)
+    return _request(group, stacked.to(anatomy.dtype), interest, plan, include_self=True), split
 
 
 def _patched_rows(

@@ -25,8 +25,8 @@ def paired_score_interval(
         gained: right after alone.
         neither: wrong both times.
     """
-    cells = [np.asarray(counts, dtype=np.float64) for counts in (both, lost, gained, neither)]
-    return joined_interval(cells[0], cells[1], cells[2], cells[3], float(-ndtri(0.025)))
+    a, b, c, d = (np.asarray(counts, dtype=np.float64) for counts in (both, lost, gained, neither))
+    return joined_interval(a, b, c, d, float(-ndtri(0.025)))
 
 
 def joined_interval(
