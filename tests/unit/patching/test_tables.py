@@ -201,7 +201,14 @@ def run_program(folder: Path, patching: Path, names: list[str]) -> subprocess.Co
     lines.append("other\tlate\t1\t\t1\tmodels/other")
     sheet.write_text("\n".join(lines), encoding="utf-8")
     settings = json.dumps(
-        {"models": ["demo"], "pivot": "en", "unseen": [], "resamples": 50, "seed": 1}
+        {
+            "models": ["demo"],
+            "trainings": {},
+            "pivot": "en",
+            "unseen": [],
+            "resamples": 50,
+            "seed": 1,
+        }
     )
     command = [sys.executable, str(PROGRAM), "--settings", settings, "--study", "demo"]
     paths = ["--sheet", sheet, "--patching", patching, "--output", folder]
