@@ -14,6 +14,7 @@ from glossogenesis.patching.circuit import (
     circuits_of,
     depth_thirds,
     effect_matrices,
+    cross_fitted,
     effect_sums,
     members_of,
 )
@@ -117,8 +118,15 @@ def test_depth_thirds(n_layers: int, sizes: list[int]) -> None:
     assert [layer for layers in thirds.values() for layer in layers] == list(range(n_layers))
 
 
+def alike(effects: pl.DataFrame) -> pl.DataFrame:
+    """The same with the mean over pairs as the effect in each."""
+    mean = pl.col("effect").mean().over("set", "layer", "component")
+    return effects.with_columns(effect=mean)
+
+
 def test_effect_sums_and_shares() -> None:
-    sums = effect_sums(planted(), 3, 0.25, BOOTSTRAP)
+    # Of pairs that are alike, so that each half finds the circuit of all.
+    sums = effect_sums(alike(planted()), 3, 0.25, BOOTSTRAP)
     assert sums.schema == EFFECT_SUMS_SCHEMA
     found = {
         (row["over"], row["region"], row["component"]): (row["total"], row["share"])
@@ -138,6 +146,19 @@ def test_effect_sums_and_shares() -> None:
         regions = [found[over, region, "both"][0] for region in ("early", "middle", "late")]
         kinds = [found[over, "all", component][0] for component in ("attention", "mlp")]
         assert sum(regions) == sum(kinds) == found[over, "all", "both"][0]
+
+
+def test_sums_over_a_circuit_are_not_too_large_for_having_been_chosen() -> None:
+    """Without any effect, components that reach a threshold by luck have none in other pairs."""
+    generator = np.random.default_rng(0)
+    naive, fitted = [], []
+    for _ in range(100):
+        effects = generator.normal(0, 1, (40, 6, 2))
+        means = effects.mean(axis=0)
+        naive.append(means[means >= 0.1].sum())
+        fitted.append(cross_fitted(effects, 0.1).sum(axis=(1, 2)).mean())
+    assert np.mean(naive) > 0.5
+    assert np.mean(fitted) == pytest.approx(0, abs=3 * np.std(fitted) / 10)
 
 
 def test_intervals_of_sums_resample_pairs() -> None:

@@ -152,7 +152,8 @@ def effect_sums(
 ) -> pl.DataFrame:
     """Sums of mean effects over the circuit and over all components, by depth and by component.
 
-    The circuit is that of all pairs, in every resample too. `region` is `all` or one of
+    Sums over the circuit are of `cross_fitted` effects, whose circuits stay the same in every
+    resample. `region` is `all` or one of
     `depth_thirds`, `component` is `both` or one of `COMPONENTS`, `over` is `circuit` or `all`;
     `share` is the part of the row's `total` in the total of `all` and `both` over the same
     components, null where that is 0. Both ends are null where there is a single pair.
@@ -162,17 +163,14 @@ def effect_sums(
     regions = {"all": range(n_layers), **depth_thirds(n_layers)}
     parts = [pl.DataFrame(schema=EFFECT_SUMS_SCHEMA)]
     for name, matrix in effect_matrices(effects).items():
-        chosen = {
-            "circuit": matrix.mean(axis=0) >= threshold,
-            "all": np.ones(matrix.shape[1:], bool),
-        }
+        chosen = {"circuit": cross_fitted(matrix, threshold), "all": matrix}
         rows = [
-            (over, region, component, members & _part(regions[region], component, n_layers))
-            for over, members in chosen.items()
+            (over, region, component, _part(regions[region], component, n_layers))
+            for over in chosen
             for region in regions
             for component in ("both", *COMPONENTS)
         ]
-        sums = np.stack([matrix[:, members].sum(axis=1) for *_, members in rows], axis=1)
+        sums = np.stack([chosen[over][:, part].sum(axis=1) for over, *_, part in rows], axis=1)
         low, high = _interval(sums, bootstrap)
         totals = sums.mean(axis=0)
         whole = np.repeat(totals[:: len(rows) // 2], len(rows) // 2)
@@ -189,6 +187,20 @@ def effect_sums(
         }
         parts.append(pl.DataFrame(columns, schema=EFFECT_SUMS_SCHEMA))
     return pl.concat(parts)
+
+
+def cross_fitted(matrix: Floats, threshold: float) -> Floats:
+    """Effects `[pair, layer, component]` over circuits that other pairs chose, 0 outside of them.
+
+    A component is in a circuit where its mean effect reaches the threshold, partly by luck: over
+    the pairs that chose it, effects are too large. So pairs are taken alternately in two halves,
+    and each half is summed over the circuit of the other. A single pair has none but its own.
+    """
+    half = np.arange(len(matrix)) % 2 if len(matrix) > 1 else np.zeros(len(matrix), int)
+    circuits = np.stack([matrix[half == each].mean(axis=0) for each in np.unique(half)])
+    members: Members = circuits[::-1][half] >= threshold
+    kept: Floats = np.where(members, matrix, 0.0)
+    return kept
 
 
 def effect_matrices(effects: pl.DataFrame, column: str = "effect") -> Mapping[str, Floats]:

@@ -3,8 +3,8 @@
 Effects are (z_patched - z_corrupted) / (z_clean - z_corrupted) of the clean post's label, averaged
 over pairs; a pair whose denominator is too small counts as 0, and its share has a row. The set
 `own` has the pairs that qualify for the model, `common` those that do for every model; no post is
-in two pairs of a set, so pairs are resampled as independent. Sums and shares are of the circuit as
-it is: it stays the same in every resample.
+in two pairs of a set, so pairs are resampled as independent. Sums and shares over the circuit are, for
+each half of the pairs, over the circuit of the other half, which stays the same in every resample.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from glossogenesis.patching.circuit import (
     Members,
     depth_thirds,
     effect_matrices,
+    cross_fitted,
     effect_sums,
 )
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
@@ -81,6 +82,7 @@ CIRCUIT_TABLE_SCHEMA = table_schema(
     },
 )
 _PAIRS = BOOTSTRAP.format("pairs")
+MEMBERS = "members in 97.5 % and in 2.5 % of resamples"
 
 
 def circuit_results(
@@ -163,19 +165,15 @@ def _sum_rows(
     """
     rows = []
     n_layers = effects["layer"].n_unique()
-    resampled = {
-        name: _resampled_means(matrix, bootstrap)
-        for name, matrix in effect_matrices(effects).items()
-        if len(matrix)
-    }
+    matrices = {name: matrix for name, matrix in effect_matrices(effects).items() if len(matrix)}
     for place, threshold in enumerate(thresholds):
         sums = effect_sums(effects, n_layers, threshold, bootstrap)
-        for name, (means, drawn) in resampled.items():
-            n = effects.filter(set=name)["pair"].n_unique()
+        for name, matrix in matrices.items():
+            n = len(matrix)
+            means, drawn = _resampled_means(matrix, bootstrap)
             own = {"set": name, "n": n, "interval": _PAIRS if len(drawn) else None}
-            size = _ends((drawn >= threshold).sum(axis=(1, 2)), bootstrap, n)
-            size |= {"measure": "circuit_size", "value": int((means >= threshold).sum())}
-            rows.append(own | size | {"threshold": threshold})
+            rows.append(own | _size(means, drawn, threshold) | {"threshold": threshold})
+            _, of_circuit = _resampled_means(cross_fitted(matrix, threshold), bootstrap)
             for row in sums.filter(set=name).iter_rows(named=True):
                 if row["over"] == ALL and place:
                     continue
@@ -184,11 +182,29 @@ def _sum_rows(
                 total = {"value": row["total"], "low": row["low"], "high": row["high"]}
                 rows.append(told | {"measure": "effect_sum", **total})
                 if (row["region"], row["component"]) != (ALL, BOTH):
-                    members = members_of(means, row["over"], threshold)
-                    of_part = part_sum(drawn, members, row["region"], row["component"])
-                    share = _ends(ratios(of_part, part_sum(drawn, members)), bootstrap, n)
+                    summed = drawn if row["over"] == ALL else of_circuit
+                    everything = np.ones(means.shape, dtype=bool)
+                    of_part = part_sum(summed, everything, row["region"], row["component"])
+                    share = _ends(ratios(of_part, part_sum(summed, everything)), bootstrap, n)
                     rows.append(told | share | {"measure": "effect_share", "value": row["share"]})
     return rows
+
+
+def _size(means: Floats, drawn: Floats, threshold: float) -> dict[str, Any]:
+    """How many components are in the circuit: at least those that hardly any resample leaves out.
+
+    At most those that more than a few take in. Resampled sizes would lie above the size: a
+    component that is just out is taken in as often as one that is just in is left out, and of the
+    former there are more.
+    """
+    size = {"measure": "circuit_size", "value": int((means >= threshold).sum())}
+    if not len(drawn):
+        return size
+    membership = (drawn >= threshold).mean(axis=0)
+    sure, possible = int((membership >= 0.975).sum()), int((membership > 0.025).sum())
+    return size | {"low": min(sure, size["value"]), "high": max(possible, size["value"])} | {
+        "interval": MEMBERS
+    }  # fmt: skip
 
 
 def _resampled_means(matrix: Floats, bootstrap: Bootstrap) -> tuple[Floats, Floats]:
