@@ -12,9 +12,9 @@ from glossogenesis.patching.circuit import (
     EFFECT_SUMS_SCHEMA,
     circuit_table,
     circuits_of,
+    cross_fitted,
     depth_thirds,
     effect_matrices,
-    cross_fitted,
     effect_sums,
     members_of,
 )

@@ -3,8 +3,8 @@
 Effects are (z_patched - z_corrupted) / (z_clean - z_corrupted) of the clean post's label, averaged
 over pairs; a pair whose denominator is too small counts as 0, and its share has a row. The set
 `own` has the pairs that qualify for the model, `common` those that do for every model; no post is
-in two pairs of a set, so pairs are resampled as independent. Sums and shares over the circuit are, for
-each half of the pairs, over the circuit of the other half, which stays the same in every resample.
+in two pairs of a set, so pairs are resampled as independent. Sums and shares over the circuit are,
+for each half of the pairs, over the circuit of the other half, the same in every resample.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.patching.circuit import (
     CIRCUIT_SCHEMA,
     Members,
+    cross_fitted,
     depth_thirds,
     effect_matrices,
-    cross_fitted,
     effect_sums,
 )
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
@@ -197,14 +197,14 @@ def _size(means: Floats, drawn: Floats, threshold: float) -> dict[str, Any]:
     component that is just out is taken in as often as one that is just in is left out, and of the
     former there are more.
     """
-    size = {"measure": "circuit_size", "value": int((means >= threshold).sum())}
+    size = int((means >= threshold).sum())
+    told = {"measure": "circuit_size", "value": size}
     if not len(drawn):
-        return size
+        return told
     membership = (drawn >= threshold).mean(axis=0)
-    sure, possible = int((membership >= 0.975).sum()), int((membership > 0.025).sum())
-    return size | {"low": min(sure, size["value"]), "high": max(possible, size["value"])} | {
-        "interval": MEMBERS
-    }  # fmt: skip
+    low = min(size, int((membership >= 0.975).sum()))
+    high = max(size, int((membership > 0.025).sum()))
+    return told | {"low": low, "high": high, "interval": MEMBERS}
 
 
 def _resampled_means(matrix: Floats, bootstrap: Bootstrap) -> tuple[Floats, Floats]:
