@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from glossogenesis.config.robustness import KnockoutSettings
 from glossogenesis.corpora.posts import Posts, read_posts
@@ -187,7 +186,7 @@ class Run:
             done(len(some) * len(saes))
         return found
 
-    def _posts_of(self, sets: Sequence[FeatureSet]) -> Tensor:
+    def _posts_of(self, sets: Sequence[FeatureSet]) -> NDArray[np.bool_]:
         """Which posts each set is removed from, bool `[set, post]`."""
         true = self.posts.label_ids("held_out")
         own = [
@@ -196,7 +195,7 @@ class Run:
             else true == self.posts.labels.index(each.label)
             for each in sets
         ]
-        return torch.from_numpy(np.stack(own))
+        return np.stack(own)
 
 
 def files_of_layers(arguments: argparse.Namespace) -> dict[int, LayerFiles]:

@@ -72,7 +72,7 @@ def test_remade_cache_is_the_same_and_recomputes_nothing(features_tree: WorkingT
 def test_new_kind_of_autoencoder_needs_the_cache_and_retrains_no_other(
     features_tree: WorkingTree,
 ):
-    features_tree.edit("features.yaml", "  recovery:", "    wide: {latents: 64, k: 4}\n  recovery:")
+    features_tree.edit("features.yaml", "  saes:", "  saes:\n    wide: {latents: 64, k: 4}")
     planned = features_tree.planned()
     assert planned["train_saes"] == 3
     assert "extract_activations" not in planned

@@ -15,7 +15,7 @@ CHECKPOINTS = {
     "bloom-560m": 8,
     "inaba2025": 10,
     "fukasawa2026": 2,
-    "showcase": 20,
+    "showcase": 26,
 }
 CONCEPTS = ("koerner2026", "bloom-560m")
 

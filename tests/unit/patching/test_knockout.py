@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
@@ -45,7 +47,11 @@ def together(parts: Iterable[KnockedOut]) -> KnockedOut:
 
 
 def knocked_out(
-    anatomy: Anatomy, removal: Removal, *, batch_size: int = 3, posts: Tensor | None = None
+    anatomy: Anatomy,
+    removal: Removal,
+    *,
+    batch_size: int = 3,
+    posts: NDArray[np.bool_] | None = None,
 ) -> KnockedOut:
     knockouts = [LayerKnockout(layer, autoencoder(layer), SETS, posts) for layer in LAYERS]
     return together(knock_out(anatomy, POSTS, knockouts, removal, batch_size=batch_size))
@@ -109,10 +115,10 @@ def test_batches_do_not_matter() -> None:
 def test_sets_are_removed_from_chosen_posts_alone(removal: Removal) -> None:
     anatomy = tiny_classifier("llama")
     everywhere = knocked_out(anatomy, removal)
-    posts = torch.tensor([[True] * 4, [False, True, True, False], [False] * 4, [True] * 4])
+    posts = np.array([[True] * 4, [False, True, True, False], [False] * 4, [True] * 4])
     found = knocked_out(anatomy, removal, posts=posts)
     for some, whole in zip(found.after, everywhere.after, strict=True):
-        chosen = torch.where(posts[:, :, None], whole, everywhere.before)
+        chosen = torch.where(torch.from_numpy(posts)[:, :, None], whole, everywhere.before)
         assert torch.allclose(some, chosen, atol=1e-5)
 
 

@@ -17,7 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
@@ -55,7 +57,7 @@ class LayerKnockout:
     """On the model's device."""
     sets: Sequence[Features | Tensor]
     """Latents of each set, int64; a set may be empty."""
-    posts: Tensor | None = None
+    posts: NDArray[np.bool_] | None = None
     """Which posts each set is removed from, bool `[set, post]`; all where None."""
 
 
@@ -171,7 +173,7 @@ class _Changes:
         for place, number in zip(places, numbers, strict=True):
             looked_at = torch.ones(fired.n_rows, dtype=torch.bool, device=device)
             if knockout.posts is not None:
-                looked_at = knockout.posts[number].to(device)[of_post]
+                looked_at = torch.from_numpy(knockout.posts[number]).to(device)[of_post]
             removed = _members(knockout.sets[number], knockout.sae.n_latents, device)[fired.latents]
             removed &= looked_at[fired.rows]
             touched = looked_at
