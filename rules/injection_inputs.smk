@@ -41,4 +41,8 @@ def injection_lexicon(wildcards):
 
 def injection_parallel_text(wildcards):
     """Return the parallel text that is translated, as far as it is in place."""
-    return [path for _, path in feature_settings.parallel_files(study) if os.path.exists(path)]
+    return [
+        path
+        for _, path in feature_settings.parallel_files(study)
+        if os.path.exists(path)
+    ]

@@ -68,9 +68,7 @@ def of_each_model(stage, *names):
 
 def of_each_sae(stage):
     """Return one table of a stage for every classifier and its autoencoders."""
-    return of_each_model(
-        stage, *[f"{sae}.parquet" for sae in study.robustness.trained]
-    )
+    return of_each_model(stage, *[f"{sae}.parquet" for sae in study.robustness.trained])
 
 
 def of_each_layer(stage, *names):
