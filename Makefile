@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make demo      pretrain the demo models and run the demo study to its figures"
-	@echo "make showcase  the same world in a larger size: half an hour and more"
+	@echo "make showcase  the same world in a larger size: an hour and more"
 	@echo "make test      style, types, unit tests, dry runs, a small study of every part: 8 minutes on two cores"
 	@echo "make test-all  the same, then what takes long: a real Slurm, the Hub, faults, scale, every architecture"
 	@echo "make faults    kill, fill and damage a study more than fifty times; hours on two cores"

@@ -23,6 +23,9 @@ ONE_RUN = "{}, of one run"
 OVER_RUNS = "95 % t over runs and {}"
 RANGES = (OVER_DRAWS, LEFT_OUT)
 
+_POINTS = frozenset(("delta", "accuracy_delta", "macro_f1_delta", "false_positives_delta"))
+"""Measures between -100 and 100 points, likewise."""
+
 _SHARES = frozenset(
     [
         "accuracy",
@@ -100,10 +103,11 @@ def _over_runs(rows: pl.DataFrame, measure: str) -> dict[str, Any]:
     found = mean_over_runs(values.to_numpy(), within=within, items=told["n"] or 1)
     if found.low == found.high and interval is None:
         return told
-    low, high = np.clip((found.low, found.high), 0, 1) if measure in _SHARES else (
-        found.low, found.high,
-    )  # fmt: skip
-    told |= {"low": float(low), "high": float(high), "p": found.p}
+    ends = {"low": found.low, "high": found.high}
+    bounds = (0, 1) if measure in _SHARES else (-100, 100) if measure in _POINTS else None
+    if bounds is not None:
+        ends = {name: float(np.clip(end, *bounds)) for name, end in ends.items()}
+    told |= ends | {"p": found.p}
     return told | {"interval": OVER_RUNS.format((interval or "").removeprefix("95 % "))}
 
 
