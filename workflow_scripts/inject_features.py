@@ -96,7 +96,9 @@ def main() -> None:
         corpus.languages,
         Bootstrap(settings["resamples"], settings["seed"]),
     )
+    exact = run.check_in_float32(settings["layers"])
     facts = {"source": source.checkpoint, "source_revision": source.commit, "sae": arguments.sae}
+    facts |= exact.facts
     provenance = _provenance(arguments, "injection_perplexity", files, target, models, facts)
     write_table(arguments.output, table, provenance)
     if arguments.translation_output is not None:

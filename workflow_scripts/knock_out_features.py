@@ -30,7 +30,7 @@ from glossogenesis.models.classifier_posts import (
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
-from glossogenesis.patching.knockout import LayerKnockout, Removal, knock_out
+from glossogenesis.patching.knockout import LayerKnockout, Removal, check_in_float32, knock_out
 from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
 from glossogenesis.patching.knockout_sets import CONDITIONS, FeatureSet, knockout_sets
 from glossogenesis.patching.top_features import firing_frequencies, top_features_by_label
@@ -82,6 +82,7 @@ def main() -> None:
     check_labels(manifest, loaded.model.config, posts)
     check_fit(loaded.model.config, held_out, described_as)
     run = Run(loaded.anatomy, posts, held_out.token_ids, settings, arguments.batch_size)
+    exact = check_in_float32(loaded.anatomy, held_out.token_ids, list(files))
     bootstrap = Bootstrap(settings["resamples"], settings["seed"])
     rows = [
         row
@@ -104,7 +105,7 @@ def main() -> None:
         seed=settings["seed"],
         dtype=settings["dtype"],
         device=loaded.anatomy.device.type,
-        facts={"sae": settings["sae"]},
+        facts={"sae": settings["sae"], **exact.facts},
     )
     write_table(arguments.output, table, provenance)
 

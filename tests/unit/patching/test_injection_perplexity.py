@@ -171,6 +171,21 @@ def test_a_model_that_resumes_wrongly_is_found_out(
         losses_of(two_models(), padded, random_sae(D_MODEL, 64), [GROUP])
 
 
+def test_a_fault_that_a_short_number_format_hides_is_found_in_float32(
+    monkeypatch: pytest.MonkeyPatch, padded: ContextBlock
+) -> None:
+    models = two_models()
+    models.target.model.to(torch.bfloat16)
+    run = PerplexityRun(models, padded, ADDED, n_languages=2, batch_size=4)
+    exact = run.check_in_float32([LAYER])
+    assert (exact.rows, exact.largest < 1e-3) == (4, True)
+    assert models.target.dtype == torch.bfloat16
+    resume = injection_perplexity.spliced_pass
+    monkeypatch.setattr(injection_perplexity, "spliced_pass", lambda *given: resume(*given) * 1.01)
+    with pytest.raises(RuntimeError, match="above layer 1 differs"):
+        run.check_in_float32([LAYER])
+
+
 @pytest.fixture(scope="module")
 def measured(padded: ContextBlock) -> tuple[Losses, list[LayerInjection]]:
     """A group and an empty one, with two draws of each control, at two layers."""

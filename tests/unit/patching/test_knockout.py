@@ -206,6 +206,20 @@ def test_a_model_that_cannot_be_resumed_is_reported(monkeypatch: pytest.MonkeyPa
         knocked_out(tiny_classifier("llama"), Removal())
 
 
+def test_a_fault_that_a_short_number_format_hides_is_found_in_float32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    anatomy = tiny_classifier("llama")
+    anatomy.model.to(torch.bfloat16)
+    exact = module.check_in_float32(anatomy, POSTS, list(LAYERS))
+    assert (exact.rows, exact.largest < 1e-3) == (min(4, len(POSTS)), True)
+    assert anatomy.dtype == torch.bfloat16
+    run = module.run_changed
+    monkeypatch.setattr(module, "run_changed", lambda *given: run(*given) + 0.01)
+    with pytest.raises(RuntimeError, match=r"resumed above layer 0.*knockouts cannot be trusted"):
+        module.check_in_float32(anatomy, POSTS, list(LAYERS))
+
+
 def test_a_post_without_tokens_is_refused_and_no_post_gives_nothing() -> None:
     anatomy = tiny_classifier("llama")
     knockouts = [LayerKnockout(1, autoencoder(1), SETS)]

@@ -17,8 +17,9 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import read_layers
+from glossogenesis.models.float32 import in_float32
 from glossogenesis.patching.answers import answer
-from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
 from glossogenesis.patching.injection_contexts import Contexts, batches_of
 from glossogenesis.patching.injection_variants import with_matched_norms
@@ -110,6 +111,19 @@ class PerplexityRun:
                 self._add(losses, batch, injections, alphas, bar.update, check=number == 0)
         return losses
 
+    def check_in_float32(self, layers: Sequence[int]) -> CheckedInFloat32:
+        """Resume above each layer in float32 on the first batch: log-probabilities are the same.
+
+        Raises:
+            RuntimeError: one changes by more than rounding.
+        """
+        target, batch = self._models.target, self._batches[0]
+        with in_float32(target.model), torch.inference_mode():
+            clean = clean_pass(target, batch.token_ids, batch.mask, layers)
+            plain = self._token_losses(batch, clean.normed)
+            found = [self._check(batch, clean, layer, plain) for layer in layers]
+        return CheckedInFloat32(len(batch), max(found))
+
     def _add(
         self,
         losses: Losses,
@@ -166,7 +180,8 @@ class PerplexityRun:
         hidden = normed[batch.predicting]
         return -answer(self._models.target, hidden, next_tokens[:, None], normed=True)[0][:, 0]
 
-    def _check(self, batch: Contexts, clean: CleanPass, layer: int, plain: Tensor) -> None:
+    def _check(self, batch: Contexts, clean: CleanPass, layer: int, plain: Tensor) -> float:
+        """Largest difference of log-probabilities where the target goes on from its own stream."""
         target = self._models.target
         resumed = self._token_losses(batch, spliced_pass(target, clean, layer, clean.stream(layer)))
         difference = float((plain - resumed).abs().max()) if len(plain) else 0.0
@@ -175,6 +190,7 @@ class PerplexityRun:
                 f"the model resumed above layer {layer} differs from the whole model by "
                 f"{difference:.2g} in log-probability; injections cannot be trusted"
             )
+        return difference
 
     def _zeros(self) -> Sums:
         return np.zeros(self._shape)

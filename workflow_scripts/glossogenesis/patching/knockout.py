@@ -25,8 +25,9 @@ from torch import Tensor
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.blocks import BlockRunner
+from glossogenesis.models.float32 import in_float32
 from glossogenesis.models.padding import batches_by_length
-from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 from glossogenesis.patching.knockout_passes import (
     ReadPosts,
     batches_of_runs,
@@ -35,6 +36,9 @@ from glossogenesis.patching.knockout_passes import (
 )
 from glossogenesis.patching.top_features import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
+
+SAMPLE = 4
+"""Posts of every run that are read in float32 too."""
 
 _SETS_AT_ONCE = 32
 """Sets whose changed states are in memory at a time."""
@@ -114,6 +118,25 @@ def knock_out(
                 for knockout in knockouts
             ]
         yield KnockedOut(posts, read.logits.float().cpu(), after)
+
+
+def check_in_float32(
+    anatomy: Anatomy, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
+) -> CheckedInFloat32:
+    """Read the first `SAMPLE` posts in float32, and resume above each layer: logits are the same.
+
+    Raises:
+        RuntimeError: a logit changes by more than rounding.
+    """
+    posts = token_ids[:SAMPLE]
+    with in_float32(anatomy.model), torch.inference_mode():
+        runner = BlockRunner(anatomy)
+        whole = _logits_of_model(anatomy, posts)
+        with runner.attending():
+            read = read_posts_once(runner, posts, layers)
+            found = [_check(anatomy, read.logits, whole, "the posts read block by block")]
+            found += [_check_resumed(runner, read, layer) for layer in layers]
+    return CheckedInFloat32(len(posts), max(found))
 
 
 def _of_posts(knockout: LayerKnockout, posts: Sequence[int]) -> LayerKnockout:
@@ -209,10 +232,7 @@ def _without(
     if removal.positions == "last" and stream.shape[1] > 1:
         columns = torch.arange(stream.shape[1], device=stream.device)
         where = columns == (read.lengths - 1)[:, None]
-    if layer < runner.anatomy.n_layers - 1:
-        everything = torch.arange(len(read.lengths), device=stream.device)
-        resumed = run_changed(runner, read, layer, everything, 0, stream)
-        _check(runner.anatomy, resumed, read.logits, f"the model resumed above layer {layer}")
+    _check_resumed(runner, read, layer)
     known = _Stream.of(stream, where, knockout.sae, removal)
     n_sets = len(knockout.sets)
     result = read.logits.expand(n_sets, *read.logits.shape).clone()
@@ -266,10 +286,21 @@ def _logits_of_model(anatomy: Anatomy, token_ids: Sequence[Sequence[int]]) -> Te
     return anatomy.logits_of_normed(normed[rows, lengths.to(device) - 1])
 
 
-def _check(anatomy: Anatomy, found: Tensor, expected: Tensor, what: str) -> None:
+def _check_resumed(runner: BlockRunner, read: ReadPosts, layer: int) -> float:
+    """Largest difference of logits where the model goes on from a layer's own stream."""
+    if layer == runner.anatomy.n_layers - 1:
+        return 0.0
+    stream = read.streams[layer]
+    everything = torch.arange(len(read.lengths), device=stream.device)
+    resumed = run_changed(runner, read, layer, everything, 0, stream)
+    return _check(runner.anatomy, resumed, read.logits, f"the model resumed above layer {layer}")
+
+
+def _check(anatomy: Anatomy, found: Tensor, expected: Tensor, what: str) -> float:
     difference = float((found.float() - expected.float()).abs().max())
     if not difference <= TOLERANCE[anatomy.dtype]:
         raise RuntimeError(
             f"{what}: logits differ by {difference:.2g} from the whole model's, where equal "
             "numbers must come; knockouts cannot be trusted"
         )
+    return difference
