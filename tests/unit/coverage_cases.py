@@ -89,7 +89,8 @@ def newcombe(generator: np.random.Generator, trials: int) -> Found:
     truth = generator.uniform(0.05, 0.95, (2, trials))
     counts = generator.binomial(np.array([[80], [60]]), truth)
     ends = [newcombe_interval((a, 80), (b, 60)) for a, b in counts.T]
-    return held(tuple(np.array(ends).T), truth[0] - truth[1])  # type: ignore[arg-type]
+    low, high = np.array(ends).T
+    return held((low, high), truth[0] - truth[1])
 
 
 def paired_score(generator: np.random.Generator, trials: int) -> Found:
@@ -165,7 +166,7 @@ def concept_difference(
     sums = ClusterSums.of(*(by_concept(part, concept, design[1]) for part in (gain, n)))
     cells = (before * after, before * (1 - after), (1 - before) * after, (1 - before) * (1 - after))
     counts = tuple(cell.sum(axis=1) for cell in cells)
-    return held(clustered_difference_interval(sums, counts), truth[1] - truth[0])  # type: ignore[arg-type]
+    return held(clustered_difference_interval(sums, counts), truth[1] - truth[0])
 
 
 def concept_sign_flips(

@@ -16,5 +16,5 @@ def table_below(page: str, marker: str) -> dict[str, list[str]]:
     lines = rest.strip().split("\n\n")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
     names = [row[0].strip("`") for row in rows]
-    assert len(set(names)) == len(names), f"docs/{page}, {marker}: a name stands twice"
+    assert len(set(names)) == len(names), f"docs/{page}, {marker}: a name appears twice"
     return dict(zip(names, (row[1:] for row in rows), strict=True))

@@ -42,7 +42,7 @@ def test_given_keys_replace_the_preset() -> None:
         ({"architecture": "relu", "k": 3}, "`k` has no meaning for `relu`"),
         ({"architecture": "batchtopk"}, "`batchtopk` needs `k`"),
         ({"l1_coefficient": 0.1}, "`l1_coefficient` is for `relu`"),
-        ({"seeds": [1, 1]}, "a seed stands twice"),
+        ({"seeds": [1, 1]}, "1 appears twice"),
     ],
 )
 def test_contradictions_are_named(given: dict[str, Any], expected: str) -> None:

@@ -39,7 +39,7 @@ def test_models_and_layers_are_those_of_the_study(tmp_path: Path) -> None:
         (lambda r: r.update(models={"local": "never"}), "`robustness.models.local` is 'never'"),
         (lambda r: r["posts"].update(language="xx"), "`robustness.posts.language` names language"),
         (lambda r: r["saes"]["l1"].update(latents=20), "has only 20 latents for 'local'"),
-        (lambda r: r.update(classifier={"seeds": [1, 1]}), "1 stands twice; remove one"),
+        (lambda r: r.update(classifier={"seeds": [1, 1]}), "1 appears twice; remove one"),
         (
             lambda r: r["saes"].update(
                 {"l1.seed1": r["saes"]["l1"], "l1": {**r["saes"]["l1"], "seeds": [0, 1]}}
@@ -49,7 +49,7 @@ def test_models_and_layers_are_those_of_the_study(tmp_path: Path) -> None:
         (lambda r: r["saes"]["l1"].update(warm_start=True), "`saes.l1.warm_start` has no meaning"),
         (lambda r: r["variants"].update(carrier="no place"), "needs `{variant}` exactly once"),
         (lambda r: r.update(baseline={"ngrams": [3, 1]}), "runs of 3 to 1; swap them"),
-        (lambda r: r.update(circuit={"thresholds": [0.1, 0.1]}), "0.1 stands twice; remove one"),
+        (lambda r: r.update(circuit={"thresholds": [0.1, 0.1]}), "0.1 appears twice; remove one"),
         (lambda r: r.update(circuits={}), "circuits"),
     ],
 )

@@ -78,7 +78,7 @@ def test_one_pretraining_at_two_steps_is_no_repeat(tmp_path: Path) -> None:
             HEADER.replace("phase", "stage"),
             r"unknown column 'stage'; columns are model, checkpoint",
         ),
-        (HEADER.replace("subfolder", "step"), r"column 'step' stands twice; remove one"),
+        (HEADER.replace("subfolder", "step"), r"column 'step' appears twice; remove one"),
         (HEADER + "m\tc\tten\t\t\ta/b\n", r"line 2: column 'step': 'ten': Input should be a valid"),
         (HEADER + "m\tc\t-1\t\t\ta/b\n", r"line 2: column 'step': '-1': .*greater than or equal"),
         (HEADER + "\nm\tc\t1\t\t0\ta/b\n", r"line 3: column 'phase': '0'"),

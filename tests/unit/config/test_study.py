@@ -104,7 +104,7 @@ def test_a_study_without_concepts_says_so_when_asked(tmp_path: Path) -> None:
         ),
         (
             lambda s: s["concepts"].update(settings=["tgt", "tgt"]),
-            r"`concepts.settings`: tgt stands twice; remove one",
+            r"`concepts.settings`: tgt appears twice; remove one",
         ),
         (
             lambda s: s["concepts"].update(target_pairs=[["es", "de"]]),

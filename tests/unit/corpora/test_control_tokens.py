@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import islice, repeat
+from random import Random
 from typing import Any
 
 import pytest
@@ -75,7 +77,10 @@ def test_training_text_splits_it() -> None:
     backend = with_ends(byte_level(LINES), "$A")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>")
     settings = settings_of()
-    documents = lambda phase, rng: iter(lambda: Document(TEXT, ("en",)), None)  # noqa: E731
+
+    def documents(phase: int, rng: Random) -> Iterator[Document]:
+        return repeat(Document(TEXT, ("en",)))
+
     (ids,) = islice(token_batches(documents, tokenizer, settings, 1), 1)
     of_document = len(text_encoder(tokenizer, add_special_tokens=False)(TEXT))
     assert of_document > len(tokenizer.encode(TEXT))

@@ -91,7 +91,7 @@ def test_concept_by_name(tmp_path: Path) -> None:
         ("\nsea\t", "\n\t", r"line 4: column 'concept' is empty; give it a name"),
         ("\tes\t", "\tsp\t", r"no column 'es' for language 'es'; add it, or name another under"),
         ("category", "topic", r"no column 'category' for each concept"),
-        ("notes", "es", r"column 'es' stands twice; rename or remove one"),
+        ("notes", "es", r"column 'es' appears twice; rename or remove one"),
         ("\tx\n", "\tx\ty\n", r"line 2: 8 cells for 7 columns; remove the surplus separators"),
     ],
 )

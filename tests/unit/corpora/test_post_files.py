@@ -155,7 +155,7 @@ def test_bad_lines_of_tsv_are_named(tmp_path, line, message):
             "read from .tsv, .jsonl, .ndjson, .json, .parquet files",
         ),
         ("posts.tsv", b"title\tbody\tlabel\n", "holds no post"),
-        ("posts.tsv", b"title\tbody\tbody\tlabel\n", "column 'body' stands twice"),
+        ("posts.tsv", b"title\tbody\tbody\tlabel\n", "column 'body' appears twice"),
         ("posts.tsv", "title\tbody\tlabel\n\xe9".encode("latin-1"), "not UTF-8"),
         ("posts.jsonl", b"\n", "holds no post"),
         ("posts.parquet", b"PAR1", "damaged Parquet file"),

@@ -68,7 +68,7 @@ class ConceptsSettings(Section):
     def _no_repeats(cls, values: tuple[object, ...]) -> tuple[object, ...]:
         repeated = [value for value in values if values.count(value) > 1]
         if repeated:
-            raise ValueError(f"{repeated[0]} stands twice; remove one")
+            raise ValueError(f"{repeated[0]} appears twice; remove one")
         return values
 
     @model_validator(mode="after")

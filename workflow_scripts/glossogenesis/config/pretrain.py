@@ -14,7 +14,7 @@ from pydantic import (
     model_validator,
 )
 
-from glossogenesis.config.section import LanguageCode, Name, PathText, Section
+from glossogenesis.config.section import LanguageCode, Name, PathText, Section, Seeds
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Phase = Annotated[int, Field(ge=1)]
@@ -213,18 +213,11 @@ class PretrainSettings(Section):
     optimizer: OptimizerSettings = OptimizerSettings()
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the blocks' arithmetic; weights are kept and saved in float32."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     """Each draws text, first weights and order of documents of one training. The sheet names that
     of the first as `pretrain:NAME`, others as `pretrain:NAME.seed1`, with rows of their own."""
     tokenizer_characters: Positive = 2_000_000
     """Characters of text that the tokenizer is trained on; not given with `start`."""
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands twice; remove one")
-        return seeds
 
     @field_validator("saved_steps")
     @classmethod

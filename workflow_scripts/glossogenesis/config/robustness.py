@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from glossogenesis.config.posts import PostsSettings
 from glossogenesis.config.sae import SaeSettings, check_sae_names, trained_saes
-from glossogenesis.config.section import Name, PathText, Section
+from glossogenesis.config.section import Distinct, Name, PathText, Section, Seeds
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -16,15 +16,6 @@ Ablation = Literal["mean", "zero", "resample"]
 Pooling = Literal["mean", "max", "last"]
 PairSet = Literal["own", "common"]
 
-
-def _without_repetition(listed: tuple[Any, ...]) -> tuple[Any, ...]:
-    for value in listed:
-        if listed.count(value) > 1:
-            raise ValueError(f"{value} stands twice; remove one")
-    return listed
-
-
-Distinct = AfterValidator(_without_repetition)
 
 ABLATIONS: tuple[Ablation, ...] = ("mean", "zero", "resample")
 POOLINGS: tuple[Pooling, ...] = ("mean", "max", "last")
@@ -47,7 +38,7 @@ class ClassifierSettings(Section):
     """Share of the steps in which the learning rate rises from 0."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: `linear`, `cosine`, or `constant`."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct] = (0,)
+    seeds: Seeds = (0,)
     """Each draws the head's first weights and the order of posts of one run. Models are compared
     with the variance between runs as error; with one run a model, differences may be the run's."""
 

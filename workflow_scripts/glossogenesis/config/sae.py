@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from glossogenesis.config.section import Section
+from glossogenesis.config.section import Section, Seeds
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -122,7 +122,7 @@ class SaeSettings(SaeTraining):
 
     preset: Preset = "recommended"
     """Values of all keys that are not given: `recommended`, or those of a paper."""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] = (0,)
+    seeds: Seeds = (0,)
     """Seeds of training; features and tracking use the first, the others measure stability."""
     warm_start: bool = False
     """Whether training starts from the autoencoder of the checkpoint before it in the sheet. It
@@ -145,13 +145,6 @@ class SaeSettings(SaeTraining):
             for key in ("k", "l1_coefficient", "auxk_coefficient"):
                 filled.pop(key, None)
         return {**filled, **given}
-
-    @field_validator("seeds")
-    @classmethod
-    def _distinct(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed stands twice; remove one")
-        return seeds
 
     @property
     def training(self) -> SaeTraining:

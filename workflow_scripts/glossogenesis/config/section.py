@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 """Names become parts of paths: no slash, no space, no leading dot or dash."""
@@ -94,3 +94,15 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+def _without_repetition(listed: tuple[Any, ...]) -> tuple[Any, ...]:
+    for value in listed:
+        if listed.count(value) > 1:
+            raise ValueError(f"{value} appears twice; remove one")
+    return listed
+
+
+Distinct = AfterValidator(_without_repetition)
+Seeds = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1), Distinct]
+"""One seed or several, each once."""

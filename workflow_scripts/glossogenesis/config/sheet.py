@@ -85,7 +85,7 @@ def _check_header(path: Path, header: list[str]) -> None:
         if column not in COLUMNS:
             raise StudyError(f"{path}: unknown column {column!r}; columns are {', '.join(COLUMNS)}")
         if header.count(column) > 1:
-            raise StudyError(f"{path}: column {column!r} stands twice; remove one")
+            raise StudyError(f"{path}: column {column!r} appears twice; remove one")
 
 
 def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) -> Checkpoint:

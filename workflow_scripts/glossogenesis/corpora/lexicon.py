@@ -155,7 +155,7 @@ def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str
                 f"{', '.join(header) or 'none'})"
             )
         if header.count(column) > 1:
-            raise StudyError(f"{path}: column {column!r} stands twice; rename or remove one")
+            raise StudyError(f"{path}: column {column!r} appears twice; rename or remove one")
 
 
 def _usual(columns: Mapping[str, str], code: str) -> str:

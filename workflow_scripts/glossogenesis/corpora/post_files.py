@@ -132,7 +132,7 @@ def _require_columns(place: str, present: list[str], wanted: Mapping[str, str]) 
                 f"under `robustness.posts.text.{key}`{or_none}"
             )
         if present.count(column) > 1:
-            raise StudyError(f"{place}: column {column!r} stands twice; rename or remove one")
+            raise StudyError(f"{place}: column {column!r} appears twice; rename or remove one")
 
 
 def _post(row: FileRow, columns: PostFiles) -> LabelledPost:

@@ -207,7 +207,7 @@ def _tested(counted: pl.DataFrame) -> pl.DataFrame:
     cells = tuple(table[name].to_numpy() for name in _COUNTS[1:])
     low, high = (
         pl.Series(end, dtype=pl.Float64).fill_nan(None)
-        for end in clustered_difference_interval(sums, cells)  # type: ignore[arg-type]
+        for end in clustered_difference_interval(sums, cells)
     )
     p = [whole_sign_flip_p(gains) if len(gains) > 1 else None for gains in table["gains"].to_list()]
     return table.with_columns(

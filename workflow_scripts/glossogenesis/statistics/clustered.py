@@ -13,6 +13,7 @@ Whoever calls gives sums over clusters, so that any number of rows costs one pas
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +106,7 @@ def clustered_share_interval(
 
 
 def clustered_difference_interval(
-    sums: ClusterSums, cells: tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+    sums: ClusterSums, cells: Sequence[ArrayLike]
 ) -> tuple[Floats, Floats]:
     """95 % interval of (gained - lost) / n over the same items: lower and upper ends, `[row]`.
 
