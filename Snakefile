@@ -21,6 +21,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/job_resources.smk"
 include: "rules/job_lookup.smk"
 include: "rules/scheduler.smk"
 include: "rules/runs.smk"
