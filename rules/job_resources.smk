@@ -5,7 +5,6 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
-
 @cache
 def cost(cost_of, *names):
     """Return a cost of the study, worked out once for all jobs that have it."""
