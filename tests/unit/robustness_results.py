@@ -70,6 +70,8 @@ def write_study(results: Path, *models: Planted, variants: bool = True) -> None:
     """Write every file that the tables are made of."""
     counts = {
         "posts_read": 103,
+        "without_label": 0,
+        "without_text": 0,
         "duplicates_removed": 2,
         "repeated_removed": 1,
         "labels": 4,

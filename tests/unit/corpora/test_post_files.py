@@ -92,23 +92,11 @@ def test_a_missing_column_is_named(write, column, mend):
     assert mend in str(caught.value)
 
 
-PLACES = {"tsv": "line 4", "jsonl": "line 2", "parquet": "row 2"}
-"""Where the second post stands; the first takes two lines of a TSV, after the header."""
-
-
 @pytest.mark.parametrize("label", ["", " ", None])
-def test_an_empty_label_is_named(write, label):
+def test_an_empty_label_is_left_to_the_preparation(write, label):
     path = write([ROWS[0], {**ROWS[1], "label": label}])
-    with pytest.raises(StudyError, match="column 'label' is empty") as caught:
-        read_post_file(path, columns())
-    assert f"{path}, {PLACES[path.suffix[1:]]}:" in str(caught.value)
-
-
-def test_a_post_without_any_text_is_named(write):
-    path = write([ROWS[0], {**ROWS[1], "title": " ", "body": "\u3000"}])
-    with pytest.raises(StudyError, match="nothing in 'title' and 'body'") as caught:
-        read_post_file(path, columns())
-    assert f"{path}, {PLACES[path.suffix[1:]]}:" in str(caught.value)
+    labels = [post.label.strip() for post in read_post_file(path, columns())]
+    assert labels == [ROWS[0]["label"], ""]
 
 
 @pytest.mark.parametrize(

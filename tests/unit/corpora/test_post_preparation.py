@@ -49,11 +49,24 @@ def test_an_empty_body_with_a_title_is_kept_and_counted():
     assert "title" in result.table["text"].to_list()
 
 
+def test_a_post_without_label_or_text_costs_itself_and_is_counted():
+    unusable = [post("", "x"), post(" ", "y"), post("a", " ", "\n"), post("", "")]
+    result = prepared([*many("a", 4), *unusable, *many("b", 4)])
+    assert result.facts["posts_read"] == 12
+    assert result.facts["without_label"] == 3
+    assert result.facts["without_text"] == 1
+    assert result.facts["train"] + result.facts["held_out"] == 8
+    with pytest.raises(StudyError, match="after 3 posts without a label, 1 without text"):
+        prepared(unusable)
+
+
 def test_a_text_of_two_labels_is_removed_wherever_it_stands():
     train = [*many("a", 3), *many("b", 3), post("a", "same"), post("a", "same")]
     result = prepared(train, [post("a", "p"), post("b", "q"), post("b", " same ")])
     assert result.facts == {
         "posts_read": 11,
+        "without_label": 0,
+        "without_text": 0,
         "duplicates_removed": 3,
         "repeated_removed": 0,
         "not_drawn": 0,
@@ -114,7 +127,7 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order_of_posts():
          "label 'c' has held_out posts but no train posts; add some to `files`"),
         ([*many("a", 3), *many("b", 3)], [post("a", "x")],
          "label 'b' has train posts but no held_out posts; add some to `held_out_files`"),
-        ([post("a", "x"), post("b", "x")], None, "no post is left after 2 posts of more than one"),
+        ([post("a", "x"), post("b", "x")], None, "2 of more than one label"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_learnt_is_refused(train, held_out, message):

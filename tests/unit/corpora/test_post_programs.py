@@ -65,6 +65,8 @@ def test_posts_of_files_are_split_at_random_or_as_given(prepare, tmp_path):
     posts = prepare({"kind": "files", "files": [train]}, held_out_share=0.5)
     assert read_provenance(posts.path).facts == {
         "posts_read": 22,
+        "without_label": 0,
+        "without_text": 0,
         "duplicates_removed": 2,
         "repeated_removed": 0,
         "not_drawn": 0,

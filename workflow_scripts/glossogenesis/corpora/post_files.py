@@ -36,9 +36,9 @@ def read_post_file(path: Path | str, columns: PostFiles) -> list[LabelledPost]:
 
     `.tsv` has a header, tabs between cells, and cells in double quotes where they hold tabs, line
     breaks or quotes; `.jsonl`, `.ndjson` and `.json` hold an object a line; `.parquet` a row a
-    post. All but the last may be compressed. A label is a string or a whole number; a title or body
-    that is null is empty. StudyError names the file, its line or row, and the column where one is
-    missing, a value is no string, a label is empty, or a post has neither title nor body.
+    post. All but the last may be compressed. A label is a string or a whole number; a label, title
+    or body that is null is empty. StudyError names the file, its line or row, and the column where
+    one is missing or a value is no string.
     """
     path = Path(path)
     readers = {
@@ -139,18 +139,11 @@ def _post(row: FileRow, columns: PostFiles) -> LabelledPost:
     label = row.values[columns.label_column]
     if isinstance(label, int) and not isinstance(label, bool):
         label = str(label)
-    if label is None or (isinstance(label, str) and not label.strip()):
-        raise StudyError(
-            f"{row.place}: column {columns.label_column!r} is empty; give the post a label or "
-            "remove it"
-        )
-    title = "" if columns.title_column is None else _text(row, columns.title_column)
-    body = _text(row, columns.body_column)
-    if not title.strip() and not body.strip():
-        named = " and ".join(repr(name) for name in (columns.title_column, columns.body_column)
-                             if name is not None)  # fmt: skip
-        raise StudyError(f"{row.place}: nothing in {named}; write a text or remove the post")
-    return LabelledPost(_checked(row, columns.label_column, label), title, body)
+    return LabelledPost(
+        "" if label is None else _checked(row, columns.label_column, label),
+        "" if columns.title_column is None else _text(row, columns.title_column),
+        _text(row, columns.body_column),
+    )
 
 
 def _text(row: FileRow, column: str) -> str:

@@ -23,8 +23,8 @@ class PreparedPosts:
     table: pl.DataFrame
     """Rows of `POSTS_SCHEMA`."""
     facts: Mapping[str, int]
-    """`posts_read`, `duplicates_removed`, `repeated_removed`, `not_drawn`, `empty_bodies` (of the
-    posts that are kept), `train`, `held_out`, `labels`."""
+    """`posts_read`, `without_label`, `without_text`, `duplicates_removed`, `repeated_removed`,
+    `not_drawn`, `empty_bodies` (of the posts that are kept), `train`, `held_out`, `labels`."""
 
 
 def prepare_posts(
@@ -34,18 +34,28 @@ def prepare_posts(
 ) -> PreparedPosts:
     """Clean posts, draw some, and split them; without `held_out`, that is drawn from `train`.
 
-    Posts whose text occurs under two labels, in either split, are all removed: they cannot be
-    classified. Of posts with the same text and label the first is kept, training posts being first.
-    What `rule` has drawn is drawn from what is left. StudyError where all posts have one label, a
+    Posts without a label, or with neither title nor body, are left out. Posts whose text occurs
+    under two labels, in either split, are all removed: they cannot be classified. Of posts with
+    the same text and label the first is kept, training posts being first. What `rule` has drawn is
+    drawn from what is left. StudyError where all posts have one label, a
     label has too few posts, too few labels have enough, or one split lacks a label of the other.
     """
-    split_posts = {
+    read = {
         "train": [_clean(post, rule.separator) for post in train],
         "held_out": [_clean(post, rule.separator) for post in held_out or ()],
     }
-    unambiguous, duplicates = _without_ambiguous(split_posts)
+    every = [post for posts in read.values() for post in posts]
+    unlabelled = sum(not post.label for post in every)
+    empty = sum(bool(post.label) and not post.text for post in every)
+    usable = {
+        split: [post for post in posts if post.label and post.text] for split, posts in read.items()
+    }
+    unambiguous, duplicates = _without_ambiguous(usable)
     kept, repeated = _without_repeats(unambiguous)
-    removed = f"after {duplicates} posts of more than one label and {repeated} repeats were removed"
+    removed = (
+        f"after {unlabelled} posts without a label, {empty} without text, {duplicates} of more "
+        f"than one label and {repeated} repeats were removed"
+    )
     counts = Counter(post.label for posts in kept.values() for post in posts)
     _check_labels(counts, removed)
     if rule.labels is None:
@@ -53,7 +63,9 @@ def prepare_posts(
     drawn = drawn_splits(kept, rule, removed, to_split=held_out is None)
     all_kept = [post for posts in drawn.values() for post in posts]
     facts = {
-        "posts_read": sum(len(posts) for posts in split_posts.values()),
+        "posts_read": len(every),
+        "without_label": unlabelled,
+        "without_text": empty,
         "duplicates_removed": duplicates,
         "repeated_removed": repeated,
         "not_drawn": sum(map(len, kept.values())) - len(all_kept),

@@ -49,9 +49,12 @@ CLASSIFICATION_SCHEMA = table_schema(
 )
 PREDICTIONS = {"post": pl.Int32, "number": pl.Int32, "label": pl.String, "predicted": pl.String}
 POSTS_FACTS = {
-    **{
-        name: name for name in ("posts_read", "duplicates_removed", "repeated_removed", "not_drawn")
-    },
+    "posts_read": "posts_read",
+    "without_label": "without_label",
+    "without_text": "without_text",
+    "duplicates_removed": "duplicates_removed",
+    "repeated_removed": "repeated_removed",
+    "not_drawn": "not_drawn",
     "empty_bodies": "empty_bodies",
     "train": "train_posts",
     "held_out": "held_out_posts",
