@@ -115,6 +115,8 @@ def write_features(results: Path, model: Planted, layer: int) -> None:
     figures |= {"label_specific_share_low": share - 0.1, "label_specific_share_high": share + 0.1}
     figures |= {"mean_variety_low": 0.6, "mean_variety_high": 0.8}
     figures |= {"label_specific_share_counted": share + 0.02, "mean_variety_counted": 0.8}
+    figures |= {"label_specific_share_halves": [share - 0.1, share + 0.1], "labels": 4}
+    figures["mean_variety_halves"] = [0.6, 0.8]
     figures["shuffled"] = {"label_specific_share": 0.2, "mean_variety": 0.1}
     made = {
         "labels": pl.DataFrame(schema=LABELS_SCHEMA),

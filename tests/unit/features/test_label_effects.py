@@ -16,6 +16,7 @@ from glossogenesis.features.label_effects import (
     label_variety,
     shuffled_specificity,
 )
+from glossogenesis.statistics.intervals import by_halves
 
 N_LABELS = 4
 
@@ -113,8 +114,8 @@ def test_halves_of_posts_keep_planted_varieties() -> None:
         sparse.csr_array(values), labels, N_LABELS, 1.0, resamples=50, seed=0
     )
     # All d are far from the threshold, so that nothing is to be corrected.
-    for name, expected in (("share", 0.8), ("mean_variety", 1.0)):
-        estimate = found[name]
+    for corrected, expected in ((found.share, 0.8), (found.mean_variety, 1.0)):
+        estimate = by_halves(corrected, top=N_LABELS)
         ends = (estimate.value, estimate.low, estimate.high)
         assert ends == pytest.approx((expected,) * 3, abs=0.02)
 
@@ -141,9 +142,10 @@ def test_corrected_counts_hold_and_cover_the_truth(n_labels: int, posts: int, dr
     for draw in range(draws):
         values, labels = noisy_posts(means, posts, generator)
         counted.append(label_variety(d_of(values, labels, n_labels), 1.0).mean())
-        found = corrected_specificity(
+        values = corrected_specificity(
             sparse.csr_array(values), labels, n_labels, 1.0, resamples=60, seed=draw
-        )["mean_variety"]
+        ).mean_variety
+        found = by_halves(values, top=n_labels)
         assert found.low <= found.value <= found.high
         corrected.append(found.value)
         inside += found.low <= truth <= found.high
@@ -194,5 +196,6 @@ def test_without_a_distinguishing_feature_there_is_no_share() -> None:
     found = corrected_specificity(
         sparse.csr_array(values), labels, N_LABELS, 50.0, resamples=5, seed=0
     )
-    assert all(math.isnan(end) for end in vars(found["share"]).values())
-    assert found["mean_variety"].value == 0
+    assert np.isnan(found.share).all()
+    assert np.isnan(list(vars(by_halves(found.share, top=1)).values())).all()
+    assert found.mean_variety[0] == 0

@@ -25,6 +25,7 @@ from glossogenesis.features.label_effects import (
 )
 from glossogenesis.patching.top_features import top_features
 from glossogenesis.sae.autoencoder import SparseAutoencoder
+from glossogenesis.statistics.intervals import by_halves
 from glossogenesis.storage.activations.cache import ActivationCache
 
 Integers = NDArray[np.int64]
@@ -207,14 +208,21 @@ def specificity_facts(
     Those of shuffled labels are counted, to be compared with the counted ones.
     """
     pooled = found.labels.of_posts()
-    given = (pooled, label_ids, len(found.labels.posts), settings.threshold)
+    n_labels = len(found.labels.posts)
+    given = (pooled, label_ids, n_labels, settings.threshold)
     corrected = corrected_specificity(*given, resamples=settings.resamples, seed=seed)
     shuffled = shuffled_specificity(*given, shuffles=settings.shuffles, seed=seed)
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"labels": n_labels}
     for fact, name in FIGURES.items():
-        estimate = vars(corrected[name])
-        ends = {"": "value", "_low": "low", "_high": "high"}
-        facts |= {f"{fact}{end}": _known(estimate[part]) for end, part in ends.items()}
+        values = getattr(corrected, name)
+        estimate = by_halves(values, top=n_labels if name == "mean_variety" else 1)
+        facts |= {
+            fact: _known(estimate.value),
+            f"{fact}_low": _known(estimate.low),
+            f"{fact}_high": _known(estimate.high),
+            # Halves are the same posts at every layer: a mean over layers is taken half by half.
+            f"{fact}_halves": [_known(value) for value in values[1:].tolist()],
+        }
     facts["shuffled"] = {fact: shuffled.mean(name) for fact, name in FIGURES.items()}
     return facts
 

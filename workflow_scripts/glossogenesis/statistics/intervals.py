@@ -48,6 +48,21 @@ class Estimate:
     high: float
 
 
+def by_halves(values: ArrayLike, *, top: float) -> Estimate:
+    """The value of all items with a 95 % interval from the spread of random halves of them.
+
+    What a half of n items varies by, given the n, is what n items vary by.
+
+    Args:
+        values: of all items, then of each half; NaN where a half has none.
+        top: the greatest possible value; the least is 0.
+    """
+    value, *halves = np.asarray(values, dtype=np.float64).tolist()
+    known = [half for half in halves if not np.isnan(half)]
+    reach = float(ndtri(0.975)) * float(np.std(known, ddof=1)) if len(known) > 1 else float("nan")
+    return Estimate(*np.clip([value, value - reach, value + reach], 0, top).tolist())
+
+
 def wilson_interval(
     correct: ArrayLike, n: ArrayLike, *, confidence: float = 0.95
 ) -> tuple[Floats, Floats]:

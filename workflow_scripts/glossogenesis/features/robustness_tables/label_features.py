@@ -4,7 +4,7 @@ A feature distinguishes a label where Cohen's d of the label's posts exceeds the
 label-specific where it distinguishes one label alone. Share and variety are corrected for what
 noise in d adds to a count; beside them stands what was counted, which is what the same under labels
 that are assigned to posts at random is to be compared with. Rows without a layer are over all
-layers: sums of features, means of the rest.
+layers: counts of features are added, of the rest it is the mean.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ from glossogenesis.features.robustness_tables.inputs import (
 from glossogenesis.features.robustness_tables.resampling import (
     BOOTSTRAP,
     BY_HALVES,
-    WILSON,
     Ratio,
     interval_ends,
     ratio_estimate,
     ratios,
     resampled_counts,
 )
-from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
+from glossogenesis.statistics.intervals import Bootstrap, by_halves
 
 POST_MEASURES = ("l0", "active_per_post", "top_ratio")
 """Measures of how features fire, known post by post."""
@@ -47,8 +46,8 @@ POSTS = {
 }
 SPECIFICITY = ("label_specific_share", "mean_variety")
 FACTS = (
-    *("explained_variance", "shuffled"),
-    *(f"{name}{end}" for name in SPECIFICITY for end in ("", "_low", "_high", "_counted")),
+    *("explained_variance", "labels", "shuffled"),
+    *(f"{n}{end}" for n in SPECIFICITY for end in ("", "_low", "_high", "_halves", "_counted")),
 )
 
 FEATURES_SCHEMA = table_schema(
@@ -197,7 +196,7 @@ def _specificity_rows(dictionary: Dictionary) -> list[dict[str, Any]]:
 
 
 def _over_layers(found: Sequence[Dictionary], bootstrap: Bootstrap) -> list[dict[str, Any]]:
-    """Features of all layers together, taken as independent, and means over layers."""
+    """Features of all layers together, and means over layers."""
     specific = sum(dictionary.specific for dictionary in found)
     distinguishing = sum(dictionary.distinguishing for dictionary in found)
     size = sum(len(dictionary.variety) for dictionary in found)
@@ -205,15 +204,9 @@ def _over_layers(found: Sequence[Dictionary], bootstrap: Bootstrap) -> list[dict
         {"measure": "dictionary_size", "value": size},
         {"measure": "label_specific", "value": specific, "n": size},
         {"measure": "distinguishing", "value": distinguishing, "n": size},
-        {"measure": "label_specific_share", "n": distinguishing},
     ]
-    if distinguishing:
-        low, high = wilson_interval(specific, distinguishing)
-        share = {"value": specific / distinguishing, "low": float(low), "high": float(high)}
-        rows[-1] |= share | {"interval": WILSON}
-    varieties = [dictionary.facts["mean_variety"] for dictionary in found]
-    if None not in varieties:
-        rows.append({"measure": "mean_variety", "value": float(np.mean(varieties)), "n": size})
+    for measure, n in zip(SPECIFICITY, (distinguishing, size), strict=True):
+        rows.append({"measure": measure, "n": n, **_corrected_mean(found, measure)})
     of_posts = [
         {
             "measure": measure,
@@ -226,3 +219,15 @@ def _over_layers(found: Sequence[Dictionary], bootstrap: Bootstrap) -> list[dict
         explained = _mean_over_layers(unexplained, bootstrap, complement=True)
         of_posts.append({"measure": "explained_variance", **explained})
     return [*({"labels": "own"} | row for row in rows), *of_posts]
+
+
+def _corrected_mean(found: Sequence[Dictionary], measure: str) -> dict[str, Any]:
+    """Mean over layers of a corrected figure, by the halves of posts that all layers share."""
+    of_layers = [
+        [dictionary.facts[measure], *dictionary.facts[f"{measure}_halves"]] for dictionary in found
+    ]
+    values = np.array(of_layers, dtype=np.float64).mean(axis=0)
+    top = max(dictionary.facts["labels"] for dictionary in found)
+    estimate = by_halves(values, top=top if measure == "mean_variety" else 1)
+    interval = None if np.isnan(estimate.low) else BY_HALVES
+    return {**vars(estimate), "interval": interval}
