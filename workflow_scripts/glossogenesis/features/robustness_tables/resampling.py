@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,11 +109,20 @@ def resampled_counts(cells: ArrayLike, bootstrap: Bootstrap, stream: int = 0) ->
     `stream` draws others: what is measured on different posts is resampled apart.
     """
     counts = np.asarray(cells, dtype=np.float64)
-    generator = np.random.default_rng([bootstrap.seed, stream])
-    total = int(counts.sum())
+    return _resampled_counts(tuple(counts.tolist()), bootstrap, stream)
+
+
+@lru_cache(maxsize=32)
+def _resampled_counts(cells: tuple[float, ...], bootstrap: Bootstrap, stream: int) -> Floats:
+    """`resampled_counts`, drawn once for all that rests on the same items: half a table's time."""
+    total = int(sum(cells))
     if total == 0:
-        return np.zeros((bootstrap.resamples, counts.size))
-    return generator.multinomial(total, counts / total, bootstrap.resamples).astype(np.float64)
+        return np.zeros((bootstrap.resamples, len(cells)))
+    generator = np.random.default_rng([bootstrap.seed, stream])
+    shares = np.array(cells) / total
+    drawn = generator.multinomial(total, shares, bootstrap.resamples).astype(np.float64)
+    drawn.flags.writeable = False
+    return drawn
 
 
 def interval_ends(values: ArrayLike, bootstrap: Bootstrap, items: int) -> tuple[float, float]:
