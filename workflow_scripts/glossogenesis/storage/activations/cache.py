@@ -76,7 +76,7 @@ class ActivationCache:
     provenance: Mapping[str, Any]
 
     @classmethod
-    def open(cls, manifest: Path) -> ActivationCache:
+    def open(cls, manifest: Path | str) -> ActivationCache:
         """Read a manifest; shards are not touched.
 
         Raises:
