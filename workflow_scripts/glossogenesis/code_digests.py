@@ -48,7 +48,7 @@ Editing them, or what they alone use, recomputes nothing.
 
 
 class Definition(NamedTuple):
-    """A function, class or constant at the top of a module."""
+    """A function, class or constant at the top of a module, with all that is in it."""
 
     module: str
     name: str | None
@@ -80,6 +80,10 @@ class CodeDigests:
         and docstrings, and which definition each name stands for. Where a definition is kept is no
         part of it: moving one, editing prose or touching files changes nothing, editing an
         expression does. What `NOT_COMPUTING` lists is left out.
+
+        A module counts as a whole where it is used as a value (`getattr(module, name)`), where a
+        name is looked for in it that it does not define, and where loading it does more than define
+        names, such as importing all of another or registering functions by a decorator.
         """
         reached = self._reached(script)
         numbers = {definition: str(number) for number, definition in enumerate(reached)}
@@ -124,15 +128,12 @@ class CodeDigests:
             waiting |= self._loaded_by(name) - loaded
 
     def _loaded_by(self, name: str) -> set[str]:
-        """Return the modules of the library, and their rooms, that a module imports."""
+        """Return the modules of the library that a module imports, and the room it is in."""
         if name not in self._loaded:
-            found = set()
-            for target in self._module(name).imported_names():
-                module, _ = self._split(target)
-                while module and module not in found:
-                    found.add(module)
-                    module = module.rpartition(".")[0]
-            self._loaded[name] = {module for module in found if not _is_left_out(module)}
+            imported = self._module(name).imported.values()
+            found = {self._split(target)[0] for targets in imported for target in targets}
+            found |= {name.rpartition(".")[0]}
+            self._loaded[name] = {each for each in found if each and not _is_left_out(each)}
         return self._loaded[name]
 
     def _part(self, definition: Definition) -> _Part:
@@ -145,13 +146,14 @@ class CodeDigests:
         module = self._module(definition.module)
         numbers: dict[Definition, int] = {}
         digest = hashlib.sha256()
-        for statement in module.statements_of(definition.name):
+        name = definition.name
+        for statement in module.statements if name is None else module.definitions[name]:
             digest.update(statement.digest)
             meanings: dict[str, str] = {}
-            for name in statement.names:
-                if name not in meanings:
-                    meanings[name] = self._in_numbers(statement, name, module, numbers)
-            digest.update("\n".join([meanings[name] for name in statement.names]).encode())
+            for used in statement.names:
+                if used not in meanings:
+                    meanings[used] = self._in_numbers(statement, used, module, numbers)
+            digest.update("\n".join([meanings[used] for used in statement.names]).encode())
         return _Part(digest.digest(), tuple(numbers))
 
     def _in_numbers(
@@ -173,7 +175,7 @@ class CodeDigests:
         """Return the definition that a full name leads to, if any counts, and what follows."""
         module, rest = self._split(name)
         head, _, after = rest.partition(".")
-        if not module or _is_left_out(f"{module}.{head}" if head else module):
+        if not module or _is_left_out(module) or _is_left_out(f"{module}.{head}"):
             return None, rest
         if not head:
             return Definition(module, None), ""
@@ -241,11 +243,11 @@ class _Module:
         """The statements that define a name."""
         self.acts = False
         """Whether loading it does more than define names; then it counts as a whole."""
-        self._statements: list[_Statement] = []
+        self.statements: list[_Statement] = []
         decorators: list[str] = []
         for node in ast.parse(code).body:
             statement = _Statement(node, package)
-            self._statements.append(statement)
+            self.statements.append(statement)
             if isinstance(node, ast.Import | ast.ImportFrom):
                 self.acts |= node.names[0].name == "*"
                 for each, targets in statement.imported.items():
@@ -262,15 +264,6 @@ class _Module:
             targets = self.imported.get(head, set())
             own = any(target.partition(".")[0] == LIBRARY.name for target in targets)
             self.acts |= own or head in self.definitions
-
-    def statements_of(self, name: str | None) -> list[_Statement]:
-        """Return the statements that define a name, or all."""
-        return self._statements if name is None else self.definitions[name]
-
-    def imported_names(self) -> Iterator[str]:
-        """Yield the full names of what is imported when the module is loaded."""
-        for targets in self.imported.values():
-            yield from targets
 
 
 class _Statement:
@@ -293,9 +286,9 @@ class _Statement:
         kind = type(node)
         if (kind is ast.Name or kind is ast.Attribute) and (name := _dotted(node)):
             self.names.append(name)
-            words.append("name")
+            words.append(".")
         elif isinstance(node, ast.Constant):
-            words.append(repr(node.value))
+            words.append(f"={node.value!r}")
             if isinstance(node.value, str):
                 self._look_into(node.value, quoted=quoted)
         elif isinstance(node, ast.Import | ast.ImportFrom):
@@ -304,7 +297,7 @@ class _Statement:
             words.append(f"{kind.__name__}(")
             for field in node._fields:
                 value = getattr(node, field)
-                if not value or field == "ctx":
+                if value is None or value == [] or field == "ctx":
                     continue
                 words.append(field)
                 if isinstance(value, ast.AST):
@@ -367,13 +360,16 @@ def _dotted(node: ast.AST) -> str:
 
 
 def _defined(node: ast.stmt) -> list[str]:
-    """Return the names that a statement defines, where it does nothing else."""
+    """Return the names that a statement defines, where it does nothing else.
+
+    A call whose result is kept is taken to do nothing else.
+    """
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign):
         targets = node.targets
-    elif isinstance(node, ast.AnnAssign | ast.AugAssign):
+    elif isinstance(node, ast.AnnAssign):
         targets = [node.target]
     parts = [getattr(target, "elts", [target]) for target in targets]
     names = [_dotted(part) for part in chain.from_iterable(parts)]
@@ -384,4 +380,6 @@ def _never_runs(node: ast.AST) -> bool:
     """Tell whether a statement is prose (a bare string), or for type checkers alone."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return isinstance(node, ast.If) and _dotted(node.test).endswith("TYPE_CHECKING")
+    if isinstance(node, ast.If):
+        return _dotted(node.test).endswith("TYPE_CHECKING") and not node.orelse
+    return False
