@@ -291,9 +291,7 @@ class _Statement:
             words.append(f"={node.value!r}")
             if isinstance(node.value, str):
                 self._look_into(node.value, quoted=quoted)
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            self._import(node)
-        elif kind is not ast.Pass and not _never_runs(node):
+        elif not (isinstance(node, ast.stmt) and self._says_nothing(node)):
             words.append(f"{kind.__name__}(")
             for field in node._fields:
                 value = getattr(node, field)
@@ -311,6 +309,13 @@ class _Statement:
                 else:
                     words.append(repr(value))
             words.append(")")
+
+    def _says_nothing(self, node: ast.stmt) -> bool:
+        """Tell whether a statement computes nothing; note what it imports."""
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            self._import(node)
+            return True
+        return isinstance(node, ast.Pass) or _never_runs(node)
 
     def _look_into(self, text: str, *, quoted: bool) -> None:
         """Look for the name of a module in a text, and for names in a quoted annotation."""
@@ -352,11 +357,11 @@ _ANNOTATIONS = {"annotation", "returns"}
 
 def _dotted(node: ast.AST) -> str:
     """Return a name with its attributes, as it is written; nothing for other syntax."""
-    attributes: list[str] = []
+    attributes = ""
     while isinstance(node, ast.Attribute):
-        attributes.append(node.attr)
+        attributes = f".{node.attr}{attributes}"
         node = node.value
-    return ".".join([node.id, *reversed(attributes)]) if isinstance(node, ast.Name) else ""
+    return node.id + attributes if isinstance(node, ast.Name) else ""
 
 
 def _defined(node: ast.stmt) -> list[str]:
@@ -376,7 +381,7 @@ def _defined(node: ast.stmt) -> list[str]:
     return [] if any("." in name or not name for name in names) else names
 
 
-def _never_runs(node: ast.AST) -> bool:
+def _never_runs(node: ast.stmt) -> bool:
     """Tell whether a statement is prose (a bare string), or for type checkers alone."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
