@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 PROGRAMS = sorted(path.stem for path in SCRIPTS.glob("*.py"))
 WITHOUT_RECORD = {"remove_download"}
 """It needs a checkpoint of the Hub."""
-DRAWN_OF_A_ROOM = 3
+DRAWN_OF_A_ROOM = 4
 
 
 @pytest.fixture(scope="module")
