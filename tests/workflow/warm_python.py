@@ -23,6 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import executed_definitions
+
 PACKAGES = (
     "matplotlib.pyplot",
     "polars",
@@ -110,6 +112,8 @@ def _run(words: list[str]) -> int:
         if module:
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         else:
+            if executed_definitions.RECORDS in os.environ:
+                executed_definitions.record(Path(words[0]).resolve())
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
