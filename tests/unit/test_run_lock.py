@@ -1,4 +1,4 @@
-"""Locks that end with their holder: of a folder of results, and of one output."""
+"""Leases that end with their holder: of a folder of results, and of one output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ import pytest
 
 from glossogenesis import run_lock
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import write_json
 
 HOLD_RESULTS = "from glossogenesis.run_lock import claim_results; kept = claim_results(Path(path))"
 HOLD_OUTPUT = (
@@ -78,7 +77,36 @@ def test_a_killed_run_leaves_the_folder_free(tmp_path: Path):
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert run_lock.running_in(tmp_path) is None
-        run_lock.claim_results(tmp_path).close()
+        run_lock.claim_results(tmp_path).release()
+
+
+def left_on_another_machine(results: Path) -> None:
+    """Leave the lock of a run that another machine started."""
+    claim = run_lock.claim_results(results)
+    lock = results / run_lock.LOCK_FILE
+    marker = lock.read_text("utf-8")
+    claim.release()
+    lock.write_text(marker.replace(socket.gethostname(), "another"), "utf-8")
+
+
+def test_a_run_that_was_killed_on_another_machine_says_how_to_go_on(tmp_path: Path):
+    left_on_another_machine(tmp_path)
+    with pytest.raises(StudyError, match=r"on another is .* If it was killed, delete .*driver.lock"):
+        run_lock.claim_results(tmp_path)
+    (tmp_path / run_lock.LOCK_FILE).unlink()
+    run_lock.claim_results(tmp_path).release()
+
+
+def test_a_job_takes_over_what_a_killed_job_of_another_machine_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_lock, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(run_lock, "RENEWAL_SECONDS", 0.5)
+    left_on_another_machine(tmp_path)
+    (tmp_path / run_lock.LOCK_FILE).rename(tmp_path / ".table.parquet.lock")
+    with run_lock.claimed(tmp_path / "table.parquet"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_locks_of_a_killed_run_are_removed_and_others_stay(
@@ -88,7 +116,8 @@ def test_locks_of_a_killed_run_are_removed_and_others_stay(
     locks = Path(".snakemake/locks")
     write_locks(locks, 0, "results/prompts/a.parquet")
     write_locks(locks, 1, "elsewhere/prompts/a.parquet")
-    run_lock.claim_results(Path("results")).close()
+    with holder(HOLD_RESULTS, Path("results")):
+        pass
     assert run_lock.remove_stale_locks(Path("results"), locks) == 1
     assert sorted(path.name for path in locks.iterdir()) == ["1.input.lock", "1.output.lock"]
 
@@ -103,11 +132,11 @@ def test_locks_of_a_live_run_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_locks_of_a_run_on_another_host_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Whether that run lives cannot be known where a file system's locks are a host's own."""
+    """Whether that run lives cannot be known from here."""
     monkeypatch.chdir(tmp_path)
     locks = Path(".snakemake/locks")
     write_locks(locks, 0, "results/prompts/a.parquet")
-    write_json(Path("results") / run_lock.LOCK_FILE, {"host": "another", "process": 1})
+    left_on_another_machine(Path("results"))
     assert run_lock.remove_stale_locks(Path("results"), locks) == 0
 
 
@@ -136,9 +165,12 @@ def test_a_job_waits_for_the_one_that_makes_its_output(
             text=True,
         )
         assert waiting.stdout is not None
-        assert waiting.stdout.readline() == f"Waiting for the job that is making {output.parent}\n"
+        holds = f"process {process.pid} on {socket.gethostname()}"
+        said = f"Waiting for {holds}, which is making {output.parent}\n"
+        assert waiting.stdout.readline() == said
         assert waiting.poll() is None
         os.kill(process.pid, signal.SIGKILL)
+        process.wait()
         assert waiting.communicate(timeout=60)[0] == "made\n"
     assert list(output.parent.iterdir()) == []
 

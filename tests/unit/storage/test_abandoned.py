@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.storage.atomic import SECONDS_TO_LOCK, atomic_path, write_text
+from glossogenesis.storage.atomic import A_DAY, atomic_path, write_text
 
 WRITER = """
 import sys, time
@@ -29,8 +29,8 @@ def target(tmp_path: Path) -> Path:
 
 
 def made_old(path: Path) -> None:
-    """Let a file look as if it was made long enough ago to be locked by whoever made it."""
-    long_ago = time.time() - 10 * SECONDS_TO_LOCK
+    """Let a file look as if nobody had written to it for long."""
+    long_ago = time.time() - 2 * A_DAY
     os.utime(path, (long_ago, long_ago))
 
 
@@ -49,11 +49,14 @@ def test_what_a_killed_process_left_is_removed_once_it_is_dead(target: Path) -> 
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-def test_a_file_that_was_just_made_is_left_alone(target: Path) -> None:
-    young = target.parent / f".{target.name}.abc.part"
-    young.touch()
-    write_text(target, "whole")
-    assert young.exists()
+def test_what_another_machine_left_is_removed_when_nobody_writes_to_it(target: Path) -> None:
+    path = target.parent / f".{target.name}.another.1.abc.part"
+    path.touch()
+    write_text(target, "first")
+    assert path.exists()
+    made_old(path)
+    write_text(target, "second")
+    assert not path.exists()
 
 
 def test_files_of_other_targets_stay(target: Path) -> None:

@@ -8,13 +8,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import (
-    atomic_path,
-    is_still_at,
-    read_json,
-    write_json,
-    write_text,
-)
+from glossogenesis.storage.atomic import atomic_path, read_json, write_json, write_text
 
 
 def test_appears_only_when_complete(tmp_path: Path) -> None:
@@ -61,13 +55,3 @@ def test_unreadable_json_is_named(tmp_path: Path) -> None:
     path.write_text('{"half":')
     with pytest.raises(StudyError, match=r"manifest.json: not valid JSON .*delete it and rerun"):
         read_json(path)
-
-
-def test_an_open_file_is_told_from_what_takes_its_place(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with path.open("w") as file:
-        assert is_still_at(file.fileno(), path)
-        path.rename(tmp_path / "moved")
-        assert not is_still_at(file.fileno(), path)
-        path.write_text("another")
-        assert not is_still_at(file.fileno(), path)

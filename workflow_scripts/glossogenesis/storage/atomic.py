@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
+import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,8 +18,8 @@ from glossogenesis.storage.full_disk import full_disk_in_one_line
 from glossogenesis.storage.seals import BLANK_SEAL, check_seal, fill_seal
 from glossogenesis.storage.text import read_text
 
-SECONDS_TO_LOCK = 1.0
-"""A temporary file that is older, and that nobody has locked, was left by a killed process."""
+A_DAY = 86_400.0
+"""Seconds after which another machine's temporary file counts as left by a killed process."""
 
 
 @contextmanager
@@ -37,10 +37,10 @@ def atomic_path(target: Path | str, when_full: str = "Free some space") -> Itera
 @contextmanager
 def _atomic_path(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
-    prefix, suffix = f".{target.name}.", ".part"
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=suffix, dir=target.parent)
-    _lock(handle)
-    _remove_abandoned(target.parent, prefix, suffix)
+    _remove_abandoned(target)
+    prefix = f"{_of_this_machine(target)}{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=target.parent)
+    os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
@@ -50,8 +50,6 @@ def _atomic_path(target: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -96,15 +94,6 @@ def read_json(path: Path | str) -> Any:
     return content
 
 
-def is_still_at(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file is the one at a path, and was neither removed nor replaced."""
-    try:
-        now = path.stat()
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(now, os.fstat(descriptor))
-
-
 def _with_seal(content: dict[str, Any], place: Sequence[str]) -> dict[str, Any]:
     """Return an object with a place for the seal in the object that `place` leads to."""
     if not place:
@@ -113,29 +102,37 @@ def _with_seal(content: dict[str, Any], place: Sequence[str]) -> dict[str, Any]:
     return content | {key: _with_seal(content[key], rest)}
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file without waiting; False where another process has it, or locks are unknown."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _of_this_machine(target: Path) -> str:
+    """Return how names of a target's temporary files begin; the number of a process follows."""
+    return f".{target.name}.{socket.gethostname()}."
 
 
-def _remove_abandoned(folder: Path, prefix: str, suffix: str) -> None:
-    """Remove temporary files of processes that were killed: the kernel has released their locks."""
-    for path in folder.iterdir():
-        if not (path.name.startswith(prefix) and path.name.endswith(suffix)):
+def _remove_abandoned(target: Path) -> None:
+    """Remove what killed processes left of earlier attempts at a target."""
+    ours = _of_this_machine(target)
+    for path in target.parent.iterdir():
+        if not (path.name.startswith(f".{target.name}.") and path.name.endswith(".part")):
             continue
-        # Another process may be doing the same, or be about to lock the file that it made.
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDWR)
-            try:
-                old = time.time() - os.fstat(descriptor).st_mtime > SECONDS_TO_LOCK
-                if old and _lock(descriptor):
-                    path.unlink()
-            finally:
-                os.close(descriptor)
+        # Another process may have finished with it meanwhile.
+        with suppress(FileNotFoundError):
+            if path.name.startswith(ours):
+                abandoned = not _is_alive(int(path.name.removeprefix(ours).split(".")[0]))
+            else:
+                # Whether a process of another machine lives cannot be known from here.
+                abandoned = time.time() - path.stat().st_mtime > A_DAY
+            if abandoned:
+                path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        # It lives, as another user's.
+        return True
+    return True
 
 
 def _flush_to_disk(path: Path) -> None:
