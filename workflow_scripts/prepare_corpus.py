@@ -25,7 +25,7 @@ from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.run_lock import claimed
+from glossogenesis.storage.leases import claimed
 from glossogenesis.storage.revisions import revision_file
 
 

@@ -15,10 +15,11 @@ import pytest
 
 from glossogenesis import run_lock
 from glossogenesis.errors import StudyError
+from glossogenesis.storage import leases
 
 HOLD_RESULTS = "from glossogenesis.run_lock import claim_results; kept = claim_results(Path(path))"
 HOLD_OUTPUT = (
-    "from glossogenesis.run_lock import claimed; kept = claimed(Path(path)); kept.__enter__()"
+    "from glossogenesis.storage.leases import claimed; kept = claimed(Path(path)); kept.__enter__()"
 )
 
 
@@ -91,7 +92,9 @@ def left_on_another_machine(results: Path) -> None:
 
 def test_a_run_that_was_killed_on_another_machine_says_how_to_go_on(tmp_path: Path):
     left_on_another_machine(tmp_path)
-    with pytest.raises(StudyError, match=r"on another is .* If it was killed, delete .*driver.lock"):
+    with pytest.raises(
+        StudyError, match=r"on another is .* If it was killed, delete .*driver.lock"
+    ):
         run_lock.claim_results(tmp_path)
     (tmp_path / run_lock.LOCK_FILE).unlink()
     run_lock.claim_results(tmp_path).release()
@@ -100,11 +103,11 @@ def test_a_run_that_was_killed_on_another_machine_says_how_to_go_on(tmp_path: Pa
 def test_a_job_takes_over_what_a_killed_job_of_another_machine_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(run_lock, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(run_lock, "RENEWAL_SECONDS", 0.5)
+    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(leases, "RENEWAL_SECONDS", 0.5)
     left_on_another_machine(tmp_path)
     (tmp_path / run_lock.LOCK_FILE).rename(tmp_path / ".table.parquet.lock")
-    with run_lock.claimed(tmp_path / "table.parquet"):
+    with leases.claimed(tmp_path / "table.parquet"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -157,7 +160,7 @@ def test_a_job_waits_for_the_one_that_makes_its_output(
                 sys.executable,
                 "-c",
                 "import sys\nfrom pathlib import Path\n"
-                "from glossogenesis.run_lock import claimed\n"
+                "from glossogenesis.storage.leases import claimed\n"
                 "with claimed(Path(sys.argv[1])): print('made', flush=True)",
                 str(output),
             ],
@@ -176,6 +179,6 @@ def test_a_job_waits_for_the_one_that_makes_its_output(
 
 
 def test_the_lock_of_an_output_is_removed_where_making_it_fails(tmp_path: Path):
-    with pytest.raises(ValueError, match="no"), run_lock.claimed(tmp_path / "table.parquet"):
+    with pytest.raises(ValueError, match="no"), leases.claimed(tmp_path / "table.parquet"):
         raise ValueError("no")
     assert list(tmp_path.iterdir()) == []

@@ -14,8 +14,8 @@ from typing import Any
 from glossogenesis.code_digests import code_digest
 from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance, file_digest
-from glossogenesis.run_lock import claimed
 from glossogenesis.storage.full_disk import full_disk_in_one_line
+from glossogenesis.storage.leases import claimed
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
 """What libraries read when they are loaded, or when they start their threads."""

@@ -216,13 +216,15 @@ def test_a_commit_that_was_found_offline_is_kept_for_later_fetches(
 
 def test_offline_says_what_the_cache_lacks(hub: HubServer) -> None:
     offline = HubAccess(offline=True)
-    with pytest.raises(StudyError, match=r"offline, and .* does not say which commit.*`hub.offl"):
+    with pytest.raises(StudyError, match=r"offline, and .* no weights of this revision.*`hub.offl"):
         local_files(HERE, access=offline)
+    with pytest.raises(StudyError, match="neither a folder nor a Hub id"):
+        local_files(CheckpointLocation("no id at all"), access=offline)
     online = local_files(HERE, weights=False)
-    with pytest.raises(StudyError, match=rf"offline, and .* no weights of commit {online.commit}"):
+    with pytest.raises(StudyError, match=rf"offline, and .* no weights of {online.commit}"):
         local_files(HERE, access=offline)
     assert local_files(HERE, weights=False, access=offline) == online
-    with pytest.raises(StudyError, match=r"no files of commit 0000"):
+    with pytest.raises(StudyError, match=r"no files of 0000"):
         local_files(CheckpointLocation(NAME, "0" * 40), weights=False, access=offline)
 
 
@@ -233,10 +235,13 @@ def test_removed_weights_are_fetched_again_by_the_recorded_commit(
     manifest.write(path)
     assert access.folder is not None
     downloads = access.folder.parents[1]
+    left = access.folder / ".cache" / "huggingface" / "download" / "killed.incomplete"
+    left.write_bytes(b"half")
     expected = {"model.safetensors": (saved / "model.safetensors").stat().st_size}
     assert remove_weights(manifest, downloads) == expected
     assert remove_weights(manifest, downloads) == expected
     assert not (access.folder / "model.safetensors").exists()
+    assert not left.exists()
     # The tokenizer is still there.
     hub.requests.clear()
     load_tokenizer(CheckpointManifest.read(path, weights=False).tokenizer_location)

@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.hub_errors import HubPlace, patiently
-from glossogenesis.storage.hub_files import (
-    HubSnapshot,
-    cache_folder,
-    cached_commit,
-    fetch_to_cache,
-)
+from glossogenesis.storage.hub_files import HubSnapshot, cached_commit
 from glossogenesis.storage.revisions import (
     KeptRevision,
     forget_others,
@@ -61,7 +55,7 @@ class HubDataset:
 
         if offline or constants.is_offline_mode():
             return cls._cached(dataset, revision, record)
-        snapshot = resolved(dataset, revision, "dataset", record, in_cache=True)
+        snapshot = resolved(dataset, revision, "dataset", record)
         forget_others(record, [(dataset, revision)])
         _cache_list_of_files(snapshot)
         names = tuple(file.path for file in snapshot.files)
@@ -69,22 +63,20 @@ class HubDataset:
 
     @classmethod
     def _cached(cls, dataset: str, revision: str | None, record: Path | None) -> HubDataset:
-        from huggingface_hub import get_cached_repo_tree
-        from huggingface_hub.errors import CachedRepoTreeNotFoundError, HFValidationError
+        from huggingface_hub import constants, get_cached_repo_tree
+        from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
         kept = kept_revision(record, dataset, revision)
-        asked = kept.commit if kept else revision
-        place = HubPlace(dataset, asked, "dataset")
+        commit = kept.commit if kept else cached_commit(dataset, revision, "dataset")
         try:
-            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=asked)
+            tree = get_cached_repo_tree(dataset, repo_type="dataset", revision=commit or revision)
         except CachedRepoTreeNotFoundError:
+            place = HubPlace(dataset, commit or revision, "dataset")
             raise StudyError(
-                f"{place}: offline, and the Hub's cache {cache_folder(dataset, 'dataset')} has no "
-                f"list of its files; {MEND_OFFLINE}"
+                f"{place}: offline, and the Hub's cache {constants.HF_HUB_CACHE} has no list of "
+                f"its files; {MEND_OFFLINE}"
             ) from None
-        except HFValidationError:
-            raise StudyError(f"{place}: no Hub id; mend {place.key}") from None
-        commit = str(asked if is_commit(asked) else cached_commit(dataset, asked, "dataset"))
+        assert commit is not None, "a list is kept by its commit"
         if kept is None:
             keep_revision(record, KeptRevision(dataset, revision, commit))
         return cls(dataset, commit, tuple(sorted(file.path for file in tree)), None)
@@ -109,14 +101,25 @@ class HubDataset:
 
         StudyError where it cannot be downloaded, or only the cache is used and lacks it.
         """
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
         if self.snapshot is not None:
-            file = next(file for file in self.snapshot.files if file.path == name)
-            return fetch_to_cache(self.snapshot, file)
-        path = cache_folder(self.dataset, "dataset") / "snapshots" / self.commit / name
-        if not path.is_file():
+            return self.snapshot.fetch(next(f for f in self.snapshot.files if f.path == name))
+        try:
+            path = hf_hub_download(
+                self.dataset,
+                name,
+                repo_type="dataset",
+                revision=self.commit,
+                local_files_only=True,
+            )
+        except LocalEntryNotFoundError:
             place = HubPlace(self.dataset, self.commit, "dataset", name)
-            raise StudyError(f"{place}: offline, and not in the Hub's cache; {MEND_OFFLINE}")
-        return path
+            raise StudyError(
+                f"{place}: offline, and not in the Hub's cache; {MEND_OFFLINE}"
+            ) from None
+        return Path(path)
 
 
 def _cache_list_of_files(snapshot: HubSnapshot) -> None:
@@ -135,4 +138,4 @@ def _cache_list_of_files(snapshot: HubSnapshot) -> None:
             allow_patterns=[],
         )
 
-    patiently(keep, snapshot.place())
+    patiently(keep, HubPlace(snapshot.repository, snapshot.commit, snapshot.kind))

@@ -7,19 +7,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.limits import check_supported
 from glossogenesis.models.weight_files import needed_weights, require_weights
-from glossogenesis.storage.hub_files import (
-    HubFile,
-    HubSnapshot,
-    cache_folder,
-    cached_commit,
-    fetch_to,
-    fetch_to_cache,
-)
+from glossogenesis.storage.hub_files import HubFile, HubSnapshot, cached_commit
 from glossogenesis.storage.revisions import (
     KeptRevision,
     keep_revision,
@@ -69,30 +61,22 @@ def fetch_files(
     """Return the folder that holds a repository's files on this machine, and its commit.
 
     A revision that was resolved before stands for the same commit again; that its branch has moved
-    is kept and said. Every file is compared with the digest that the Hub lists. StudyError where
-    that fails, what is needed is not there, or the weights are pickles.
+    is kept and said. StudyError where the files cannot be downloaded, what is needed is not there,
+    or the weights are pickles.
     """
     if access.is_offline:
         return _files_at_hand(location, weights, access)
-    snapshot = resolved(
-        location.source,
-        location.revision,
-        "model",
-        access.record,
-        in_cache=access.folder is None,
-    )
-    root = access.folder or _snapshot_folder(location.source, snapshot.commit)
+    snapshot = resolved(location.source, location.revision, "model", access.record)
     small, heavy = _wanted(snapshot, location, weights)
-    for files in (small, heavy):
-        for file in files:
-            if access.folder is None:
-                fetch_to_cache(snapshot, file)
-            else:
-                fetch_to(snapshot, file, access.folder / file.path)
-        if files is small and heavy:
-            # What the weights are of is known before they are there.
-            folder = root / (location.subfolder or "")
-            check_supported(read_config(folder), folder / "config.json")
+    for file in small:
+        path = snapshot.fetch(file, access.folder)
+    root = access.folder or path.parents[len(PurePosixPath(file.path).parents) - 1]
+    if heavy:
+        # What the weights are of is known before they are there.
+        folder = root / (location.subfolder or "")
+        check_supported(read_config(folder), folder / "config.json")
+    for file in heavy:
+        snapshot.fetch(file, access.folder)
     return root, snapshot.commit
 
 
@@ -114,6 +98,8 @@ def _wanted(
             for file in snapshot.files
             if PurePosixPath(file.path).parent == top and _matches(file, TOKENIZER_FILES)
         ]
+    if not found:
+        raise StudyError(f"{location}: no config.json and no tokenizer there; mend the sheet")
     if not weights:
         return found, []
     names = [PurePosixPath(file.path).name for file in inside]
@@ -126,30 +112,37 @@ def _files_at_hand(
     location: CheckpointLocation, weights: bool, access: HubAccess
 ) -> tuple[Path, str]:
     """Find a checkpoint on this machine, in the Hub's cache or among the study's downloads."""
+    from huggingface_hub import constants
+
     source, revision = location.source, location.revision
-    cache = cache_folder(source)
-    mend = "fetch it once where the Hub can be reached, without `hub.offline` and HF_HUB_OFFLINE"
     kept = kept_revision(access.record, source, revision)
-    commit = kept.commit if kept else revision if is_commit(revision) else None
-    commit = commit or cached_commit(source, revision)
-    if commit is None:
-        raise StudyError(
-            f"{location}: offline, and {cache} does not say which commit this is; {mend}"
-        )
-    for root in (_snapshot_folder(source, commit), access.folder):
-        folder = root / (location.subfolder or "") if root else None
-        if root is None or folder is None or not folder.is_dir():
-            continue
-        if not weights or needed_weights([path.name for path in folder.iterdir()]):
+    commit = kept.commit if kept else cached_commit(source, revision)
+    roots = [_cached_snapshot(source, commit), access.folder] if commit else []
+    for root in filter(None, roots):
+        folder = root / (location.subfolder or "")
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        if needed_weights(names) if weights else names:
             if kept is None:
                 keep_revision(access.record, KeptRevision(source, revision, commit))
             return root, commit
-    what = "weights" if weights else "files"
-    raise StudyError(f"{location}: offline, and {cache} has no {what} of commit {commit}; {mend}")
+    raise StudyError(
+        f"{location}: offline, and the Hub's cache {constants.HF_HUB_CACHE} has no "
+        f"{'weights' if weights else 'files'} of {commit or 'this revision'}; fetch it once where "
+        "the Hub can be reached, without `hub.offline` and HF_HUB_OFFLINE"
+    )
 
 
-def _snapshot_folder(source: str, commit: str) -> Path:
-    return cache_folder(source) / "snapshots" / commit
+def _cached_snapshot(source: str, commit: str) -> Path | None:
+    """Return the folder of a commit in the Hub's cache, where it has any of its files."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        # Without patterns all files of the repository would have to be there.
+        found = snapshot_download(source, revision=commit, local_files_only=True, allow_patterns=[])
+    except LocalEntryNotFoundError:
+        return None
+    return Path(found)
 
 
 def _matches(file: HubFile, patterns: list[str] | tuple[str, ...]) -> bool:

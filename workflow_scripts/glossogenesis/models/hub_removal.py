@@ -52,7 +52,9 @@ def remove_weights(manifest: CheckpointManifest, downloads: Path) -> dict[str, i
         return {}
     for path in manifest.weight_files:
         path.unlink(missing_ok=True)
-        path.with_name(f".{path.name}.part").unlink(missing_ok=True)
+    # What the Hub's client left of downloads that were killed is of no use to it.
+    for path in (downloads / manifest.model / manifest.checkpoint).rglob("*.incomplete"):
+        path.unlink()
     return {name: facts["bytes"] for name, facts in manifest.weights.items()}
 
 

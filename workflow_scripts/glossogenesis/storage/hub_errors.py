@@ -50,14 +50,15 @@ def patiently(action: Callable[[], Result], place: HubPlace) -> Result:
     """
     # The base of the client's network errors is of another library in each version of it.
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError: not exported
-        HFValidationError,
         HTTPError,
+        RevisionResolutionError,
     )
 
     for wait in (*WAITS, None):
         try:
             return action()
-        except (HTTPError, HFValidationError, JSONDecodeError, OSError) as error:
+        except (HTTPError, RevisionResolutionError, OSError, ValueError) as raised:
+            error = _cause(raised)
             if wait is None or not _may_pass(error):
                 raise study_error(error, place) from None
             seconds = wait if (named := _retry_after(error)) is None else named
@@ -72,43 +73,35 @@ def patiently(action: Callable[[], Result], place: HubPlace) -> Result:
 
 def study_error(error: Exception, place: HubPlace) -> StudyError:
     """Return what an error of the Hub's client means, with its mend."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        HFValidationError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{'datasets/' if place.kind == 'dataset' else ''}"
     page += place.repository
     status = _status_of(error)
-    if isinstance(error, HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         problem = f"no Hub id such as `organisation/name`; mend {place.key}"
         if place.kind == "model":
             problem = f"neither a folder nor a Hub id; mend {place.key}"
-    elif isinstance(error, GatedRepoError) and status == 401:
+    elif isinstance(error, errors.GatedRepoError) and status == 401:
         problem = (
             f"gated, and there is no token; accept its terms on {page}, and set HF_TOKEN to a "
             "token of the account that did"
         )
-    elif isinstance(error, GatedRepoError):
+    elif isinstance(error, errors.GatedRepoError):
         problem = (
             f"gated, and the account of HF_TOKEN has no access; ask for it on {page}, and give the "
             "token leave to read gated repositories"
         )
-    elif isinstance(error, RevisionNotFoundError):
+    elif isinstance(error, errors.RevisionNotFoundError):
         problem = "the Hub has no such revision; write a branch, a tag or a full commit"
-    elif isinstance(error, RepositoryNotFoundError):
+    elif isinstance(error, errors.RepositoryNotFoundError):
         problem = (
             f"the Hub has no such {place.kind}, or it is private; mend {place.key}, or set "
             "HF_TOKEN to a token that may read it"
         )
-    elif isinstance(error, EntryNotFoundError):
+    elif isinstance(error, errors.RemoteEntryNotFoundError):
         problem = "the Hub lists this file but does not have it; choose another revision"
-    elif isinstance(error, OfflineModeIsEnabled):
+    elif isinstance(error, errors.OfflineModeIsEnabled):
         problem = "not at hand, and HF_HUB_OFFLINE forbids the network; unset it and run again"
     elif status == 401:
         problem = "the Hub refuses the token; set HF_TOKEN to one that is valid, or unset it"
@@ -119,12 +112,24 @@ def study_error(error: Exception, place: HubPlace) -> StudyError:
             f"the Hub limits requests, also after {len(WAITS) + 1} trials; run again later, or set "
             "HF_TOKEN, which raises the limit"
         )
+    elif status is not None:
+        problem = f"the Hub answers {first_line(error)}; run again later"
     elif isinstance(error, JSONDecodeError):
         problem = "what answers is not the Hub; check HF_ENDPOINT and the proxy"
-    elif status is not None:
-        problem = f"the Hub answers {first_line(error)}; run again later: what is fetched stays"
+    elif isinstance(error, ValueError):
+        problem = f"cannot be downloaded ({first_line(error)}); use another file or revision"
+    elif getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        problem = (
+            "the disk is full while downloading; free some space, or set HF_HOME (or, with "
+            "`hub.keep_downloads: false`, `pathvars.results`) to a folder on a larger disk"
+        )
+    elif _is_of_this_machine(error):
+        problem = f"cannot be written here ({first_line(error)}); mend it and run again"
     else:
-        problem = _local_problem(error)
+        problem = (
+            f"the Hub cannot be reached ({first_line(error)}); run again where it can be. Or fetch "
+            "on another machine and set `hub.offline: true`"
+        )
     return StudyError(f"{place}: {problem}")
 
 
@@ -134,36 +139,30 @@ def first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _local_problem(error: Exception) -> str:
-    """Say what an error without an answer of the Hub means: of the network, or of this machine."""
-    number = getattr(error, "errno", None)
-    if number in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            "the disk is full while downloading; free some space, or set HF_HOME (or, with "
-            "`hub.keep_downloads: false`, `pathvars.results`) to a folder on a larger disk"
-        )
-    if isinstance(error, OSError) and number is not None and not _is_of_network(error):
-        return f"cannot be written here ({first_line(error)}); mend it and run again"
-    return (
-        f"the Hub cannot be reached ({first_line(error)}); run again where it can be: what is "
-        "fetched stays. Or fetch on another machine and set `hub.offline: true`"
-    )
+def _cause(error: Exception) -> Exception:
+    """Return what led to an error that only says that the cache is of no help either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError, RevisionResolutionError
 
-
-def _is_of_network(error: Exception) -> bool:
-    return isinstance(error, (ConnectionError, TimeoutError))
+    if isinstance(error, (LocalEntryNotFoundError, RevisionResolutionError)):
+        return error.__cause__ if isinstance(error.__cause__, Exception) else error
+    return error
 
 
 def _may_pass(error: Exception) -> bool:
-    from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
-    if isinstance(error, (HFValidationError, JSONDecodeError, OfflineModeIsEnabled)):
-        return False
     status = _status_of(error)
     if status is not None:
         return status in PASSING_STATUS or status >= 500
+    if isinstance(error, (ValueError, OfflineModeIsEnabled)):
+        return False
     # Errors of the network, and a body that is shorter than announced, carry no number.
-    return getattr(error, "errno", None) is None or _is_of_network(error)
+    return not _is_of_this_machine(error)
+
+
+def _is_of_this_machine(error: Exception) -> bool:
+    has_number = getattr(error, "errno", None) is not None
+    return has_number and not isinstance(error, (ConnectionError, TimeoutError))
 
 
 def _status_of(error: Exception) -> int | None:

@@ -12,10 +12,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from glossogenesis.config.hub import is_commit
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import read_json, write_json
-from glossogenesis.storage.hub_files import HubSnapshot, Kind, note_commit
+from glossogenesis.storage.hub_files import HubSnapshot, Kind
 from glossogenesis.storage.records import record_of
 
 SHOWN_DIGITS = 12
@@ -48,32 +47,21 @@ def revision_file(results: Path, *names: str) -> Path:
     return results.joinpath("revisions", *folders, f"{name}.json")
 
 
-def resolved(
-    repository: str, revision: str | None, kind: Kind, record: Path | None, *, in_cache: bool
-) -> HubSnapshot:
+def resolved(repository: str, revision: str | None, kind: Kind, record: Path | None) -> HubSnapshot:
     """Ask the Hub for a revision's commit and files, or for those of the commit that is kept of it.
 
-    That a branch has moved is kept and said. `in_cache` is for files that go to the Hub's cache,
-    which is told what the revision stands for. StudyError as in `HubSnapshot.find`, or where
-    `record` is damaged.
+    That a branch has moved is kept and said. StudyError as in `HubSnapshot.find`, or where `record`
+    is damaged.
     """
     kept = kept_revision(record, repository, revision)
     now = HubSnapshot.find(repository, revision, kind)
     if kept is None or kept.commit == now.commit:
         keep_revision(record, KeptRevision(repository, revision, now.commit))
-        if in_cache and not is_commit(revision):
-            note_commit(repository, revision, now.commit, kind)
         return now
     kept = replace(kept, moved_to=now.commit)
     keep_revision(record, kept)
     print(f"Warning: {kept}", file=sys.stderr, flush=True)
-    then = HubSnapshot.find(repository, kept.commit, kind)
-    if then.commit != kept.commit:
-        raise StudyError(
-            f"{repository}@{kept.commit}: the Hub answers with commit {then.commit}; check "
-            "HF_ENDPOINT"
-        )
-    return then
+    return HubSnapshot.find(repository, kept.commit, kind)
 
 
 def kept_revision(file: Path | None, source: str, revision: str | None) -> KeptRevision | None:
