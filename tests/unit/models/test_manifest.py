@@ -11,7 +11,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
-from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
+from glossogenesis.models.manifest import CheckpointManifest, WeightsFacts, describe_checkpoint
 from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.provenance import file_digest
 from tiny_checkpoint import save_tiny_checkpoint
@@ -41,9 +41,8 @@ def describe(folder: Path, source: str = "./copy", **options: Any) -> Checkpoint
 def test_records_what_a_checkpoint_is(folder: Path) -> None:
     manifest = describe(folder)
     weights = folder / "model.safetensors"
-    assert manifest.weights == {
-        "model.safetensors": {"bytes": weights.stat().st_size, "sha256": file_digest(weights)}
-    }
+    facts = WeightsFacts(weights.stat().st_size, file_digest(weights))
+    assert manifest.weights == {"model.safetensors": facts}
     assert (manifest.architecture, manifest.commit, manifest.revision) == ("llama", None, None)
     assert manifest.location == CheckpointLocation(str(folder))
     assert manifest.tokenizer_location == CheckpointLocation(str(folder))
@@ -105,7 +104,7 @@ def test_other_files_are_no_manifests(tmp_path: Path) -> None:
     for content in ({"model": "m"}, [1, 2]):
         path.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(
-            StudyError, match=r"manifest.json: not a checkpoint manifest; delete it"
+            StudyError, match=r"manifest.json: not a checkpoint manifest .*; delete it"
         ):
             CheckpointManifest.read(path)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.atomic import read_json, write_json
-from glossogenesis.storage.records import plain_name, record_of
+from glossogenesis.storage.records import Count, PlainName, record_of
 
 NO_LANGUAGE = 255
 """Stands in `languages` at padding, and in `token_languages` where no language can be told."""
@@ -57,18 +57,18 @@ BLOCK_TENSORS = tuple(field.name for field in fields(ContextBlock) if field.name
 class FileFacts:
     """One file beside the manifest; `contexts` is 0 where it is no shard."""
 
-    file: str
-    bytes: int
+    file: PlainName
+    bytes: Count
     sha256: str
-    contexts: int = 0
+    contexts: Count = 0
 
 
 @dataclass(frozen=True)
 class SplitFacts:
     """What one split holds."""
 
-    contexts: int
-    tokens: Mapping[str, int]
+    contexts: Count
+    tokens: Mapping[str, Count]
     """Kept tokens by language."""
     documents: int
     """Documents that occur in it, numbered from 0, language after language."""
@@ -111,13 +111,14 @@ class TokenisedCorpus:
         StudyError where the manifest is damaged, or a file is missing or of another length.
         """
         manifest = Path(manifest)
+        content = read_json(manifest)
         try:
-            corpus = _from_json(manifest.parent, read_json(manifest))
+            corpus = record_of(cls, {**content, "folder": str(manifest.parent)})
             mend = corpus._mend
-        except (TypeError, KeyError, AttributeError):
+        except (TypeError, KeyError, ValueError) as error:
             raise StudyError(
-                f"{manifest}: not a tokenised corpus' manifest; remake it with `snakemake "
-                "--forcerun prepare_corpus`, or `tokenise_posts` where it is of posts"
+                f"{manifest}: not a tokenised corpus' manifest ({error}); remake it with "
+                "`snakemake --forcerun prepare_corpus`, or `tokenise_posts` where it is of posts"
             ) from None
         shards = [shard for split in corpus.splits.values() for shard in split.shards]
         for facts in (*shards, corpus.vocabulary_file):
@@ -197,12 +198,3 @@ def text_of(token_ids: Sequence[int], token_bytes: Sequence[bytes]) -> str:
     together are whole, which joining the tokens' texts would not give.
     """
     return b"".join(token_bytes[token] for token in token_ids).decode("utf-8", errors="replace")
-
-
-def _from_json(folder: Path, content: Any) -> TokenisedCorpus:
-    """Build a corpus from its manifest; TypeError where it is another's or leads elsewhere."""
-    corpus = record_of(TokenisedCorpus, content, given={"folder": folder})
-    shards = [shard for split in corpus.splits.values() for shard in split.shards]
-    for facts in (*shards, corpus.vocabulary_file):
-        plain_name(facts.file)
-    return corpus

@@ -55,7 +55,7 @@ def remove_weights(manifest: CheckpointManifest, downloads: Path) -> dict[str, i
     # What the Hub's client left of downloads that were killed is of no use to it.
     for path in (downloads / manifest.model / manifest.checkpoint).rglob("*.incomplete"):
         path.unlink()
-    return {name: facts["bytes"] for name, facts in manifest.weights.items()}
+    return {name: facts.bytes for name, facts in manifest.weights.items()}
 
 
 def _is_below(folder: Path, downloads: Path) -> bool:

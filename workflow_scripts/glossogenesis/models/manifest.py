@@ -19,7 +19,7 @@ from glossogenesis.models.hub import HubAccess, fetch_files
 from glossogenesis.models.weight_files import check_weights, surplus_weights
 from glossogenesis.provenance import file_digest
 from glossogenesis.storage.atomic import read_json, write_json
-from glossogenesis.storage.records import plain_name, record_of
+from glossogenesis.storage.records import Count, PlainName, record_of
 from glossogenesis.storage.revisions import forget_others
 
 CLASSIFIER_SOURCE = "classifier"
@@ -27,8 +27,10 @@ CLASSIFIER_SOURCE = "classifier"
 
 
 @dataclass(frozen=True)
-class _WeightsFacts:
-    bytes: int
+class WeightsFacts:
+    """What a manifest records of a weights file."""
+
+    bytes: Count
     sha256: str
 
 
@@ -49,8 +51,8 @@ class CheckpointManifest:
     tokenizer_folder: str
     tokenizer_digest: str
     architecture: str
-    weights: dict[str, dict[str, Any]]
-    """Size in bytes and SHA-256 of each weights file, by name."""
+    weights: dict[PlainName, WeightsFacts]
+    """By name of the weights file."""
     provenance: dict[str, Any]
     subfolder: str | None = None
     """Where in a Hub repository the checkpoint lies."""
@@ -69,13 +71,13 @@ class CheckpointManifest:
         `weights`, for jobs that read the tokenizer alone, they are not asked for. StudyError names
         the missing or truncated file and how to remake it.
         """
+        content = read_json(path)
         try:
-            manifest = record_of(cls, read_json(path))
-            for name, facts in manifest.weights.items():
-                plain_name(name)
-                record_of(_WeightsFacts, facts)
-        except TypeError:
-            raise StudyError(f"{path}: not a checkpoint manifest; delete it and rerun") from None
+            manifest = record_of(cls, content)
+        except ValueError as error:
+            raise StudyError(
+                f"{path}: not a checkpoint manifest ({error}); delete it and rerun"
+            ) from None
         if not weights:
             manifest._require_tokenizer(path)
             return manifest
@@ -95,7 +97,7 @@ class CheckpointManifest:
             )
         # A model with a damaged weight still runs: whoever loads it reads every byte anyway.
         for file, facts in zip(manifest.weight_files, manifest.weights.values(), strict=True):
-            if file_digest(file) != facts["sha256"]:
+            if file_digest(file) != facts.sha256:
                 raise StudyError(
                     f"{file}: damaged, its SHA-256 is not the one that {path} records; "
                     f"{manifest._mend}"
@@ -106,8 +108,8 @@ class CheckpointManifest:
         """Return the first weights file of another size than recorded, and both sizes."""
         for file, facts in zip(self.weight_files, self.weights.values(), strict=True):
             size = file.stat().st_size if file.is_file() else None
-            if size != facts["bytes"]:
-                return file, size, facts["bytes"]
+            if size != facts.bytes:
+                return file, size, facts.bytes
         return None
 
     @property
@@ -149,7 +151,7 @@ class CheckpointManifest:
         if not weights:
             return
         for file, facts in zip(self.weight_files, self.weights.values(), strict=True):
-            if not file.is_file() or file_digest(file) != facts["sha256"]:
+            if not file.is_file() or file_digest(file) != facts.sha256:
                 raise StudyError(
                     f"{file}: the Hub's file at commit {self.commit} is not the one that {path} "
                     "records; fetch again with `snakemake --forcerun fetch_checkpoint`"
@@ -219,8 +221,7 @@ def describe_checkpoint(
         tokenizer_digest=tokenizer_digest(tokenizer_folder),
         architecture=str(read_config(files.folder).get("model_type")),
         weights={
-            path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
-            for path in weights
+            path.name: WeightsFacts(path.stat().st_size, file_digest(path)) for path in weights
         },
         provenance=provenance,
         subfolder=location.subfolder,

@@ -109,7 +109,10 @@ def check_weights(folder: Path) -> list[Path]:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     # A configuration may name the file, which goes before all others.
     named = _json(folder / "config.json").get("transformers_weights")
-    first = plain_name(named) if named is not None else WHOLE if WHOLE in names else INDEX
+    try:
+        first = plain_name(named) if named is not None else WHOLE if WHOLE in names else INDEX
+    except ValueError as error:
+        raise StudyError(f"{folder / 'config.json'}: transformers_weights: {error}") from None
     if first not in names:
         require_weights(folder, names - {named}, _json(folder / "adapter_config.json"))
     sets = {

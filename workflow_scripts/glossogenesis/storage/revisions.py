@@ -41,6 +41,11 @@ class KeptRevision:
         )
 
 
+@dataclass(frozen=True)
+class _Record:
+    revisions: tuple[KeptRevision, ...]
+
+
 def revision_file(results: Path, *names: str) -> Path:
     """Return where the revisions of a checkpoint (of a model) or of a corpus are kept."""
     *folders, name = names
@@ -81,7 +86,7 @@ def keep_revision(file: Path | None, kept: KeptRevision) -> None:
         for other in _read(file)
         if (other.source, other.revision) != (kept.source, kept.revision)
     ]
-    write_json(file, {"revisions": [asdict(one) for one in (*others, kept)]})
+    write_json(file, asdict(_Record((*others, kept))))
 
 
 def forget_others(file: Path | None, asked: Collection[tuple[str, str | None]]) -> None:
@@ -89,7 +94,7 @@ def forget_others(file: Path | None, asked: Collection[tuple[str, str | None]]) 
     kept = _read(file)
     wanted = [one for one in kept if (one.source, one.revision) in asked]
     if file is not None and wanted != kept:
-        write_json(file, {"revisions": [asdict(one) for one in wanted]})
+        write_json(file, asdict(_Record(tuple(wanted))))
 
 
 def moved(results: Path, recorded: Iterable[tuple[str, ...]]) -> list[str]:
@@ -112,10 +117,11 @@ def moved(results: Path, recorded: Iterable[tuple[str, ...]]) -> list[str]:
 def _read(file: Path | None) -> list[KeptRevision]:
     if file is None or not file.is_file():
         return []
+    content = read_json(file)
     try:
-        return [record_of(KeptRevision, one) for one in read_json(file)["revisions"]]
-    except (TypeError, KeyError):
+        return list(record_of(_Record, content).revisions)
+    except ValueError as error:
         raise StudyError(
-            f"{file}: no record of revisions; restore it, or delete it to take what the branches "
-            "stand for now"
+            f"{file}: no record of revisions ({error}); restore it, or delete it to take what the "
+            "branches stand for now"
         ) from None

@@ -13,7 +13,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.activations.shards import ShardFacts, read_shard
 from glossogenesis.storage.atomic import read_json, write_json
-from glossogenesis.storage.records import record_of
+from glossogenesis.storage.records import Count, record_of
 
 MANIFEST = "manifest.json"
 
@@ -47,21 +47,13 @@ class CacheDescription:
 class SplitShards:
     """The shards of one split, in their order."""
 
-    rows: int
+    rows: Count
     shards: tuple[ShardFacts, ...]
 
     @classmethod
     def of(cls, shards: tuple[ShardFacts, ...]) -> SplitShards:
         """The split that consists of some shards."""
         return cls(sum(facts.rows for facts in shards), shards)
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> SplitShards:
-        """Read an entry of a manifest; TypeError or KeyError where it is not one."""
-        shards = tuple(ShardFacts.from_json(facts) for facts in entry["shards"])
-        if type(entry["rows"]) is not int:
-            raise TypeError("rows are counted")
-        return cls(entry["rows"], shards)
 
 
 @dataclass(frozen=True)
@@ -88,20 +80,16 @@ class ActivationCache:
             raise StudyError(f"{manifest}: no such cache{_layers_beside(manifest)}")
         content = read_json(manifest)
         try:
-            splits = content.pop("splits")
-            dropped_rows, provenance = content.pop("dropped_rows"), content.pop("provenance")
-            if not (type(dropped_rows) is int and isinstance(provenance, dict)):
-                raise TypeError("rows are counted, and a provenance is an object")
             return cls(
-                manifest,
-                record_of(CacheDescription, content),
-                dropped_rows,
-                {name: SplitShards.from_json(entry) for name, entry in splits.items()},
-                provenance,
+                splits=record_of(dict[str, SplitShards], content.pop("splits")),
+                dropped_rows=record_of(Count, content.pop("dropped_rows")),
+                provenance=record_of(dict[str, Any], content.pop("provenance")),
+                description=record_of(CacheDescription, content),
+                manifest=manifest,
             )
-        except (AttributeError, KeyError, TypeError):
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise StudyError(
-                f"{manifest}: not a manifest of activations; delete it and rerun"
+                f"{manifest}: not a manifest of activations ({error}); delete it and rerun"
             ) from None
 
     def write(self) -> None:

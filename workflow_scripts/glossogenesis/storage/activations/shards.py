@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -16,7 +14,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.atomic import atomic_path
-from glossogenesis.storage.records import plain_name, record_of
+from glossogenesis.storage.records import Count, PlainName
 from glossogenesis.storage.safetensors_file import safetensors_parts
 
 OPTIONS = (
@@ -31,17 +29,10 @@ OPTIONS = (
 class ShardFacts:
     """What a manifest records of a shard."""
 
-    file: str
-    rows: int
-    bytes: int
+    file: PlainName
+    rows: Count
+    bytes: Count
     sha256: str
-
-    @classmethod
-    def from_json(cls, entry: Mapping[str, Any]) -> ShardFacts:
-        """Read an entry of a manifest; TypeError where it is none, or names a file elsewhere."""
-        facts = record_of(cls, entry)
-        plain_name(facts.file)
-        return facts
 
 
 def write_shard(path: Path, rows: ActivationRows, provenance: Provenance) -> ShardFacts:

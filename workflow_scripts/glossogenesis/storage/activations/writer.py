@@ -22,6 +22,7 @@ from glossogenesis.storage.activations.shards import (
     write_shard,
 )
 from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.records import record_of
 
 JOURNAL = "unfinished.json"
 """Beside the folders of the layers while they are written: the windows that are done."""
@@ -152,7 +153,7 @@ class CacheWriter:
         for split, windows in journal["splits"].items():
             for number, entry in windows.items():
                 shards = {
-                    int(layer): ShardFacts.from_json(facts)
+                    int(layer): record_of(ShardFacts, facts)
                     for layer, facts in entry["shards"].items()
                 }
                 if all(
