@@ -5,7 +5,7 @@ from dataclasses import replace
 from glossogenesis.config.robustness import CircuitSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_posts import check_labels, check_tokenizer, labelled_posts
+from glossogenesis.models.classifier_posts import check_labels, labelled_posts
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.circuit import circuit_table, circuits_of
@@ -38,7 +38,7 @@ def main() -> None:
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
-    check_tokenizer(manifest, corpus)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
     circuit = circuit_table(
         read_table(arguments.effects),

@@ -11,7 +11,6 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.classifier_posts import (
     check_fit,
     check_labels,
-    check_tokenizer,
     labelled_posts,
 )
 from glossogenesis.models.classifier_run import classify_posts
@@ -51,7 +50,7 @@ def main() -> None:
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
-    check_tokenizer(manifest, corpus)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     held_out = labelled_posts(corpus, posts, "held_out")
     loaded = load_model(
         manifest.location,

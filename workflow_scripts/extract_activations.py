@@ -10,7 +10,6 @@ from glossogenesis.models.residual_caches import (
     CachedModel,
     CacheRules,
     caches_in_words,
-    check_tokenizer,
     of_each_layer,
     write_caches,
 )
@@ -33,7 +32,7 @@ def main() -> None:
     activations = settings["activations"]
     manifest = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)
-    check_tokenizer(manifest, corpus, arguments.checkpoint)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     anatomy = load_model(
         manifest.location, dtype=settings["dtype"], device=arguments.device
     ).anatomy

@@ -5,7 +5,6 @@ Shards come first and the manifests last; what an interrupted run has finished i
 
 from glossogenesis.config.robustness import PostActivationSettings
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_posts import check_tokenizer
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_caches import (
@@ -34,7 +33,7 @@ def main() -> None:
     activations = PostActivationSettings.model_validate(settings["activations"])
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
-    check_tokenizer(manifest, corpus)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     anatomy = load_model(
         manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
     ).anatomy

@@ -7,7 +7,7 @@ from glossogenesis.models.capture import residual_at
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, check_finite_states
-from glossogenesis.patching.states import SourceStates, check_tokenizer, extract_states
+from glossogenesis.patching.states import SourceStates, extract_states
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import write_tensors
@@ -24,7 +24,8 @@ def main() -> None:
         output={},
     )
     manifest = CheckpointManifest.read(arguments.checkpoint)
-    check_tokenizer(manifest, read_provenance(arguments.prompts), arguments.checkpoint)
+    prompts_tokenizer = read_provenance(arguments.prompts).facts["tokenizer_digest"]
+    manifest.check_tokenizer(prompts_tokenizer, arguments.prompts)
     loaded = load_model(
         manifest.location, dtype=arguments.settings["dtype"], device=arguments.device
     )

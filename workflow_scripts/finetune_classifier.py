@@ -11,7 +11,7 @@ from glossogenesis.config.robustness import ClassifierSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.classifier_model import fresh_classifier, save_classifier
-from glossogenesis.models.classifier_posts import check_fit, check_tokenizer, labelled_posts
+from glossogenesis.models.classifier_posts import check_fit, labelled_posts
 from glossogenesis.models.classifier_training import (
     Device,
     TrainedEpoch,
@@ -54,7 +54,7 @@ def main() -> None:
     checkpoint = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
-    check_tokenizer(checkpoint, corpus)
+    checkpoint.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
     model = fresh_classifier(checkpoint.location, posts.labels, pad_id=corpus.pad_id, seed=seed)
     for split in (train, held_out):

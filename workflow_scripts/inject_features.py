@@ -33,7 +33,6 @@ from glossogenesis.patching.injection_tables import perplexity_table
 from glossogenesis.patching.injection_tasks import TranslationTask, require_file, tasks_of
 from glossogenesis.patching.injection_translation import translate, translation_table
 from glossogenesis.patching.injection_variants import variants_of
-from glossogenesis.patching.states import check_tokenizer
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
@@ -136,14 +135,11 @@ def _check_tokenizers(
     arguments: argparse.Namespace,
 ) -> None:
     """StudyError where models, corpus and prompts do not share a tokenizer."""
-    for manifest, path in ((source, arguments.source), (target, arguments.target)):
-        if manifest.tokenizer_digest != corpus.tokenizer_digest:
-            raise StudyError(
-                f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the one "
-                f"that made {arguments.corpus}; inject between checkpoints of one model"
-            )
+    for manifest in (source, target):
+        manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
         if arguments.prompts is not None:
-            check_tokenizer(manifest, read_provenance(arguments.prompts), path)
+            prompts = read_provenance(arguments.prompts)
+            manifest.check_tokenizer(prompts.facts["tokenizer_digest"], arguments.prompts)
 
 
 def _models(

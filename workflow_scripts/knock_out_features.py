@@ -24,7 +24,6 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.classifier_posts import (
     check_fit,
     check_labels,
-    check_tokenizer,
     labelled_posts,
 )
 from glossogenesis.models.loading import load_model
@@ -70,7 +69,7 @@ def main() -> None:
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
     posts = read_posts(arguments.posts)
-    check_tokenizer(manifest, corpus)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     held_out = labelled_posts(corpus, posts, "held_out")
     files = files_of_layers(arguments)
     sets = {layer: sets_of_layer(layer, manifest, files[layer], posts, settings) for layer in files}

@@ -3,12 +3,9 @@
 Every layer and language from one load of the model, beside zero and mean ablation of the layer.
 """
 
-from pathlib import Path
-
 import polars as pl
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
@@ -41,7 +38,9 @@ def main() -> None:
     weights = weights_of_layers(arguments.saes, layers, settings["sae"])
     manifest = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)
-    check_inputs(manifest, corpus, arguments.corpus, weights)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
+    for layer, path in weights.items():
+        check_origin(path, manifest.model, manifest.checkpoint, layer)
     loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
     anatomy = loaded.anatomy
 
@@ -82,22 +81,6 @@ def main() -> None:
         facts={"sae": settings["sae"], "replaced": "kept tokens"},
     )
     write_table(arguments.output, table, provenance)
-
-
-def check_inputs(
-    manifest: CheckpointManifest,
-    corpus: TokenisedCorpus,
-    corpus_path: Path,
-    weights: dict[int, Path],
-) -> None:
-    """Refuse a corpus of another tokenizer, and autoencoders of another checkpoint or layer."""
-    if corpus.tokenizer_digest != manifest.tokenizer_digest:
-        raise StudyError(
-            f"{corpus_path}: tokenised by another tokenizer than that of {manifest.model} "
-            f"{manifest.checkpoint}; remake it with `snakemake --forcerun prepare_corpus`"
-        )
-    for layer, path in weights.items():
-        check_origin(path, manifest.model, manifest.checkpoint, layer)
 
 
 if __name__ == "__main__":

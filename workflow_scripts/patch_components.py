@@ -11,7 +11,6 @@ import polars as pl
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.classifier_posts import check_tokenizer
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.component_effects import (
@@ -49,7 +48,7 @@ def main() -> None:
     )
     manifest = CheckpointManifest.read(arguments.classifier)
     corpus = TokenisedCorpus.read(arguments.corpus)
-    check_tokenizer(manifest, corpus)
+    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     loaded = load_model(
         manifest.location,
         dtype=arguments.settings["dtype"],

@@ -24,7 +24,7 @@ from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, reason_l
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.patching.scoring import CLOSING_QUOTE
-from glossogenesis.patching.states import check_tokenizer, states_from_file
+from glossogenesis.patching.states import states_from_file
 from glossogenesis.patching.translation import (
     PatchingPlan,
     check_in_float32,
@@ -49,7 +49,8 @@ def main() -> None:
     )
     settings = arguments.settings
     manifest = CheckpointManifest.read(arguments.checkpoint)
-    check_tokenizer(manifest, tables.read_provenance(arguments.prompts), arguments.checkpoint)
+    prompts_tokenizer = tables.read_provenance(arguments.prompts).facts["tokenizer_digest"]
+    manifest.check_tokenizer(prompts_tokenizer, arguments.prompts)
     prompts = tables.read_table(arguments.prompts)
     too_long = answers_too_long(prompts, settings["max_new_tokens"])
     print(

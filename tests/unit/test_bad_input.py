@@ -27,8 +27,6 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.patching.states import check_tokenizer
-from glossogenesis.provenance import Provenance
 from hostile_content import places
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
@@ -73,10 +71,8 @@ def run_to_prompts(folder: Path) -> None:
         source_pairs=[tuple(pair) for pair in slice_["source_pairs"]],
         measured_pairs=[tuple(pair) for pair in slice_["measured_pairs"]],
     )
-    facts = {"tokenizer_digest": manifests[0].tokenizer_digest}
-    prompts = Provenance("prompts", "tiny", {}, {}, "", facts=facts, libraries={})
     for manifest in manifests:
-        check_tokenizer(manifest, prompts, folder / "manifest.json")
+        manifest.check_tokenizer(manifests[0].tokenizer_digest, folder / "prompts.parquet")
 
 
 def study(change: Callable[[dict[str, Any]], object]) -> Break:
@@ -240,7 +236,7 @@ CATALOGUE: dict[str, tuple[Break, str]] = {
     ),
     "unreachable Hub": (
         text("sheet.tsv", "./weights/late", "someone/model"),
-        r"someone/model: offline, and .* does not say which commit this is; fetch it once where",
+        r"someone/model: offline, and .* has no weights of this revision; fetch it once where",
     ),
 }
 

@@ -128,7 +128,7 @@ def test_a_corpus_of_another_tokenizer(
 ) -> None:
     other = replace(CheckpointManifest.read(inputs["checkpoint"]), tokenizer_digest="other")
     other.write(tmp_path / "other.json")
-    with pytest.raises(StudyError, match="'step1' has another tokenizer than the one that made"):
+    with pytest.raises(StudyError, match=r"another tokenizer than that of .* step1"):
         extract(paths=inputs | {"checkpoint": tmp_path / "other.json"})
     assert not list(tmp_path.glob("layer_*"))
 

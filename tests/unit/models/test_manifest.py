@@ -122,3 +122,14 @@ def test_a_flipped_bit_in_the_weights_is_found(folder: Path, tmp_path: Path) -> 
     weights.write_bytes(content)
     with pytest.raises(StudyError, match=r"model\.safetensors: damaged, its SHA-256"):
         CheckpointManifest.read(tmp_path / "manifest.json")
+
+
+def test_text_of_another_tokenizer_is_refused(folder: Path, tmp_path: Path) -> None:
+    manifest = describe(folder)
+    manifest.check_tokenizer(manifest.tokenizer_digest, tmp_path / "prompts.parquet")
+    with pytest.raises(
+        StudyError,
+        match=r"prompts.parquet: tokenised by another tokenizer than that of m late; remake it, or "
+        "give the checkpoint another model name in the sheet",
+    ):
+        manifest.check_tokenizer("another", tmp_path / "prompts.parquet")

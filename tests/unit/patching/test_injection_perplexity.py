@@ -13,9 +13,9 @@ from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.capture import block_output
+from glossogenesis.models.context_batches import context_batches
 from glossogenesis.patching import injection_perplexity
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of
-from glossogenesis.patching.injection_contexts import batches_of
 from glossogenesis.patching.injection_perplexity import (
     LayerInjection,
     Losses,
@@ -147,7 +147,7 @@ def test_replacing_a_models_own_features_is_none(block: ContextBlock, autoencode
 
 
 def test_last_positions_are_the_last_that_predict(padded: ContextBlock) -> None:
-    (batch,) = batches_of(padded, "last", 64, torch.device("cpu"))
+    (batch,) = context_batches(padded, 64, torch.device("cpu"), positions="last")
     lengths = (padded.documents >= 0).sum(dim=1)[batch.numbers]
     # The first token is not kept, so a context of two tokens predicts nothing.
     expected = [length - 2 for length in lengths.tolist() if length > 2]
@@ -291,8 +291,8 @@ def test_the_first_token_of_a_document_is_not_predicted_from_another() -> None:
         token_languages=torch.full(shape, 255, dtype=torch.uint8),
         kept=torch.tensor([[False, True, True, True, True, False]]),
     )
-    (batch,) = batches_of(block, "all", 1, torch.device("cpu"))
+    (batch,) = context_batches(block, 1, torch.device("cpu"))
     assert batch.predicting.tolist() == [[False, True, False, True, False]]
     assert batch.changed.tolist() == [[False, True, True, True, True]]
-    (last,) = batches_of(block, "last", 1, torch.device("cpu"))
+    (last,) = context_batches(block, 1, torch.device("cpu"), positions="last")
     assert last.changed.tolist() == [[False, False, False, True, False]]

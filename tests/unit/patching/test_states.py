@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import polars as pl
 import pytest
 import torch
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.states import (
     SourceStates,
-    check_tokenizer,
     extract_states,
     states_from_file,
 )
@@ -74,28 +71,3 @@ def test_states_from_a_file() -> None:
     origin = Provenance("states", "s", {}, {}, "", facts={"concepts": ["cat", "sun"]}, libraries={})
     states = extract_states(PROMPTS, capture)
     assert states_from_file(states.by_pair, origin) == states
-
-
-def test_another_tokenizer_is_refused() -> None:
-    manifest = CheckpointManifest(
-        model="m",
-        checkpoint="late",
-        source="a/b",
-        revision=None,
-        commit=None,
-        folder="f",
-        tokenizer_folder="f",
-        tokenizer_digest="12",
-        architecture="llama",
-        weights={},
-        provenance={},
-    )
-    prompts = Provenance("prompts", "s", {}, {}, "", libraries={}, facts={"tokenizer_digest": "12"})
-    check_tokenizer(manifest, prompts, Path("manifest.json"))
-    prompts = Provenance("prompts", "s", {}, {}, "", libraries={}, facts={"tokenizer_digest": "34"})
-    with pytest.raises(
-        StudyError,
-        match=r"manifest.json: checkpoint 'late' has another tokenizer than the first checkpoint "
-        r"of model 'm'.*give it another model name in the sheet",
-    ):
-        check_tokenizer(manifest, prompts, Path("manifest.json"))

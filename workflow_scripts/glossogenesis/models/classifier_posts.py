@@ -52,15 +52,6 @@ def labelled_posts(corpus: TokenisedCorpus, posts: Posts, split: str) -> Labelle
     return LabelledPosts(token_ids, label_ids)
 
 
-def check_tokenizer(manifest: CheckpointManifest, corpus: TokenisedCorpus) -> None:
-    """StudyError where posts were tokenised by another tokenizer than the model's."""
-    if corpus.tokenizer_digest != manifest.tokenizer_digest:
-        raise StudyError(
-            f"{corpus.folder / 'manifest.json'}: tokenised by another tokenizer than that of "
-            f"{manifest.model} {manifest.checkpoint}; {MEND_CORPUS}"
-        )
-
-
 def check_fit(config: Any, posts: LabelledPosts, described_as: str) -> None:
     """StudyError where posts are too long for a model, or have tokens that it does not embed.
 

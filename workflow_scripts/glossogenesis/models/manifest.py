@@ -157,6 +157,15 @@ class CheckpointManifest:
                     "records; fetch again with `snakemake --forcerun fetch_checkpoint`"
                 )
 
+    def check_tokenizer(self, digest: str, file: Path) -> None:
+        """StudyError where text in `file` was tokenised by another tokenizer; `digest` is its."""
+        if digest != self.tokenizer_digest:
+            raise StudyError(
+                f"{file}: tokenised by another tokenizer than that of {self.model} "
+                f"{self.checkpoint}; remake it, or give the checkpoint another model name in the "
+                "sheet"
+            )
+
     @property
     def _mend(self) -> str:
         if self.source.startswith("pretrain:"):

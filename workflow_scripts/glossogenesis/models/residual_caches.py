@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_pass import hook_name
@@ -68,15 +67,6 @@ class CacheRules:
     not_finite: NotFinite
     positions: Positions = "all"
     section: str = "features"
-
-
-def check_tokenizer(manifest: CheckpointManifest, corpus: TokenisedCorpus, path: Path) -> None:
-    """StudyError where the checkpoint at `path` has another tokenizer than the corpus."""
-    if corpus.tokenizer_digest != manifest.tokenizer_digest:
-        raise StudyError(
-            f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the one that "
-            f"made {corpus.folder}; give it another model name in the sheet"
-        )
 
 
 def of_each_layer(

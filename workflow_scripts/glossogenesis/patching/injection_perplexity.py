@@ -17,11 +17,14 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import read_layers
+from glossogenesis.models.context_batches import (
+    ContextBatch,
+    context_batches,
+    next_token_losses,
+)
 from glossogenesis.models.float32 import in_float32
-from glossogenesis.patching.answers import answer
 from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
-from glossogenesis.patching.injection_contexts import Contexts, batches_of
 from glossogenesis.patching.injection_variants import with_matched_norms
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
@@ -80,7 +83,7 @@ class PerplexityRun:
         self._models = models
         self._method = method
         device = models.target.device
-        self._batches = list(batches_of(block, method.positions, batch_size, device))
+        self._batches = list(context_batches(block, batch_size, device, positions=method.positions))
         self._shape = (len(block.kept), n_languages)
 
     @torch.inference_mode()
@@ -120,14 +123,14 @@ class PerplexityRun:
         target, batch = self._models.target, self._batches[0]
         with in_float32(target.model), torch.inference_mode():
             clean = clean_pass(target, batch.token_ids, batch.mask, layers)
-            plain = self._token_losses(batch, clean.normed)
+            plain = next_token_losses(target, clean.normed, batch)
             found = [self._check(batch, clean, layer, plain) for layer in layers]
         return CheckedInFloat32(len(batch), max(found))
 
     def _add(
         self,
         losses: Losses,
-        batch: Contexts,
+        batch: ContextBatch,
         injections: Sequence[LayerInjection],
         alphas: Sequence[float],
         on_pass: Callable[[], object],
@@ -137,8 +140,9 @@ class PerplexityRun:
         """Add the losses of one batch."""
         layers = [injection.layer for injection in injections]
         sources = _streams(self._models.source, batch, layers)
-        clean = clean_pass(self._models.target, batch.token_ids, batch.mask, layers)
-        plain = self._token_losses(batch, clean.normed)
+        target_model = self._models.target
+        clean = clean_pass(target_model, batch.token_ids, batch.mask, layers)
+        plain = next_token_losses(target_model, clean.normed, batch)
         _add_to(losses.tokens, batch, torch.ones_like(plain))
         _add_to(losses.plain, batch, plain)
         for injection in injections:
@@ -155,10 +159,8 @@ class PerplexityRun:
                             variant, alpha, source, target, self._method, injection.sae.w_dec
                         )
                         changed = changed_states(states, where, change)
-                        loss = self._token_losses(
-                            batch,
-                            spliced_pass(self._models.target, clean, injection.layer, changed),
-                        )
+                        normed = spliced_pass(target_model, clean, injection.layer, changed)
+                        loss = next_token_losses(target_model, normed, batch)
                     _add_to(losses.injected[injection.layer, alpha, number], batch, loss)
                     on_pass()
 
@@ -174,16 +176,11 @@ class PerplexityRun:
             ]
             yield readings[0], readings[1] if len(readings) > 1 else None
 
-    def _token_losses(self, batch: Contexts, normed: Tensor) -> Tensor:
-        """Loss of every measured prediction, float32 `[prediction]`."""
-        next_tokens = batch.token_ids.roll(-1, dims=1)[batch.predicting]
-        hidden = normed[batch.predicting]
-        return -answer(self._models.target, hidden, next_tokens[:, None], normed=True)[0][:, 0]
-
-    def _check(self, batch: Contexts, clean: CleanPass, layer: int, plain: Tensor) -> float:
+    def _check(self, batch: ContextBatch, clean: CleanPass, layer: int, plain: Tensor) -> float:
         """Largest difference of log-probabilities where the target goes on from its own stream."""
         target = self._models.target
-        resumed = self._token_losses(batch, spliced_pass(target, clean, layer, clean.stream(layer)))
+        normed = spliced_pass(target, clean, layer, clean.stream(layer))
+        resumed = next_token_losses(target, normed, batch)
         difference = float((plain - resumed).abs().max()) if len(plain) else 0.0
         if not difference <= TOLERANCE[target.dtype]:
             raise RuntimeError(
@@ -196,12 +193,12 @@ class PerplexityRun:
         return np.zeros(self._shape)
 
 
-def _streams(anatomy: Anatomy, batch: Contexts, layers: Sequence[int]) -> dict[int, Tensor]:
+def _streams(anatomy: Anatomy, batch: ContextBatch, layers: Sequence[int]) -> dict[int, Tensor]:
     inputs = {"input_ids": batch.token_ids, "attention_mask": batch.mask.long()}
     return read_layers(anatomy, {**inputs, "use_cache": False}, layers)
 
 
-def _add_to(sums: Sums, batch: Contexts, losses: Tensor) -> None:
+def _add_to(sums: Sums, batch: ContextBatch, losses: Tensor) -> None:
     """Add losses `[prediction]` of a batch to sums `[context, language]`."""
     rows = batch.numbers.numpy()[batch.predicting.nonzero()[:, 0].cpu().numpy()]
     languages = batch.languages[batch.predicting].cpu().numpy()

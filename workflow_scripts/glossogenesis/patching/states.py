@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import polars as pl
 import torch
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
 
@@ -59,13 +57,3 @@ def extract_states(prompts: pl.DataFrame, capture: Capture) -> SourceStates:
 def states_from_file(tensors: Mapping[str, Tensor], provenance: Provenance) -> SourceStates:
     """Put together what `extract_states.py` wrote."""
     return SourceStates(list(provenance.facts["concepts"]), dict(tensors))
-
-
-def check_tokenizer(manifest: CheckpointManifest, prompts: Provenance, path: Path) -> None:
-    """StudyError where a checkpoint's tokenizer is not the one that the prompts were made with."""
-    if manifest.tokenizer_digest != prompts.facts["tokenizer_digest"]:
-        raise StudyError(
-            f"{path}: checkpoint {manifest.checkpoint!r} has another tokenizer than the first "
-            f"checkpoint of model {manifest.model!r}, with which its prompts were made; give it "
-            "another model name in the sheet"
-        )

@@ -17,12 +17,15 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.context_windows import batches_of_contexts, lengths_of
+from glossogenesis.models.context_batches import (
+    ContextBatch,
+    context_batches,
+    next_token_losses,
+)
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.splicing import clean_pass, spliced_pass
 
@@ -31,9 +34,6 @@ VARIANTS: tuple[Variant, ...] = ("spliced", "zero", "mean")
 
 BYTES_OF_AUTOENCODERS = 4_000_000_000
 """Autoencoders that are in memory at a time."""
-
-LOGITS_AT_ONCE = 33_554_432
-"""Logits that exist at a time: 128 MB of float32."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ def measure_recovery(
         StudyError: the model lacks a layer, or no prediction can be measured.
     """
     _check_layers(anatomy, layers)
-    batches = list(_batches(block, anatomy, batch_size))
+    batches = list(context_batches(block, batch_size, anatomy.device))
     tokens = torch.zeros(len(block.kept), dtype=torch.int64)
     for batch in batches:
-        tokens[batch.contexts] = batch.measured.sum(dim=1).cpu()
+        tokens[batch.numbers] = batch.predicting.sum(dim=1).cpu()
     if not int(tokens.sum()):
         raise StudyError("no prediction can be measured: no kept token is followed by another")
     report = on_batch or (lambda n_contexts: None)
@@ -124,12 +124,12 @@ def measure_recovery(
         }
         for batch in batches:
             run = clean_pass(anatomy, batch.token_ids, batch.mask, list(group))
-            clean[batch.contexts] = _nll(anatomy, run.normed, batch)
+            clean[batch.numbers] = _sums(anatomy, run.normed, batch)
             for layer, sae in group.items():
-                for name, stream in _streams(run.stream(layer), batch.kept, sae, means[layer]):
+                for name, stream in _streams(run.stream(layer), batch.changed, sae, means[layer]):
                     normed = spliced_pass(anatomy, run, layer, stream)
-                    replaced[layer][name][batch.contexts] = _nll(anatomy, normed, batch)
-            report(len(batch.contexts))
+                    replaced[layer][name][batch.numbers] = _sums(anatomy, normed, batch)
+            report(len(batch))
     return CrossEntropies(tokens, block.languages[:, 0].long(), clean, replaced)
 
 
@@ -138,42 +138,9 @@ def passes_of(layers: int, layers_at_once: int) -> int:
     return 1 - (-layers // layers_at_once)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Contexts of one forward pass; all tensors but `contexts` are on the model's device."""
-
-    contexts: Tensor
-    """Their numbers in the block, int64 [context]."""
-    token_ids: Tensor
-    """int64 [context, position]"""
-    mask: Tensor
-    """bool [context, position]: False at padding."""
-    kept: Tensor
-    """bool [context, position]: what is replaced."""
-    measured: Tensor
-    """bool [context, position - 1]: whether the prediction made there counts."""
-
-
-def _batches(block: ContextBlock, anatomy: Anatomy, batch_size: int) -> Iterator[_Batch]:
-    lengths = lengths_of(block)
-    for contexts in batches_of_contexts(lengths, batch_size):
-        width = max(1, int(lengths[contexts].max()))
-        documents = block.documents[contexts, :width]
-        kept = block.kept[contexts, :width]
-        measured = kept[:, :-1] & (documents[:, 1:] == documents[:, :-1])
-        mask = torch.arange(width) < lengths[contexts, None]
-        yield _Batch(
-            contexts,
-            block.token_ids[contexts, :width].long().to(anatomy.device),
-            mask.to(anatomy.device),
-            kept.to(anatomy.device),
-            measured.to(anatomy.device),
-        )
-
-
 def _mean_activations(
     anatomy: Anatomy,
-    batches: Sequence[_Batch],
+    batches: Sequence[ContextBatch],
     layers: Sequence[int],
     report: Callable[[int], object],
 ) -> dict[int, Tensor]:
@@ -185,10 +152,10 @@ def _mean_activations(
     count = 0
     for batch in batches:
         run = clean_pass(anatomy, batch.token_ids, batch.mask, layers)
-        count += int(batch.kept.sum())
+        count += int(batch.changed.sum())
         for layer in layers:
-            sums[layer] += run.stream(layer)[batch.kept].double().sum(dim=0)
-        report(len(batch.contexts))
+            sums[layer] += run.stream(layer)[batch.changed].double().sum(dim=0)
+        report(len(batch))
     return {layer: (total / count).float() for layer, total in sums.items()}
 
 
@@ -207,16 +174,11 @@ def _streams(
         yield name, stream
 
 
-def _nll(anatomy: Anatomy, normed: Tensor, batch: _Batch) -> Tensor:
-    """Sum of the negative log-likelihoods of each context's measured tokens, float64 [context]."""
-    contexts, positions = batch.measured.nonzero(as_tuple=True)
-    step = max(1, LOGITS_AT_ONCE // int(anatomy.config.vocab_size))
-    result = torch.zeros(len(batch.contexts), dtype=torch.float64)
-    for of, at in zip(contexts.split(step), positions.split(step), strict=True):
-        logits = anatomy.logits_of_normed(normed[of, at]).float()
-        losses = cross_entropy(logits, batch.token_ids[of, at + 1], reduction="none")
-        result.index_add_(0, of.cpu(), losses.double().cpu())
-    return result
+def _sums(anatomy: Anatomy, normed: Tensor, batch: ContextBatch) -> Tensor:
+    """Sum of the negative log-likelihoods of each context's predictions, float64 [context]."""
+    losses = next_token_losses(anatomy, normed, batch).double().cpu()
+    contexts = batch.predicting.nonzero()[:, 0].cpu()
+    return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, contexts, losses)
 
 
 def _check_layers(anatomy: Anatomy, layers: Sequence[int]) -> None:

@@ -21,11 +21,14 @@ def record_of(kind: type[Record], content: Any) -> Record:
     ValueError names the first key that is missing, unknown or of another type than its field.
     """
     try:
-        return _adapter(kind).validate_json(json.dumps(content), strict=True, extra="forbid")
+        record: Record = _adapter(kind).validate_json(
+            json.dumps(content), strict=True, extra="forbid"
+        )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
         raise ValueError(f"{key!r:.80}: {first['msg']}") from None
+    return record
 
 
 def plain_name(name: Any) -> str:
@@ -49,5 +52,5 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 @cache
-def _adapter(kind: type[Record]) -> TypeAdapter[Record]:
+def _adapter(kind: Any) -> TypeAdapter[Any]:
     return TypeAdapter(kind)
