@@ -117,14 +117,14 @@ def _files_at_hand(
     source, revision = location.source, location.revision
     kept = kept_revision(access.record, source, revision)
     commit = kept.commit if kept else cached_commit(source, revision)
-    roots = [_cached_snapshot(source, commit), access.folder] if commit else []
-    for root in filter(None, roots):
-        folder = root / (location.subfolder or "")
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        if needed_weights(names) if weights else names:
-            if kept is None:
-                keep_revision(access.record, KeptRevision(source, revision, commit))
-            return root, commit
+    if commit is not None:
+        for root in filter(None, (_cached_snapshot(source, commit), access.folder)):
+            folder = root / (location.subfolder or "")
+            names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+            if needed_weights(names) if weights else names:
+                if kept is None:
+                    keep_revision(access.record, KeptRevision(source, revision, commit))
+                return root, commit
     raise StudyError(
         f"{location}: offline, and the Hub's cache {constants.HF_HUB_CACHE} has no "
         f"{'weights' if weights else 'files'} of {commit or 'this revision'}; fetch it once where "

@@ -21,9 +21,8 @@ def record_of(kind: type[Record], content: Any) -> Record:
     ValueError names the first key that is missing, unknown or of another type than its field.
     """
     try:
-        record: Record = _adapter(kind).validate_json(
-            json.dumps(content), strict=True, extra="forbid"
-        )
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # a type is hashable
+        record: Record = adapter.validate_json(json.dumps(content), strict=True, extra="forbid")
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"])) or "the whole"
