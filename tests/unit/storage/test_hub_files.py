@@ -12,7 +12,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.hub_errors import WAITS
-from glossogenesis.storage.hub_files import HubSnapshot
+from glossogenesis.storage.hub_files import HubSnapshot, fetch_file
 from hub_server import HubServer, connected_hub
 
 NAME = "someone/model"
@@ -30,7 +30,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 def fetch(folder: Path | None = None, name: str = WEIGHTS) -> Path:
     snapshot = HubSnapshot.find(NAME)
-    return snapshot.fetch(next(file for file in snapshot.files if file.path == name), folder)
+    return fetch_file(snapshot, next(file for file in snapshot.files if file.path == name), folder)
 
 
 def refusal(folder: Path, name: str = WEIGHTS) -> str:

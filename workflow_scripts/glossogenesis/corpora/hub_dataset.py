@@ -8,7 +8,7 @@ from pathlib import Path
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.hub_errors import HubPlace, patiently
-from glossogenesis.storage.hub_files import HubSnapshot, cached_commit
+from glossogenesis.storage.hub_files import HubSnapshot, cached_commit, fetch_file
 from glossogenesis.storage.revisions import (
     KeptRevision,
     forget_others,
@@ -105,7 +105,8 @@ class HubDataset:
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         if self.snapshot is not None:
-            return self.snapshot.fetch(next(f for f in self.snapshot.files if f.path == name))
+            file = next(file for file in self.snapshot.files if file.path == name)
+            return fetch_file(self.snapshot, file)
         try:
             path = hf_hub_download(
                 self.dataset,

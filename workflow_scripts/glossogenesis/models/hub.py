@@ -11,7 +11,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.limits import check_supported
 from glossogenesis.models.weight_files import needed_weights, require_weights
-from glossogenesis.storage.hub_files import HubFile, HubSnapshot, cached_commit
+from glossogenesis.storage.hub_files import HubFile, HubSnapshot, cached_commit, fetch_file
 from glossogenesis.storage.revisions import (
     KeptRevision,
     keep_revision,
@@ -69,14 +69,14 @@ def fetch_files(
     snapshot = resolved(location.source, location.revision, "model", access.record)
     small, heavy = _wanted(snapshot, location, weights)
     for file in small:
-        path = snapshot.fetch(file, access.folder)
+        path = fetch_file(snapshot, file, access.folder)
     root = access.folder or path.parents[len(PurePosixPath(file.path).parents) - 1]
     if heavy:
         # What the weights are of is known before they are there.
         folder = root / (location.subfolder or "")
         check_supported(read_config(folder), folder / "config.json")
     for file in heavy:
-        snapshot.fetch(file, access.folder)
+        fetch_file(snapshot, file, access.folder)
     return root, snapshot.commit
 
 

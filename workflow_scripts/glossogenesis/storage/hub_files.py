@@ -63,38 +63,39 @@ class HubSnapshot:
 
         return patiently(ask, HubPlace(repository, revision, kind))
 
-    def fetch(self, file: HubFile, folder: Path | None = None) -> Path:
-        """Bring a file into `folder`, or into the Hub's cache where None, and return its path.
 
-        StudyError where it cannot be downloaded, or its bytes are twice not those that the Hub
-        lists.
-        """
-        from huggingface_hub import hf_hub_download
+def fetch_file(snapshot: HubSnapshot, file: HubFile, folder: Path | None = None) -> Path:
+    """Bring a file into `folder`, or into the Hub's cache where None, and return its path.
 
-        place = HubPlace(self.repository, self.commit, self.kind, file.path)
+    StudyError where it cannot be downloaded, or its bytes are twice not those that the Hub
+    lists.
+    """
+    from huggingface_hub import hf_hub_download
 
-        def download() -> Path:
-            path = hf_hub_download(
-                self.repository,
-                file.path,
-                repo_type=self.kind,
-                revision=self.commit,
-                local_dir=folder,
-            )
-            return Path(path)
+    place = HubPlace(snapshot.repository, snapshot.commit, snapshot.kind, file.path)
 
-        # Into a folder, each job would download, and first remove what another one has just made.
-        with claimed(folder / file.path) if folder else nullcontext():
-            for _ in range(2):
-                path = patiently(download, place)
-                if file.sha256 is None or file_digest(path) == file.sha256:
-                    return path
-                # In the cache it is a link, and what it leads to is the damaged file.
-                path.resolve().unlink(missing_ok=True)
-        raise StudyError(
-            f"{place}: arrived twice with another SHA-256 than the Hub lists ({file.sha256}); run "
-            "again later, or download it by other means and give its folder"
+    def download() -> Path:
+        path = hf_hub_download(
+            snapshot.repository,
+            file.path,
+            repo_type=snapshot.kind,
+            revision=snapshot.commit,
+            local_dir=folder,
         )
+        return Path(path)
+
+    # Into a folder, each job would download, and first remove what another one has just made.
+    with claimed(folder / file.path) if folder else nullcontext():
+        for _ in range(2):
+            path = patiently(download, place)
+            if file.sha256 is None or file_digest(path) == file.sha256:
+                return path
+            # In the cache it is a link, and what it leads to is the damaged file.
+            path.resolve().unlink(missing_ok=True)
+    raise StudyError(
+        f"{place}: arrived twice with another SHA-256 than the Hub lists ({file.sha256}); run "
+        "again later, or download it by other means and give its folder"
+    )
 
 
 def cached_commit(repository: str, revision: str | None, kind: Kind = "model") -> str | None:
