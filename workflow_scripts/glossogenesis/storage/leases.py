@@ -36,7 +36,11 @@ def claimed(output: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=SECONDS_TO_GIVE_UP)
     except Timeout:
-        print(f"Waiting for {named(lock.owner)}, which is making {output.parent}", flush=True)
+        print(
+            f"Waiting for {named(lock.owner)}, which is making {output.parent}; if it was killed "
+            f"there, for {LEASE_SECONDS / 60:.0f} minutes",
+            flush=True,
+        )
         lock.acquire()
     try:
         yield
