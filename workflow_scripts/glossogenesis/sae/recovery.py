@@ -22,9 +22,10 @@ from torch.nn.functional import cross_entropy
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.context_windows import batches_of_contexts, lengths_of
+from glossogenesis.models.blocks import BlockRunner
+from glossogenesis.models.context_windows import PredictedContexts, predicted_contexts
+from glossogenesis.models.prefill import prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.splicing import clean_pass, spliced_pass
 
 Variant = Literal["spliced", "zero", "mean"]
 VARIANTS: tuple[Variant, ...] = ("spliced", "zero", "mean")
@@ -107,14 +108,15 @@ def measure_recovery(
         StudyError: the model lacks a layer, or no prediction can be measured.
     """
     _check_layers(anatomy, layers)
-    batches = list(_batches(block, anatomy, batch_size))
+    batches = list(predicted_contexts(block, "all", batch_size, anatomy.device))
     tokens = torch.zeros(len(block.kept), dtype=torch.int64)
     for batch in batches:
-        tokens[batch.contexts] = batch.measured.sum(dim=1).cpu()
+        tokens[batch.numbers] = batch.predicting.sum(dim=1).cpu()
     if not int(tokens.sum()):
         raise StudyError("no prediction can be measured: no kept token is followed by another")
     report = on_batch or (lambda n_contexts: None)
-    means = _mean_activations(anatomy, batches, layers, report)
+    runner = BlockRunner(anatomy)
+    means = _mean_activations(runner, batches, layers, report)
     clean = torch.zeros(len(tokens), dtype=torch.float64)
     replaced = {layer: {name: torch.zeros_like(clean) for name in VARIANTS} for layer in layers}
     for start in range(0, len(layers), layers_at_once):
@@ -123,13 +125,13 @@ def measure_recovery(
             for layer in layers[start : start + layers_at_once]
         }
         for batch in batches:
-            run = clean_pass(anatomy, batch.token_ids, batch.mask, list(group))
-            clean[batch.contexts] = _nll(anatomy, run.normed, batch)
+            run = prefill(runner, batch.padded, group, keep_contexts=False)
+            clean[batch.numbers] = _nll(anatomy, run.output, batch)
             for layer, sae in group.items():
-                for name, stream in _streams(run.stream(layer), batch.kept, sae, means[layer]):
-                    normed = spliced_pass(anatomy, run, layer, stream)
-                    replaced[layer][name][batch.contexts] = _nll(anatomy, normed, batch)
-            report(len(batch.contexts))
+                for name, stream in _streams(run.streams[layer], batch.changed, sae, means[layer]):
+                    nll = _nll(anatomy, run.resume(layer, stream), batch)
+                    replaced[layer][name][batch.numbers] = nll
+            report(len(batch))
     return CrossEntropies(tokens, block.languages[:, 0].long(), clean, replaced)
 
 
@@ -138,57 +140,25 @@ def passes_of(layers: int, layers_at_once: int) -> int:
     return 1 - (-layers // layers_at_once)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    """Contexts of one forward pass; all tensors but `contexts` are on the model's device."""
-
-    contexts: Tensor
-    """Their numbers in the block, int64 [context]."""
-    token_ids: Tensor
-    """int64 [context, position]"""
-    mask: Tensor
-    """bool [context, position]: False at padding."""
-    kept: Tensor
-    """bool [context, position]: what is replaced."""
-    measured: Tensor
-    """bool [context, position - 1]: whether the prediction made there counts."""
-
-
-def _batches(block: ContextBlock, anatomy: Anatomy, batch_size: int) -> Iterator[_Batch]:
-    lengths = lengths_of(block)
-    for contexts in batches_of_contexts(lengths, batch_size):
-        width = max(1, int(lengths[contexts].max()))
-        documents = block.documents[contexts, :width]
-        kept = block.kept[contexts, :width]
-        measured = kept[:, :-1] & (documents[:, 1:] == documents[:, :-1])
-        mask = torch.arange(width) < lengths[contexts, None]
-        yield _Batch(
-            contexts,
-            block.token_ids[contexts, :width].long().to(anatomy.device),
-            mask.to(anatomy.device),
-            kept.to(anatomy.device),
-            measured.to(anatomy.device),
-        )
-
-
 def _mean_activations(
-    anatomy: Anatomy,
-    batches: Sequence[_Batch],
+    runner: BlockRunner,
+    batches: Sequence[PredictedContexts],
     layers: Sequence[int],
     report: Callable[[int], object],
 ) -> dict[int, Tensor]:
     """Mean of each layer's output over kept tokens, float32 [d_model], summed in float64."""
+    anatomy = runner.anatomy
     sums = {
         layer: torch.zeros(anatomy.d_model, dtype=torch.float64, device=anatomy.device)
         for layer in layers
     }
     count = 0
     for batch in batches:
-        run = clean_pass(anatomy, batch.token_ids, batch.mask, layers)
-        count += int(batch.kept.sum())
+        streams = prefill(runner, batch.padded, layers, keep_contexts=False).streams
+        count += int(batch.changed.sum())
         for layer in layers:
-            sums[layer] += run.stream(layer)[batch.kept].double().sum(dim=0)
-        report(len(batch.contexts))
+            sums[layer] += streams[layer][batch.changed].double().sum(dim=0)
+        report(len(batch))
     return {layer: (total / count).float() for layer, total in sums.items()}
 
 
@@ -207,14 +177,14 @@ def _streams(
         yield name, stream
 
 
-def _nll(anatomy: Anatomy, normed: Tensor, batch: _Batch) -> Tensor:
+def _nll(anatomy: Anatomy, output: Tensor, batch: PredictedContexts) -> Tensor:
     """Sum of the negative log-likelihoods of each context's measured tokens, float64 [context]."""
-    contexts, positions = batch.measured.nonzero(as_tuple=True)
+    contexts, hidden = batch.predicting.nonzero()[:, 0], output[batch.predicting]
     step = max(1, LOGITS_AT_ONCE // int(anatomy.config.vocab_size))
-    result = torch.zeros(len(batch.contexts), dtype=torch.float64)
-    for of, at in zip(contexts.split(step), positions.split(step), strict=True):
-        logits = anatomy.logits_of_normed(normed[of, at]).float()
-        losses = cross_entropy(logits, batch.token_ids[of, at + 1], reduction="none")
+    result = torch.zeros(len(batch), dtype=torch.float64)
+    parts = (contexts.split(step), hidden.split(step), batch.next_tokens.split(step))
+    for of, states, tokens in zip(*parts, strict=True):
+        losses = cross_entropy(anatomy.logits(states).float(), tokens, reduction="none")
         result.index_add_(0, of.cpu(), losses.double().cpu())
     return result
 
