@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from glossogenesis.models.capture import block_output
-from glossogenesis.models.classifier_run import ClassifiedPosts, classify_posts, pad_right
+from glossogenesis.models.classifier_run import ClassifiedPosts, classify_posts
+from glossogenesis.models.padding import pad_right
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 
@@ -21,9 +22,10 @@ POSTS = [
 
 
 def test_pads_on_the_right() -> None:
-    padded, mask = pad_right([[5, 0, 6], [7]], pad_id=9)
-    assert padded.tolist() == [[5, 0, 6], [7, 9, 9]]
-    assert mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    padded = pad_right([[5, 0, 6], [7]], pad_id=9)
+    assert padded.token_ids.tolist() == [[5, 0, 6], [7, 9, 9]]
+    assert padded.mask.tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert padded.at_last(padded.token_ids).tolist() == [6, 7]
 
 
 @pytest.mark.parametrize("architecture", EACH_ARCHITECTURE)
@@ -31,9 +33,9 @@ def test_posts_are_classified_from_their_last_token(architecture: str) -> None:
     """As transformers does, padded or alone, and as the parts of the model do on a post alone."""
     anatomy = tiny_classifier(architecture)
     classified = classify_posts(anatomy, POSTS, batch_size=4)
-    padded, mask = pad_right(POSTS, PAD)
+    padded = pad_right(POSTS, pad_id=PAD)
     with torch.inference_mode():
-        together = anatomy.model(padded, attention_mask=mask).logits
+        together = anatomy.model(padded.token_ids, attention_mask=padded.mask).logits
         alone = [anatomy.model(torch.tensor([ids])).logits[0] for ids in POSTS]
         states = [anatomy.base(torch.tensor([ids])).last_hidden_state[0] for ids in POSTS]
         assert anatomy.head is not None

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.capture import block_output
-from glossogenesis.models.context_batches import context_batches
-from glossogenesis.patching import injection_perplexity
+from glossogenesis.models.context_windows import predicted_contexts
+from glossogenesis.models.prefill import Prefill
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of
 from glossogenesis.patching.injection_perplexity import (
     LayerInjection,
@@ -147,7 +147,7 @@ def test_replacing_a_models_own_features_is_none(block: ContextBlock, autoencode
 
 
 def test_last_positions_are_the_last_that_predict(padded: ContextBlock) -> None:
-    (batch,) = context_batches(padded, 64, torch.device("cpu"), positions="last")
+    (batch,) = predicted_contexts(padded, "last", 64, torch.device("cpu"))
     lengths = (padded.documents >= 0).sum(dim=1)[batch.numbers]
     # The first token is not kept, so a context of two tokens predicts nothing.
     expected = [length - 2 for length in lengths.tolist() if length > 2]
@@ -163,10 +163,7 @@ def test_last_positions_are_the_last_that_predict(padded: ContextBlock) -> None:
 def test_a_model_that_resumes_wrongly_is_found_out(
     padded: ContextBlock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(anatomy: Any, clean: Any, layer: int, stream: Tensor) -> Tensor:
-        return clean.normed + 1.0
-
-    monkeypatch.setattr(injection_perplexity, "spliced_pass", wrong)
+    monkeypatch.setattr(Prefill, "resume", lambda read, *given: read.output.flip(-1))
     with pytest.raises(RuntimeError, match="above layer 1 differs"):
         losses_of(two_models(), padded, random_sae(D_MODEL, 64), [GROUP])
 
@@ -181,8 +178,13 @@ def test_a_fault_that_a_short_number_format_hides_is_found_in_float32(
     assert exact.rows == 3
     assert exact.largest < 1e-3
     assert models.target.dtype == torch.bfloat16
-    resume = injection_perplexity.spliced_pass
-    monkeypatch.setattr(injection_perplexity, "spliced_pass", lambda *given: resume(*given) * 1.01)
+    resume = Prefill.resume
+
+    def slightly_wrong(*given: Any) -> Tensor:
+        output = resume(*given)
+        return output + 0.01 * output.flip(-1)
+
+    monkeypatch.setattr(Prefill, "resume", slightly_wrong)
     with pytest.raises(RuntimeError, match="above layer 1 differs"):
         run.check_in_float32([LAYER])
 
@@ -291,8 +293,8 @@ def test_the_first_token_of_a_document_is_not_predicted_from_another() -> None:
         token_languages=torch.full(shape, 255, dtype=torch.uint8),
         kept=torch.tensor([[False, True, True, True, True, False]]),
     )
-    (batch,) = context_batches(block, 1, torch.device("cpu"))
+    (batch,) = predicted_contexts(block, "all", 1, torch.device("cpu"))
     assert batch.predicting.tolist() == [[False, True, False, True, False]]
     assert batch.changed.tolist() == [[False, True, True, True, True]]
-    (last,) = context_batches(block, 1, torch.device("cpu"), positions="last")
+    (last,) = predicted_contexts(block, "last", 1, torch.device("cpu"))
     assert last.changed.tolist() == [[False, False, False, True, False]]

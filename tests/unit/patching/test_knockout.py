@@ -14,6 +14,7 @@ from torch import Tensor
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import block_output
+from glossogenesis.models.prefill import Prefill
 from glossogenesis.patching import knockout as module
 from glossogenesis.patching.knockout import KnockedOut, LayerKnockout, Removal, knock_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
@@ -140,13 +141,13 @@ def test_nothing_removed_changes_no_bit(positions: Any) -> None:
 
 def test_posts_in_which_nothing_fires_are_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
-    run = module.run_changed
+    resume = Prefill.resume
 
-    def counted(runner: Any, read: Any, layer: int, posts: Tensor, *given: Any) -> Tensor:
-        rows.append(len(posts))
-        return run(runner, read, layer, posts, *given)
+    def counted(read: Prefill, layer: int, hidden: Tensor, **given: Any) -> Tensor:
+        rows.append(len(hidden))
+        return resume(read, layer, hidden, **given)
 
-    monkeypatch.setattr(module, "run_changed", counted)
+    monkeypatch.setattr(Prefill, "resume", counted)
     posts = planted_posts(0, 3)
     sets = [torch.tensor([axis]) for axis in (0, 1, 2)]
     knockout = LayerKnockout(1, perfect_sae(D_MODEL), sets)
@@ -200,8 +201,8 @@ def test_the_error_of_the_autoencoder_stays_or_goes() -> None:
 
 
 def test_a_model_that_cannot_be_resumed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    run = module.run_changed
-    monkeypatch.setattr(module, "run_changed", lambda *given: run(*given) + 0.1)
+    resumed = module._resumed
+    monkeypatch.setattr(module, "_resumed", lambda *given: resumed(*given) + 0.1)
     with pytest.raises(RuntimeError, match=r"resumed above layer 0.*knockouts cannot be trusted"):
         knocked_out(tiny_classifier("llama"), Removal())
 
@@ -214,8 +215,8 @@ def test_a_fault_that_a_short_number_format_hides_is_found_in_float32(
     exact = module.check_in_float32(anatomy, POSTS, list(LAYERS))
     assert (exact.rows, exact.largest < 1e-3) == (min(4, len(POSTS)), True)
     assert anatomy.dtype == torch.bfloat16
-    run = module.run_changed
-    monkeypatch.setattr(module, "run_changed", lambda *given: run(*given) + 0.01)
+    resumed = module._resumed
+    monkeypatch.setattr(module, "_resumed", lambda *given: resumed(*given) + 0.01)
     with pytest.raises(RuntimeError, match=r"resumed above layer 0.*knockouts cannot be trusted"):
         module.check_in_float32(anatomy, POSTS, list(LAYERS))
 

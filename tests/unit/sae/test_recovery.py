@@ -12,7 +12,10 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import block_output
+from glossogenesis.models.blocks import BlockRunner
+from glossogenesis.models.capture import block_output, read_layers
+from glossogenesis.models.padding import padded_on_the_right
+from glossogenesis.models.prefill import prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.recovery import (
     CrossEntropies,
@@ -22,7 +25,6 @@ from glossogenesis.sae.recovery import (
     passes_of,
 )
 from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA, Resampling, recovery_table
-from glossogenesis.sae.splicing import clean_pass, spliced_pass
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [12, 7, 12, 9]
@@ -117,19 +119,22 @@ def anatomy(request: pytest.FixtureRequest) -> Anatomy:
 def test_continuing_from_the_clean_stream_changes_nothing(anatomy: Anatomy) -> None:
     block = contexts_of(LENGTHS)
     mask = block.documents >= 0
-    clean = clean_pass(anatomy, block.token_ids.long(), mask, range(anatomy.n_layers))
+    padded = padded_on_the_right(block.token_ids.long(), mask.sum(dim=1))
+    clean = prefill(BlockRunner(anatomy), padded, range(anatomy.n_layers), keep_contexts=False)
+    with torch.inference_mode():
+        normed = anatomy.base(**padded.model_inputs(anatomy)).last_hidden_state[mask]
+    torch.testing.assert_close(anatomy.final_norm(clean.output)[mask], normed)
     calls: list[int] = []
     handles = [
         module.register_forward_hook(lambda *_, layer=layer: calls.append(layer))
         for layer, module in enumerate(anatomy.mlp_outputs)
     ]
     for layer in range(anatomy.n_layers):
-        normed = spliced_pass(anatomy, clean, layer, clean.stream(layer))
-        assert torch.equal(normed[mask], clean.normed[mask])
+        resumed = clean.resume(layer, clean.streams[layer])
+        assert torch.equal(resumed[mask], clean.output[mask])
     for handle in handles:
         handle.remove()
     assert calls == [1, 2, 3, 2, 3, 3]
-    assert all("forward" not in vars(module) for module in anatomy.blocks)
 
 
 def test_equals_hooks_on_the_whole_model(anatomy: Anatomy) -> None:
@@ -142,8 +147,8 @@ def test_equals_hooks_on_the_whole_model(anatomy: Anatomy) -> None:
         streams = []
         for index, length in enumerate(LENGTHS):
             ids = block.token_ids[index : index + 1, :length].long()
-            run = clean_pass(anatomy, ids, torch.ones(1, length, dtype=torch.bool), [layer])
-            streams.append(run.stream(layer)[0, block.kept[index, :length]])
+            stream = read_layers(anatomy, {"input_ids": ids}, [layer])[layer]
+            streams.append(stream[0, block.kept[index, :length]])
         mean = torch.cat(streams).mean(dim=0)
         replacements = {
             "spliced": sae.reconstruct,

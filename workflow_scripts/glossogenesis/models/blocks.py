@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,6 +45,9 @@ class AttentionCall:
 Attend = Callable[[AttentionCall], Tensor]
 """From a call to the attended values, `[row, head, token, head_dim]`."""
 
+Tokens = Callable[[Tensor], Tensor]
+"""From `[row, token, ...]` to the part of it that belongs to some tokens."""
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -55,16 +58,14 @@ class Positions:
     rotary: dict[str, tuple[Tensor, Tensor]]
     """Kind of layer to cosines and sines `[row, token, rotary_dim]`."""
 
-    def rows(self, rows: slice | Tensor) -> Positions:
-        """The positions of some of the rows."""
-        tables = {kind: (cos[rows], sin[rows]) for kind, (cos, sin) in self.rotary.items()}
-        return Positions(self.ids[rows], tables)
+    def of(self, chosen: Tokens) -> Positions:
+        """The positions of some of the rows, or of some tokens of each."""
+        tables = {kind: (chosen(cos), chosen(sin)) for kind, (cos, sin) in self.rotary.items()}
+        return Positions(chosen(self.ids), tables)
 
-    def last(self, n_tokens: int) -> Positions:
-        """The positions of the last tokens of every row."""
-        part = (slice(None), slice(-n_tokens, None))
-        tables = {kind: (cos[part], sin[part]) for kind, (cos, sin) in self.rotary.items()}
-        return Positions(self.ids[part], tables)
+    def first(self, rows: int) -> Positions:
+        """The positions of the first rows."""
+        return self.of(lambda states: states[:rows])
 
 
 class BlockRunner:
@@ -80,6 +81,10 @@ class BlockRunner:
         AttentionInterface.register(_ATTENTION_NAME, _hand_over)
         config = self.anatomy.config
         before = config._attn_implementation
+        if before == _ATTENTION_NAME:
+            # Changing it takes as long as a small block.
+            yield
+            return
         config._attn_implementation = _ATTENTION_NAME
         try:
             yield
@@ -107,8 +112,26 @@ class BlockRunner:
             hidden = base.word_embeddings_layernorm(hidden)
         return hidden
 
-    def run(self, layer: int, hidden: Tensor, positions: Positions, attend: Attend) -> Tensor:
-        """Output `[row, token, d_model]` of block `layer` for `hidden` of the same shape."""
+    def run(
+        self,
+        layer: int,
+        hidden: Tensor,
+        positions: Positions,
+        attend: Attend,
+        wanted: Tokens | None = None,
+    ) -> Tensor:
+        """Output `[row, token, d_model]` of block `layer` for `hidden` of the same shape.
+
+        Where only some tokens are wanted, the others leave keys and values alone: `attend` is given
+        those of all tokens, and queries of the wanted ones.
+        """
+        if wanted is not None:
+            key, value = self.project(layer, hidden, positions)
+
+            def attend_to_all(call: AttentionCall) -> Tensor:
+                return attend(replace(call, key=key, value=value))
+
+            return self.run(layer, wanted(hidden), positions.of(wanted), attend_to_all)
         block: Any = self.anatomy.blocks[layer]
         if self._slopes is not None:
             return _run_bloom_block(block, hidden, self._slopes, attend)
@@ -119,6 +142,38 @@ class BlockRunner:
         output = block(hidden, **inputs)
         tensor: Tensor = output if isinstance(output, Tensor) else output[0]
         return tensor
+
+    def run_rest(
+        self,
+        joining: Callable[[int], Tensor],
+        positions: Positions,
+        attend_at: Callable[[int, int], Attend],
+        wanted: Tokens | None = None,
+    ) -> Tensor:
+        """Run rows through the rest of the model, each from the block at which it joins.
+
+        Args:
+            joining: from a block to what enters it of the rows that join there, `[row, token,
+                d_model]`, perhaps none. The number of blocks stands for the end.
+            positions: of all rows, in the order in which they join, or one for all.
+            attend_at: from a block and the number of its rows to their attention.
+            wanted: tokens that the last block gives; see `run`.
+
+        Returns:
+            Output of the last block, `[row, token, d_model]`.
+        """
+        n_layers = self.anatomy.n_layers
+        hidden = joining(0)
+        for layer in range(n_layers):
+            n_rows = len(hidden)
+            if n_rows:
+                rows = positions.first(n_rows)
+                part = wanted if layer == n_layers - 1 else None
+                hidden = self.run(layer, hidden, rows, attend_at(layer, n_rows), part)
+            new = joining(layer + 1)
+            if len(new):
+                hidden = torch.cat([hidden, new]) if len(hidden) else new
+        return hidden
 
     def project(self, layer: int, hidden: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
         """Keys and values `[row, kv_head, token, head_dim]` of block `layer`, and nothing more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,15 +108,15 @@ def run_up_to(
 
 @contextmanager
 def watched_blocks(
-    anatomy: Anatomy, layers: Sequence[int], watch: Callable[[int, Any], None]
+    anatomy: Anatomy, layers: Iterable[int], watch: Callable[[int, Any], Any]
 ) -> Iterator[None]:
-    """Within the context, `watch` is given each wanted layer and what its block returns."""
+    """Within the context, `watch` is given each wanted layer and what its block returns.
+
+    What `watch` returns stands in for it, but for None.
+    """
 
     def hook_for(layer: int) -> Any:
-        def hook(module: Any, inputs: Any, output: Any) -> None:
-            watch(layer, output)
-
-        return hook
+        return lambda module, inputs, output: watch(layer, output)
 
     handles = [
         anatomy.blocks[layer].register_forward_hook(hook_for(layer)) for layer in set(layers)
@@ -134,9 +134,18 @@ def block_output(output: Any) -> Tensor:
     return tensor
 
 
-def with_block_output(output: Any, stream: Tensor) -> Any:
-    """What a block returns, with another residual stream."""
-    return stream if isinstance(output, Tensor) else (stream, *output[1:])
+@contextmanager
+def changed_layer(
+    anatomy: Anatomy, layer: int, change: Callable[[Tensor], Tensor]
+) -> Iterator[None]:
+    """Within the context, `change` maps the output `[prompt, column, d_model]` of one block."""
+
+    def replace(layer: int, output: Any) -> Any:
+        stream = change(block_output(output))
+        return stream if isinstance(output, Tensor) else (stream, *output[1:])
+
+    with watched_blocks(anatomy, [layer], replace):
+        yield
 
 
 class _LastLayerError(Exception):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.padding import batches_by_length
+from glossogenesis.models.padding import batches_by_length, pad_right
 
 
 @dataclass(frozen=True)
@@ -50,32 +50,20 @@ def classify_posts(
     normed = torch.empty(posts, anatomy.d_model)
     residual = torch.empty(posts, anatomy.d_model)
     for batch in batches_by_length([len(ids) for ids in token_ids], batch_size):
-        padded, mask = pad_right([token_ids[index] for index in batch], pad_id=0)
-        mask = mask.to(anatomy.device)
+        padded = pad_right([token_ids[index] for index in batch], anatomy.device)
         with _final_norm_input(anatomy) as captured:
-            output = anatomy.base(
-                input_ids=padded.to(anatomy.device), attention_mask=mask, use_cache=False
-            )
+            output = anatomy.base(**padded.model_inputs(anatomy), use_cache=False)
         states = output.last_hidden_state
-        last = states[torch.arange(len(batch), device=states.device), mask.sum(dim=1) - 1]
-        of_batch = anatomy.logits_of_normed(last).float().cpu()
+        of_batch = anatomy.logits_of_normed(padded.at_last(states)).float().cpu()
         if logits is None:
             logits = torch.empty(posts, of_batch.shape[1])
         logits[batch] = of_batch
-        normed[batch] = _mean_over_tokens(states, mask)
-        residual[batch] = _mean_over_tokens(captured[0], mask)
+        normed[batch] = _mean_over_tokens(states, padded.mask)
+        residual[batch] = _mean_over_tokens(captured[0], padded.mask)
         if on_batch is not None:
             on_batch(len(batch))
     assert logits is not None, "no posts"
     return ClassifiedPosts(logits, normed, residual)
-
-
-def pad_right(token_ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Token ids and mask of one batch, both `[post, position]`, int64; the mask is 0 at padding."""
-    width = max(len(ids) for ids in token_ids)
-    padded = torch.tensor([[*ids, *[pad_id] * (width - len(ids))] for ids in token_ids])
-    lengths = torch.tensor([len(ids) for ids in token_ids])
-    return padded, (torch.arange(width) < lengths[:, None]).long()
 
 
 def _mean_over_tokens(states: Tensor, mask: Tensor) -> Tensor:

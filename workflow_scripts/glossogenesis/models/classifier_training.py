@@ -26,8 +26,8 @@ from glossogenesis.config.robustness import ClassifierSettings
 from glossogenesis.errors import StudyError
 from glossogenesis.models.classifier_model import quiet_transformers
 from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.classifier_run import pad_right
 from glossogenesis.models.classifier_scores import scores_of
+from glossogenesis.models.padding import pad_right
 from glossogenesis.progress import progress
 from glossogenesis.storage.folder_digests import has_recorded_bytes, record_digests
 
@@ -198,9 +198,9 @@ class _Collator:
     pad_id: int
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        token_ids, mask = pad_right([row["input_ids"] for row in rows], self.pad_id)
+        padded = pad_right([row["input_ids"] for row in rows], pad_id=self.pad_id)
         labels = torch.tensor([row["labels"] for row in rows])
-        return {"input_ids": token_ids, "attention_mask": mask, "labels": labels}
+        return {"input_ids": padded.token_ids, "attention_mask": padded.mask, "labels": labels}
 
 
 def _training_arguments(

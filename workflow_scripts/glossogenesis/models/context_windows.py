@@ -4,12 +4,90 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, NO_DOCUMENT, ContextBlock
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.padding import PaddedBatch, padded_on_the_right
+
+LOGITS_AT_ONCE = 1 << 25
+"""Logits that exist at a time: 128 MB of float32."""
+
+
+@dataclass(frozen=True)
+class PredictedContexts:
+    """Contexts of one forward pass whose next tokens are predicted, padded on the right.
+
+    All tensors but `numbers` are `[context, column]`, on the model's device.
+    """
+
+    numbers: Tensor
+    """Their places in the block that they are from, int64 `[context]`, on the CPU."""
+    padded: PaddedBatch
+    changed: Tensor
+    """bool: where the residual stream is changed."""
+    predicting: Tensor
+    """bool: columns whose prediction of the next token is measured."""
+    languages: Tensor
+    """int64: index into the corpus' languages, of the document."""
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def next_tokens(self) -> Tensor:
+        """What each measured prediction is of, int64 `[prediction]`."""
+        return self.padded.token_ids.roll(-1, dims=1)[self.predicting]
+
+
+def predicted_contexts(
+    block: ContextBlock, positions: Literal["all", "last"], batch_size: int, device: torch.device
+) -> Iterator[PredictedContexts]:
+    """Divide contexts into forward passes of similar lengths, and choose their tokens.
+
+    Measured are predictions made at kept tokens, of a next token in the same document. Changed is
+    every kept token or, with `last`, the last one of each context at which a prediction is
+    measured; then only that prediction is, since the others cannot change.
+    """
+    lengths = lengths_of(block)
+    for contexts in batches_of_contexts(lengths, batch_size):
+        width = max(1, int(lengths[contexts].max()))
+        documents = block.documents[contexts, :width]
+        kept = block.kept[contexts, :width]
+        predicting = torch.zeros_like(kept)
+        predicting[:, :-1] = kept[:, :-1] & (documents[:, 1:] == documents[:, :-1])
+        if positions == "last":
+            to_come = predicting.flip(1).cumsum(dim=1).flip(1)
+            predicting &= to_come == 1
+        token_ids = block.token_ids[contexts, :width].long()
+        yield PredictedContexts(
+            numbers=contexts,
+            padded=padded_on_the_right(token_ids, lengths[contexts], device),
+            changed=(kept if positions == "all" else predicting).to(device),
+            predicting=predicting.to(device),
+            languages=block.languages[contexts, :width].long().to(device),
+        )
+
+
+def next_token_losses(anatomy: Anatomy, output: Tensor, batch: PredictedContexts) -> Tensor:
+    """Negative log-likelihood, in nats, of each measured prediction, float32 `[prediction]`.
+
+    `output` is the stream after the last block, `[context, column, d_model]`. The head runs over
+    parts of the predictions, so the vocabulary is never in memory for all of them.
+    """
+    hidden = output[batch.predicting]
+    losses = torch.empty(len(hidden), device=hidden.device)
+    step = max(1, LOGITS_AT_ONCE // int(anatomy.config.vocab_size))
+    for start in range(0, len(hidden), step):
+        part = slice(start, start + step)
+        logits = anatomy.logits(hidden[part]).float()
+        losses[part] = cross_entropy(logits, batch.next_tokens[part], reduction="none")
+    return losses
 
 
 def context_windows(blocks: Iterable[ContextBlock], tokens: int) -> Iterator[ContextBlock]:

@@ -27,6 +27,10 @@ class Context:
     value: Tensor
     """Same shape as `key`."""
 
+    def copied(self) -> Context:
+        """A copy in which each head's tokens lie together, unless they do."""
+        return Context(self.key.contiguous(), self.value.contiguous())
+
     def tokens(self, first: int, last: int) -> Context:
         """A view of the tokens `first..last-1`."""
         return Context(self.key[:, :, first:last], self.value[:, :, first:last])
@@ -47,6 +51,11 @@ class RowLayout:
     """`[prompt * slot]`: the row in each slot; None where dense."""
     scatter: Tensor | None
     """`[row]`: the slot of each row; None where dense."""
+
+    @classmethod
+    def each_its_own(cls, n_prompts: int) -> RowLayout:
+        """The layout of one row a prompt."""
+        return cls(n_prompts, 1, None, None)
 
     @classmethod
     def of(cls, prompts: Sequence[int], n_prompts: int, device: torch.device) -> RowLayout:

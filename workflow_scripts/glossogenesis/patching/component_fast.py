@@ -18,17 +18,44 @@ from torch import Tensor
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
-from glossogenesis.models.padding import batches_by_length
-from glossogenesis.models.shared_attention import Context, RowLayout, attend_shared
-from glossogenesis.patching.component_capture import LastPosition, PromptBatch, run_unpatched
+from glossogenesis.models.padding import batches_by_length, pad_right
+from glossogenesis.models.prefill import Prefill, prefill
+from glossogenesis.models.shared_attention import Context, RowLayout
 from glossogenesis.patching.component_hooks import recording, replacing
 from glossogenesis.patching.component_rows import (
     ComponentRows,
     ComponentValues,
     OnBatch,
     Outputs,
+    check_prompts,
     check_rows,
 )
+
+
+@torch.inference_mode()
+def capture_at_last(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    outputs: Outputs,
+    batch_size: int,
+    added: ComponentValues | None = None,
+) -> tuple[ComponentValues, Tensor]:
+    """See `component_runs.capture_components`."""
+    check_prompts(anatomy, token_ids)
+    runner = BlockRunner(anatomy)
+    values = ComponentValues.empty(anatomy, len(token_ids))
+    logits = torch.empty(len(token_ids), anatomy.config.num_labels)
+    with runner.attending():
+        for prompts in batches_by_length([len(ids) for ids in token_ids], batch_size):
+            chosen = [token_ids[prompt] for prompt in prompts]
+            with recording(anatomy, outputs, _last_columns(anatomy, chosen)) as recorded:
+                read, recorded_added = _read(runner, chosen, keep_contexts=False)
+            values.put(prompts, recorded, read.streams[-1][:, 0])
+            if added is not None:
+                added.put(prompts, recorded_added, read.streams[-1][:, 0])
+            logits[prompts] = anatomy.logits(read.output[:, 0]).float().cpu()
+    return values, logits
 
 
 @torch.inference_mode()
@@ -55,10 +82,10 @@ def run_last_positions(
     with runner.attending():
         for places in batches_by_length([len(token_ids[p]) for p in prompts], batch_size):
             chosen = [prompts[place] for place in places]
-            batch = PromptBatch.of([token_ids[prompt] for prompt in chosen], anatomy.device)
+            batch = [token_ids[prompt] for prompt in chosen]
             # As many rows as columns, so no more tokens than in the prompts' own pass; but all
             # rows of one pair.
-            size = max(batch.width, anatomy.n_layers * len(COMPONENTS))
+            size = max(max(map(len, batch)), anatomy.n_layers * len(COMPONENTS))
             chunks = _chunks(rows, joins, [rows_of[prompt] for prompt in chosen], size)
             kept = None if added is None else _Kept(added, chosen)
             for numbers, final in _run_batch(runner, batch, chunks, values, outputs, kept):
@@ -117,7 +144,7 @@ def _chunks(
 
 def _run_batch(
     runner: BlockRunner,
-    batch: PromptBatch,
+    batch: Sequence[Sequence[int]],
     chunks: Iterable[_Chunk],
     values: ComponentValues,
     outputs: Outputs,
@@ -127,56 +154,71 @@ def _run_batch(
 
     Keys and values of the prompts are freed at the end, before those of the next batch are made.
     """
-    with recording(runner.anatomy, "added", batch.last) as recorded:
-        unpatched = run_unpatched(runner, batch, keep_contexts=True)
+    read, recorded = _read(runner, batch)
     if kept is not None:
-        kept.added.put(kept.prompts, recorded, unpatched.states[0])
+        kept.added.put(kept.prompts, recorded, read.streams[-1][:, 0])
     for chunk in chunks:
         with replacing(runner.anatomy, chunk.rows, values, outputs=outputs):
-            final = _run_chunk(runner, batch, unpatched, chunk, values)
+            final = _run_chunk(runner, read, chunk, values)
         yield list(chunk.numbers), final
 
 
+def _read(
+    runner: BlockRunner, batch: Sequence[Sequence[int]], *, keep_contexts: bool = True
+) -> tuple[Prefill, Tensor]:
+    """Read prompts unpatched, and what their components add at the last position.
+
+    Prompts are padded on the right: then no token sees padding before it, and the ordinary causal
+    product, the fastest there is, serves prompts of any length.
+    """
+    anatomy = runner.anatomy
+    with recording(anatomy, "added", _last_columns(anatomy, batch)) as recorded:
+        read = prefill(
+            runner,
+            pad_right(batch, anatomy.device),
+            range(-1, anatomy.n_layers) if keep_contexts else [-1],
+            n_last=1,
+            whole=False,
+            keep_contexts=keep_contexts,
+        )
+    return read, recorded
+
+
+def _last_columns(anatomy: Anatomy, batch: Sequence[Sequence[int]]) -> Tensor:
+    return torch.tensor([len(ids) - 1 for ids in batch], device=anatomy.device)
+
+
 def _run_chunk(
-    runner: BlockRunner,
-    batch: PromptBatch,
-    unpatched: LastPosition,
-    chunk: _Chunk,
-    values: ComponentValues,
+    runner: BlockRunner, read: Prefill, chunk: _Chunk, values: ComponentValues
 ) -> Tensor:
     """Last block's output at the last position, `[row, d_model]`; within `replacing`.
 
     Rows in which nothing is replaced join after the last block.
     """
-    device = unpatched.states.device
+    device = read.output.device
     places = torch.tensor(chunk.places, device=device)
-    positions = runner.positions(batch.last[places][:, None])
-    hidden = unpatched.states[0, :0]
-    for layer, states in enumerate(unpatched.states):
-        n_before, n_now = (bisect(chunk.joins, last) for last in (layer - 1, layer))
-        if n_now > n_before:
-            hidden = torch.cat([hidden, states[places[n_before:n_now]]])
-            layout = RowLayout.of(chunk.places[:n_now], batch.n_prompts, device)
+
+    def joining(layer: int) -> Tensor:
+        first, last = (bisect(chunk.joins, join) for join in (layer - 1, layer))
+        hidden = read.streams[layer - 1][places[first:last]]
         if layer == 0:
             _put_embeddings(hidden, chunk.rows, values)
-        if layer < runner.anatomy.n_layers and n_now:
-            attend = _attention(unpatched.contexts[layer], layout, unpatched.valid)
-            active = positions.rows(slice(0, n_now))
-            hidden = runner.run(layer, hidden[:, None], active, attend)[:, 0]
-    return hidden
+        return hidden
+
+    def attend_at(layer: int, n_rows: int) -> Attend:
+        layout = RowLayout.of(chunk.places[:n_rows], read.n_prompts, device)
+
+        def attend(call: AttentionCall) -> Tensor:
+            return read.attend(layer, call, Context(call.key, call.value), layout, after=1)
+
+        return attend
+
+    positions = runner.positions(read.last_positions[places])
+    return runner.run_rest(joining, positions, attend_at)[:, 0]
 
 
 def _put_embeddings(hidden: Tensor, rows: ComponentRows, values: ComponentValues) -> None:
-    """Replace what enters block 0 in the first rows, `[row, d_model]`, in place."""
+    """Replace what enters block 0 in the first rows, `[row, 1, d_model]`, in place."""
     chosen = rows.embedding[: len(hidden)]
     sources = rows.sources[: len(hidden)][chosen]
-    hidden[chosen.to(hidden.device)] = values.embeddings[sources].to(hidden)
-
-
-def _attention(shared: Context, layout: RowLayout, valid: Tensor | None) -> Attend:
-    """Attention of single tokens to their prompts' cached keys and values and to themselves."""
-
-    def attend(call: AttentionCall) -> Tensor:
-        return attend_shared(call, shared, Context(call.key, call.value), layout, valid)
-
-    return attend
+    hidden[chosen.to(hidden.device), 0] = values.embeddings[sources].to(hidden)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_capture import capture_at_last
-from glossogenesis.patching.component_fast import run_last_positions
+from glossogenesis.patching.component_fast import capture_at_last, run_last_positions
 from glossogenesis.patching.component_reference import capture_by_hooks, run_by_hooks
 from glossogenesis.patching.component_rows import (
     ComponentRows,

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from glossogenesis.models.blocks import AttentionCall, BlockRunner, Positions
-from glossogenesis.models.shared_attention import Context, RowLayout, attend_shared
+from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Positions
+from glossogenesis.models.prefill import Prefill
+from glossogenesis.models.shared_attention import Context, RowLayout
 from glossogenesis.patching.answers import answer, is_stop
 from glossogenesis.patching.engine import NO_TOKEN
-from glossogenesis.patching.prefill import Prefill
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class _Decoder:
         self._starts = list(rows.start_layers)
         self._prompts = list(rows.prompts)
         self._own = list(rows.own)
-        self._n_own = 1 + before.suffix_length
+        self._n_generated = 0
         n_layers = runner.anatomy.n_layers
-        none = [context.tokens(0, 0) for context in before.contexts]
+        none = [before.contexts[layer].tokens(0, 0) for layer in range(n_layers)]
         self._history = _History(list(range(before.n_prompts)), [n_layers] * before.n_prompts, none)
         self._history_of = list(rows.prompts)
         self._device = rows.first_tokens.device
@@ -106,17 +106,19 @@ class _Decoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append one token `[row]` to each row; returns the next `[row]`."""
-        self._n_own += 1
+        self._n_generated += 1
         shared = self._extend_histories(tokens.tolist())
-        positions = self._positions(self._prompts)
-        hidden = shared[0][:0]
-        n_layers = self._runner.anatomy.n_layers
-        for layer in range(n_layers):
-            hidden = self._join(hidden, layer, shared)
-            if len(hidden):
-                rows = positions.rows(slice(0, len(hidden)))
-                hidden = self._runner.run(layer, hidden, rows, self._row_product(layer).attend)
-        hidden = self._join(hidden, n_layers, shared)
+        n_replaced = self._before.last_positions.shape[1]
+
+        def joining(layer: int) -> Tensor:
+            first, last = self._n_below(layer - 1), self._n_below(layer)
+            return shared[layer - 1][self._history_of[first:last]]
+
+        def attend_at(layer: int, n_rows: int) -> Attend:
+            own = self._own[layer].tokens(0, n_replaced + self._n_generated)
+            return self._attend_at(layer, own, self._prompts[:n_rows], after=n_replaced)
+
+        hidden = self._runner.run_rest(joining, self._positions(self._prompts), attend_at)
         nothing = torch.empty(len(hidden), 0, dtype=torch.int64, device=self._device)
         return answer(self._runner.anatomy, hidden[:, -1], nothing)[1]
 
@@ -126,29 +128,21 @@ class _Decoder:
 
     def _positions(self, prompts: Sequence[int]) -> Positions:
         """Positions of the newest token of rows or histories that continue the given prompts."""
-        n_new = self._n_own - self._before.suffix_length - 1
-        ids = self._before.position_ids[list(prompts), -1:] + n_new
+        ids = self._before.last_positions[list(prompts), -1:] + self._n_generated
         return self._runner.positions(ids)
 
-    def _join(self, hidden: Tensor, layer: int, shared: Sequence[Tensor]) -> Tensor:
-        """Add the rows that start at `layer - 1`, with what their history had after that block."""
-        first, last = self._n_below(layer - 1), self._n_below(layer)
-        if first == last:
-            return hidden
-        joining = shared[layer - 1][self._history_of[first:last]]
-        return torch.cat([hidden, joining])
+    def _attend_at(
+        self, layer: int, own: Context, prompts: Sequence[int], *, after: int = 0
+    ) -> Attend:
+        """Attention of one new token a row, whose place is the last of `own`."""
+        layout = RowLayout.of(prompts, self._before.n_prompts, self._device)
 
-    def _row_product(self, layer: int) -> _RowProduct:
-        n_rows = self._n_below(layer)
-        return _RowProduct(
-            shared=self._before.contexts[layer].tokens(0, self._before.patched_column),
-            valid=self._valid(self._before.patched_column),
-            own=self._own[layer].tokens(0, self._n_own),
-            layout=RowLayout.of(self._prompts[:n_rows], self._before.n_prompts, self._device),
-        )
+        def attend(call: AttentionCall) -> Tensor:
+            own.key[:, :, -1:] = call.key
+            own.value[:, :, -1:] = call.value
+            return self._before.attend(layer, call, own, layout, after=after)
 
-    def _valid(self, n_columns: int) -> Tensor | None:
-        return None if self._before.valid is None else self._before.valid[:, :n_columns]
+        return attend
 
     def _extend_histories(self, tokens: Sequence[int]) -> list[Tensor]:
         """Run each distinct history one token further; returns its state after each block.
@@ -163,19 +157,10 @@ class _Decoder:
         states: list[Tensor] = []
         for layer, old in enumerate(history.contexts):
             n_there = sum(depth >= layer for depth in history.depths)
-            parent = parents[:n_there]
-            product = _RowProduct(
-                shared=self._before.contexts[layer],
-                valid=self._valid(self._before.n_columns),
-                own=_with_room(old, parent),
-                layout=RowLayout.of(
-                    history.prompts[:n_there], self._before.n_prompts, self._device
-                ),
-            )
-            history.contexts[layer] = product.own
+            own = history.contexts[layer] = _with_room(old, parents[:n_there])
             if n_there:
-                rows = positions.rows(slice(0, n_there))
-                hidden = self._runner.run(layer, hidden[:n_there], rows, product.attend)
+                attend = self._attend_at(layer, own, history.prompts[:n_there])
+                hidden = self._runner.run(layer, hidden[:n_there], positions.first(n_there), attend)
             states.append(hidden)
         return states
 
@@ -197,23 +182,6 @@ class _Decoder:
             contexts=self._history.contexts,
         )
         return [parent for parent, _ in ordered], [token for _, token in ordered]
-
-
-@dataclass(frozen=True)
-class _RowProduct:
-    """Attention of one new token a row to what its prompt shares and what the row has itself."""
-
-    shared: Context
-    valid: Tensor | None
-    own: Context
-    """The last token's place is filled in here."""
-    layout: RowLayout
-
-    def attend(self, call: AttentionCall) -> Tensor:
-        """See `attend_shared`."""
-        self.own.key[:, :, -1:] = call.key
-        self.own.value[:, :, -1:] = call.value
-        return attend_shared(call, self.shared, self.own, self.layout, self.valid)
 
 
 def _with_room(context: Context, rows: list[int]) -> Context:

@@ -14,6 +14,8 @@ from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.blocks import BlockRunner
+from glossogenesis.models.padding import pad_left
+from glossogenesis.models.prefill import Prefill, prefill
 from glossogenesis.patching.answers import answer
 from glossogenesis.patching.decoding import GeneratingRows, generate
 from glossogenesis.patching.engine import (
@@ -23,7 +25,6 @@ from glossogenesis.patching.engine import (
     PatchRequest,
     check_fits,
 )
-from glossogenesis.patching.prefill import Prefill, prefill
 from glossogenesis.patching.sweep import Sweep, sweep
 
 
@@ -78,10 +79,20 @@ def _fill_in(
     A run patched in the last layer alone answers as the unpatched one does, so it is not computed.
     """
     anatomy = runner.anatomy
-    before = prefill(runner, [request.prompts[index] for index in batch])
-    run.residual_at_position[batch] = before.own_states.cpu()
+    prompts = [request.prompts[index] for index in batch]
+    before = prefill(
+        runner,
+        pad_left([prompt.token_ids for prompt in prompts], anatomy.device),
+        range(-1, anatomy.n_layers),
+        n_last=1 + prompts[0].suffix_length,
+        whole=False,
+    )
+    own_states = torch.stack(
+        [before.streams[layer][:, 0] for layer in range(anatomy.n_layers)], dim=1
+    )
+    run.residual_at_position[batch] = own_states.cpu()
     token_ids = request.token_ids_of_interest[batch].to(anatomy.device)
-    chosen, unpatched_first = answer(anatomy, before.suffix[-1][:, -1], token_ids)
+    chosen, unpatched_first = answer(anatomy, before.output[:, -1], token_ids)
     run.unpatched_log_probabilities[batch] = chosen.cpu()
     run.log_probabilities[:, batch] = chosen.cpu()[:, None]
 
@@ -89,7 +100,7 @@ def _fill_in(
     after = sweep(
         runner,
         before,
-        request.patches_for(batch, before.own_states),
+        request.patches_for(batch, own_states),
         starts,
         keep=request.generate_at,
         room=request.max_new_tokens - 1 if request.generates else 0,

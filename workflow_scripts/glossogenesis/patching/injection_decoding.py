@@ -16,13 +16,12 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import read_layers
+from glossogenesis.models.capture import changed_layer, read_layers
 from glossogenesis.models.padding import PaddedBatch, pad_left
 from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.answers import answer, is_stop
 from glossogenesis.patching.engine import NO_TOKEN
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
-from glossogenesis.patching.injection_hooks import changed_layer
 from glossogenesis.patching.injection_perplexity import LayerInjection, TwoModels
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 

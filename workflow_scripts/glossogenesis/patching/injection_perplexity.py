@@ -16,19 +16,20 @@ from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.blocks import BlockRunner
 from glossogenesis.models.capture import read_layers
-from glossogenesis.models.context_batches import (
-    ContextBatch,
-    context_batches,
+from glossogenesis.models.context_windows import (
+    PredictedContexts,
     next_token_losses,
+    predicted_contexts,
 )
 from glossogenesis.models.float32 import in_float32
+from glossogenesis.models.prefill import Prefill, prefill
 from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
 from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
 from glossogenesis.patching.injection_variants import with_matched_norms
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.splicing import CleanPass, clean_pass, spliced_pass
 
 Sums = NDArray[np.float64]
 LossKey = tuple[int, float, int]
@@ -81,9 +82,10 @@ class PerplexityRun:
     ) -> None:
         """Divide the contexts of `block` into batches, for a corpus of `n_languages`."""
         self._models = models
+        self._runner = BlockRunner(models.target)
         self._method = method
         device = models.target.device
-        self._batches = list(context_batches(block, batch_size, device, positions=method.positions))
+        self._batches = list(predicted_contexts(block, method.positions, batch_size, device))
         self._shape = (len(block.kept), n_languages)
 
     @torch.inference_mode()
@@ -120,17 +122,17 @@ class PerplexityRun:
         Raises:
             RuntimeError: one changes by more than rounding.
         """
-        target, batch = self._models.target, self._batches[0]
-        with in_float32(target.model), torch.inference_mode():
-            clean = clean_pass(target, batch.token_ids, batch.mask, layers)
-            plain = next_token_losses(target, clean.normed, batch)
-            found = [self._check(batch, clean, layer, plain) for layer in layers]
+        batch = self._batches[0]
+        with in_float32(self._models.target.model), torch.inference_mode():
+            read = prefill(self._runner, batch.padded, layers, keep_contexts=False)
+            plain = next_token_losses(self._models.target, read.output, batch)
+            found = [self._check(batch, read, layer, plain) for layer in layers]
         return CheckedInFloat32(len(batch), max(found))
 
     def _add(
         self,
         losses: Losses,
-        batch: ContextBatch,
+        batch: PredictedContexts,
         injections: Sequence[LayerInjection],
         alphas: Sequence[float],
         on_pass: Callable[[], object],
@@ -140,15 +142,14 @@ class PerplexityRun:
         """Add the losses of one batch."""
         layers = [injection.layer for injection in injections]
         sources = _streams(self._models.source, batch, layers)
-        target_model = self._models.target
-        clean = clean_pass(target_model, batch.token_ids, batch.mask, layers)
-        plain = next_token_losses(target_model, clean.normed, batch)
+        read = prefill(self._runner, batch.padded, layers, keep_contexts=False)
+        plain = next_token_losses(self._models.target, read.output, batch)
         _add_to(losses.tokens, batch, torch.ones_like(plain))
         _add_to(losses.plain, batch, plain)
         for injection in injections:
             if check:
-                self._check(batch, clean, injection.layer, plain)
-            states, where = clean.stream(injection.layer), batch.changed
+                self._check(batch, read, injection.layer, plain)
+            states, where = read.streams[injection.layer], batch.changed
             source = Reading.of(injection.sae, sources[injection.layer][where])
             target = Reading.of(injection.sae, states[where]) if self._method.reads_target else None
             for number, variant in enumerate(injection.variants):
@@ -159,8 +160,8 @@ class PerplexityRun:
                             variant, alpha, source, target, self._method, injection.sae.w_dec
                         )
                         changed = changed_states(states, where, change)
-                        normed = spliced_pass(target_model, clean, injection.layer, changed)
-                        loss = next_token_losses(target_model, normed, batch)
+                        output = read.resume(injection.layer, changed)
+                        loss = next_token_losses(self._models.target, output, batch)
                     _add_to(losses.injected[injection.layer, alpha, number], batch, loss)
                     on_pass()
 
@@ -176,13 +177,12 @@ class PerplexityRun:
             ]
             yield readings[0], readings[1] if len(readings) > 1 else None
 
-    def _check(self, batch: ContextBatch, clean: CleanPass, layer: int, plain: Tensor) -> float:
+    def _check(self, batch: PredictedContexts, read: Prefill, layer: int, plain: Tensor) -> float:
         """Largest difference of log-probabilities where the target goes on from its own stream."""
-        target = self._models.target
-        normed = spliced_pass(target, clean, layer, clean.stream(layer))
-        resumed = next_token_losses(target, normed, batch)
+        output = read.resume(layer, read.streams[layer])
+        resumed = next_token_losses(self._models.target, output, batch)
         difference = float((plain - resumed).abs().max()) if len(plain) else 0.0
-        if not difference <= TOLERANCE[target.dtype]:
+        if not difference <= TOLERANCE[self._models.target.dtype]:
             raise RuntimeError(
                 f"the model resumed above layer {layer} differs from the whole model by "
                 f"{difference:.2g} in log-probability; injections cannot be trusted"
@@ -193,12 +193,14 @@ class PerplexityRun:
         return np.zeros(self._shape)
 
 
-def _streams(anatomy: Anatomy, batch: ContextBatch, layers: Sequence[int]) -> dict[int, Tensor]:
-    inputs = {"input_ids": batch.token_ids, "attention_mask": batch.mask.long()}
-    return read_layers(anatomy, {**inputs, "use_cache": False}, layers)
+def _streams(
+    anatomy: Anatomy, batch: PredictedContexts, layers: Sequence[int]
+) -> dict[int, Tensor]:
+    inputs = {**batch.padded.model_inputs(anatomy), "use_cache": False}
+    return read_layers(anatomy, inputs, layers)
 
 
-def _add_to(sums: Sums, batch: ContextBatch, losses: Tensor) -> None:
+def _add_to(sums: Sums, batch: PredictedContexts, losses: Tensor) -> None:
     """Add losses `[prediction]` of a batch to sums `[context, language]`."""
     rows = batch.numbers.numpy()[batch.predicting.nonzero()[:, 0].cpu().numpy()]
     languages = batch.languages[batch.predicting].cpu().numpy()

@@ -26,19 +26,17 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.blocks import BlockRunner
 from glossogenesis.models.float32 import in_float32
-from glossogenesis.models.padding import batches_by_length
+from glossogenesis.models.padding import batches_by_length, pad_right
+from glossogenesis.models.prefill import Prefill, prefill
 from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
-from glossogenesis.patching.knockout_passes import (
-    ReadPosts,
-    batches_of_runs,
-    read_posts_once,
-    run_changed,
-)
 from glossogenesis.patching.top_features import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
 
 SAMPLE = 4
 """Posts of every run that are read in float32 too."""
+
+_STARTS_TOGETHER = 8
+"""Runs whose first tokens lie this close go into one batch, the others of which start earlier."""
 
 _SETS_AT_ONCE = 32
 """Sets whose changed states are in memory at a time."""
@@ -111,13 +109,13 @@ def knock_out(
         chosen = [token_ids[post] for post in posts]
         whole = _logits_of_model(anatomy, chosen)
         with runner.attending():
-            read = read_posts_once(runner, chosen, layers)
-            _check(anatomy, read.logits, whole, "the posts read block by block")
+            read, before = _read(runner, chosen, layers)
+            _check(anatomy, before, whole, "the posts read block by block")
             after = [
-                _without(runner, read, _of_posts(knockout, posts), removal).float().cpu()
+                _without(read, before, _of_posts(knockout, posts), removal).float().cpu()
                 for knockout in knockouts
             ]
-        yield KnockedOut(posts, read.logits.float().cpu(), after)
+        yield KnockedOut(posts, before.float().cpu(), after)
 
 
 def check_in_float32(
@@ -133,10 +131,48 @@ def check_in_float32(
         runner = BlockRunner(anatomy)
         whole = _logits_of_model(anatomy, posts)
         with runner.attending():
-            read = read_posts_once(runner, posts, layers)
-            found = [_check(anatomy, read.logits, whole, "the posts read block by block")]
-            found += [_check_resumed(runner, read, layer) for layer in layers]
+            read, before = _read(runner, posts, layers)
+            found = [_check(anatomy, before, whole, "the posts read block by block")]
+            found += [_check_resumed(read, before, layer) for layer in layers]
     return CheckedInFloat32(len(posts), max(found))
+
+
+def batches_of_runs(starts: Tensor, lengths: Tensor, tokens: int) -> Iterator[Tensor]:
+    """Divide runs into batches of at most `tokens` tokens, or of one run.
+
+    Args:
+        starts: position of each run's first token, int64 `[run]`.
+        lengths: tokens of each run's post, int64 `[run]`.
+        tokens: bound of a batch; a run counts from the batch's first start to its longest post.
+
+    Yields:
+        Indices of runs, int64, each once.
+    """
+    together = (starts // _STARTS_TOGETHER).tolist()
+    of_start, of_length = starts.tolist(), lengths.tolist()
+    order = sorted(range(len(of_start)), key=lambda run: (together[run], -of_length[run], run))
+    batch: list[int] = []
+    first = end = 0
+    for run in order:
+        wide = max(end, of_length[run]) - min(first, of_start[run])
+        if batch and (len(batch) + 1) * wide > tokens:
+            yield torch.tensor(batch)
+            batch = []
+        if not batch:
+            first, end = of_start[run], of_length[run]
+        first, end = min(first, of_start[run]), max(end, of_length[run])
+        batch.append(run)
+    if batch:
+        yield torch.tensor(batch)
+
+
+def _read(
+    runner: BlockRunner, token_ids: Sequence[Sequence[int]], layers: Sequence[int]
+) -> tuple[Prefill, Tensor]:
+    """Read posts of similar length; logits `[post, label]` at their last tokens."""
+    padded = pad_right(token_ids, runner.anatomy.device)
+    read = prefill(runner, padded, layers, n_last=1)
+    return read, runner.anatomy.logits(read.output[:, 0])
 
 
 def _of_posts(knockout: LayerKnockout, posts: Sequence[int]) -> LayerKnockout:
@@ -223,36 +259,34 @@ class _Changes:
         return hidden
 
 
-def _without(
-    runner: BlockRunner, read: ReadPosts, knockout: LayerKnockout, removal: Removal
-) -> Tensor:
-    """Logits `[set, post, label]` of posts with each set of a layer removed."""
+def _without(read: Prefill, before: Tensor, knockout: LayerKnockout, removal: Removal) -> Tensor:
+    """Logits `[set, post, label]` of posts with each set of a layer removed.
+
+    After the last block, whose output is that of the classified token alone, all is as if that
+    token were the post.
+    """
     layer, stream = knockout.layer, read.streams[knockout.layer]
-    where = read.looked_at(layer)
-    if removal.positions == "last" and stream.shape[1] > 1:
-        columns = torch.arange(stream.shape[1], device=stream.device)
-        where = columns == (read.lengths - 1)[:, None]
-    _check_resumed(runner, read, layer)
+    columns = torch.arange(stream.shape[1], device=stream.device)
+    lengths = read.lengths[:, None].clamp(max=len(columns))
+    where = columns == lengths - 1 if removal.positions == "last" else columns < lengths
+    _check_resumed(read, before, layer)
     known = _Stream.of(stream, where, knockout.sae, removal)
     n_sets = len(knockout.sets)
-    result = read.logits.expand(n_sets, *read.logits.shape).clone()
+    result = before.expand(n_sets, *before.shape).clone()
     for start in range(0, n_sets, _SETS_AT_ONCE):
         numbers = range(start, min(start + _SETS_AT_ONCE, n_sets))
         changes = _Changes.of(known, knockout, numbers, removal, stream.dtype)
-        _fill(result[start : numbers.stop], runner, read, layer, changes)
+        _fill(result[start : numbers.stop], read, layer, changes)
     return result
 
 
-def _fill(
-    result: Tensor, runner: BlockRunner, read: ReadPosts, layer: int, changes: _Changes
-) -> None:
+def _fill(result: Tensor, read: Prefill, layer: int, changes: _Changes) -> None:
     """Replace logits `[set, post, label]` of the runs that differ from what was read."""
     stream = read.streams[layer]
     touched = changes.places >= 0
     sets, posts = touched.any(dim=2).nonzero(as_tuple=True)
-    if layer == runner.anatomy.n_layers - 1:
-        last = changes.applied(stream, sets, posts, 0, 1)[:, 0]
-        result[sets, posts] = runner.anatomy.logits(last)
+    if layer == read.runner.anatomy.n_layers - 1:
+        result[sets, posts] = _resumed(read, layer, changes.applied(stream, sets, posts, 0, 1))
         return
     starts = touched[sets, posts].int().argmax(dim=1)
     tokens = stream.shape[0] * stream.shape[1]
@@ -260,7 +294,15 @@ def _fill(
         some = posts[runs]
         first, end = int(starts[runs].min()), int(read.lengths[some].max())
         hidden = changes.applied(stream, sets[runs], some, first, end)
-        result[sets[runs], some] = run_changed(runner, read, layer, some, first, hidden)
+        result[sets[runs], some] = _resumed(read, layer, hidden, some, first)
+
+
+def _resumed(
+    read: Prefill, layer: int, hidden: Tensor, posts: Tensor | None = None, first: int = 0
+) -> Tensor:
+    """Logits `[run, label]` where the model goes on from another output of a layer."""
+    output = read.resume(layer, hidden, prompts=posts, first=first)
+    return read.runner.anatomy.logits(output[:, 0])
 
 
 def _members(latents: Features | Tensor, n_latents: int, device: torch.device) -> Tensor:
@@ -272,28 +314,15 @@ def _members(latents: Features | Tensor, n_latents: int, device: torch.device) -
 
 def _logits_of_model(anatomy: Anatomy, token_ids: Sequence[Sequence[int]]) -> Tensor:
     """Logits `[post, label]` at the last token by the model's own forward pass."""
-    lengths = torch.tensor([len(ids) for ids in token_ids])
-    padded = torch.nn.utils.rnn.pad_sequence(
-        [torch.tensor(ids) for ids in token_ids], batch_first=True
-    )
-    mask = torch.arange(padded.shape[1]) < lengths[:, None]
-    inputs = {"input_ids": padded, "attention_mask": mask.long()}
-    device = anatomy.device
-    normed: Tensor = anatomy.base(
-        **{name: values.to(device) for name, values in inputs.items()}, use_cache=False
-    ).last_hidden_state
-    rows = torch.arange(len(lengths), device=device)
-    return anatomy.logits_of_normed(normed[rows, lengths.to(device) - 1])
+    padded = pad_right(token_ids, anatomy.device)
+    normed: Tensor = anatomy.base(**padded.model_inputs(anatomy), use_cache=False).last_hidden_state
+    return anatomy.logits_of_normed(padded.at_last(normed))
 
 
-def _check_resumed(runner: BlockRunner, read: ReadPosts, layer: int) -> float:
+def _check_resumed(read: Prefill, before: Tensor, layer: int) -> float:
     """Largest difference of logits where the model goes on from a layer's own stream."""
-    if layer == runner.anatomy.n_layers - 1:
-        return 0.0
-    stream = read.streams[layer]
-    everything = torch.arange(len(read.lengths), device=stream.device)
-    resumed = run_changed(runner, read, layer, everything, 0, stream)
-    return _check(runner.anatomy, resumed, read.logits, f"the model resumed above layer {layer}")
+    resumed = _resumed(read, layer, read.streams[layer])
+    return _check(read.runner.anatomy, resumed, before, f"the model resumed above layer {layer}")
 
 
 def _check(anatomy: Anatomy, found: Tensor, expected: Tensor, what: str) -> float:

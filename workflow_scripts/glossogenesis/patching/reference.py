@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import block_output, residual_at
+from glossogenesis.models.capture import block_output, residual_at, watched_blocks
 from glossogenesis.models.padding import batches_by_length, pad_left
 from glossogenesis.patching.answers import answer, is_stop
 from glossogenesis.patching.engine import (
@@ -151,24 +151,15 @@ def _patched(anatomy: Anatomy, rows: _Rows, columns: Tensor) -> Iterator[None]:
     """Within the context, every block from a row's start layer on has its output overwritten."""
     index = torch.arange(len(rows.prompts), device=columns.device)
 
-    def hook_for(layer: int) -> Any:
-        def overwrite(module: Any, inputs: Any, output: Any) -> Any:
-            states = block_output(output)
-            patched = (rows.start_layers <= layer)[:, None]
-            new = torch.where(patched, rows.patches[:, layer], states[index, columns])
-            states[index, columns] = new
-            return output
+    def overwrite(layer: int, output: Any) -> None:
+        states = block_output(output)
+        patched = (rows.start_layers <= layer)[:, None]
+        states[index, columns] = torch.where(
+            patched, rows.patches[:, layer], states[index, columns]
+        )
 
-        return overwrite
-
-    handles = [
-        block.register_forward_hook(hook_for(layer)) for layer, block in enumerate(anatomy.blocks)
-    ]
-    try:
+    with watched_blocks(anatomy, range(anatomy.n_layers), overwrite):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _answer(anatomy: Anatomy, output: Any, rows: _Rows) -> tuple[Tensor, Tensor]:

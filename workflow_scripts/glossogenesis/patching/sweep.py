@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from glossogenesis.models.blocks import AttentionCall, BlockRunner
-from glossogenesis.models.shared_attention import Context, RowLayout, attend_shared
-from glossogenesis.patching.prefill import Prefill
+from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
+from glossogenesis.models.prefill import Prefill
+from glossogenesis.models.shared_attention import Context, RowLayout
 
 
 @dataclass(frozen=True)
@@ -44,86 +43,60 @@ def sweep(
 
     Args:
         runner: the model's blocks.
-        before: the unpatched prompts.
+        before: the unpatched prompts; the patched position is the first of their last tokens.
         patches: `[setting, prompt, layer, d_model]`.
         start_layers: ascending, below the last layer; patching the last alone changes no answer.
         keep: start layers whose rows generate afterwards: their keys and values are kept.
         room: tokens that kept keys and values can take up beyond the suffix.
     """
-    anatomy = runner.anatomy
-    ids = before.position_ids[:, before.patched_column :].repeat(patches.shape[0], 1)
+    n_settings, n_prompts = patches.shape[:2]
+    ids = before.last_positions.repeat(n_settings, 1)
     at_patch = runner.positions(ids[:, :1])
     after_patch = runner.positions(ids[:, 1:].repeat(len(start_layers), 1))
-    hidden = before.suffix[0][:0]
-    own: list[Context] = []
-    for layer in range(anatomy.n_layers):
-        if layer - 1 in start_layers:
-            joining = before.suffix[layer - 1].repeat(patches.shape[0], 1, 1)
-            hidden = torch.cat([hidden, joining])
-        active = [start for start in start_layers if start < layer]
-        if not active:
-            own.append(before.contexts[layer].tokens(0, 0))
-            continue
-        patched = runner.project(layer, patches[:, :, layer - 1].flatten(0, 1)[:, None], at_patch)
-        product = _SuffixProduct(Context(*patched), before, layer, len(active), room)
-        positions = after_patch.rows(slice(0, len(hidden)))
-        if layer == anatomy.n_layers - 1:
-            # Of the other tokens, only keys and values are still needed.
-            product.take(*runner.project(layer, hidden, positions))
-            hidden, positions = hidden[:, -1:], positions.last(1)
-        hidden = runner.run(layer, hidden, positions, product.attend)
-        own.append(product.kept([index for index, start in enumerate(active) if start in keep]))
-    last = hidden[:, -1].view(len(start_layers), *patches.shape[:2], anatomy.d_model)
-    return Sweep(last=last, own=own)
+    own = [before.contexts[layer].tokens(0, 0) for layer in range(runner.anatomy.n_layers)]
+
+    def joining(layer: int) -> Tensor:
+        suffix = before.streams[layer - 1][:, 1:]
+        return suffix.repeat(n_settings if layer - 1 in start_layers else 0, 1, 1)
+
+    def attend_at(layer: int, n_rows: int) -> Attend:
+        patched_states = patches[:, :, layer - 1].flatten(0, 1)[:, None]
+        patched = Context(*runner.project(layer, patched_states, at_patch))
+        kept = [index for index, start in enumerate(start_layers) if start in keep]
+        layout = RowLayout(n_prompts, n_rows // n_prompts, None, None)
+
+        def attend(call: AttentionCall) -> Tensor:
+            n_own = 1 + call.key.shape[2]
+            rows = Context(
+                _with_patched(patched.key, call.key, room),
+                _with_patched(patched.value, call.value, room),
+            )
+            own[layer] = _of_start_layers(rows, kept, n_rows // len(patched_states))
+            return before.attend(layer, call, rows.tokens(0, n_own), layout, after=n_own)
+
+        return attend
+
+    hidden = runner.run_rest(joining, after_patch, attend_at, lambda states: states[:, -1:])
+    last = hidden[:, -1].view(len(start_layers), n_settings, n_prompts, hidden.shape[-1])
+    return Sweep(last, own)
 
 
-class _SuffixProduct:
-    """Attention of one block's rows, and what it leaves behind for generation."""
+def _with_patched(patched: Tensor, suffix: Tensor, room: int) -> Tensor:
+    """Put the patched position, shared by all start layers, before each row's suffix."""
+    rows, kv_heads, tokens, head_dim = suffix.shape
+    own = suffix.new_empty(rows, kv_heads, 1 + tokens + room, head_dim)
+    own.unflatten(0, (-1, len(patched)))[:, :, :, :1] = patched
+    own[:, :, 1 : 1 + tokens] = suffix
+    return own
 
-    def __init__(
-        self, patched: Context, before: Prefill, layer: int, n_start_layers: int, room: int
-    ) -> None:
-        self._patched = patched
-        self._prefix = before.contexts[layer].tokens(0, before.patched_column)
-        self._valid = None if before.valid is None else before.valid[:, : before.patched_column]
-        self._n_start_layers = n_start_layers
-        n_slots = n_start_layers * patched.key.shape[0] // before.n_prompts
-        self._layout = RowLayout(before.n_prompts, n_slots, None, None)
-        self._room = room
-        self._own: Context | None = None
-        self._n_own = 0
 
-    def take(self, key: Tensor, value: Tensor) -> None:
-        """Keys and values `[row, kv_head, suffix, head_dim]` of the rows' own tokens."""
-        self._n_own = 1 + key.shape[2]
-        self._own = Context(
-            self._with_patched(self._patched.key, key),
-            self._with_patched(self._patched.value, value),
-        )
-
-    def attend(self, call: AttentionCall) -> Tensor:
-        """See `attend_shared`; takes the call's keys and values where none were taken before."""
-        if self._own is None:
-            self.take(call.key, call.value)
-        assert self._own is not None
-        own = self._own.tokens(0, self._n_own)
-        return attend_shared(call, self._prefix, own, self._layout, self._valid)
-
-    def kept(self, start_layers: Sequence[int]) -> Context:
-        """Keys and values of the rows of some of the active start layers, by index."""
-        assert self._own is not None, "attend comes first"
-        if len(start_layers) == self._n_start_layers:
-            return self._own
-        chosen = [
-            tensor.unflatten(0, (self._n_start_layers, -1))[list(start_layers)].flatten(0, 1)
-            for tensor in (self._own.key, self._own.value)
-        ]
-        return Context(*chosen)
-
-    def _with_patched(self, patched: Tensor, suffix: Tensor) -> Tensor:
-        """Put the patched position, shared by all start layers, before each row's suffix."""
-        rows, kv_heads, tokens, head_dim = suffix.shape
-        own = suffix.new_empty(rows, kv_heads, 1 + tokens + self._room, head_dim)
-        own.unflatten(0, (self._n_start_layers, -1))[:, :, :, :1] = patched
-        own[:, :, 1 : 1 + tokens] = suffix
-        return own
+def _of_start_layers(rows: Context, wanted: Sequence[int], n_start_layers: int) -> Context:
+    """Keys and values of the rows of some start layers, by index, of those that have joined."""
+    chosen = [index for index in wanted if index < n_start_layers]
+    if len(chosen) == n_start_layers:
+        return rows
+    key, value = (
+        tensor.unflatten(0, (n_start_layers, -1))[chosen].flatten(0, 1)
+        for tensor in (rows.key, rows.value)
+    )
+    return Context(key, value)

@@ -21,13 +21,14 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.context_batches import (
-    ContextBatch,
-    context_batches,
+from glossogenesis.models.blocks import BlockRunner
+from glossogenesis.models.context_windows import (
+    PredictedContexts,
     next_token_losses,
+    predicted_contexts,
 )
+from glossogenesis.models.prefill import prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.splicing import clean_pass, spliced_pass
 
 Variant = Literal["spliced", "zero", "mean"]
 VARIANTS: tuple[Variant, ...] = ("spliced", "zero", "mean")
@@ -107,14 +108,15 @@ def measure_recovery(
         StudyError: the model lacks a layer, or no prediction can be measured.
     """
     _check_layers(anatomy, layers)
-    batches = list(context_batches(block, batch_size, anatomy.device))
+    batches = list(predicted_contexts(block, "all", batch_size, anatomy.device))
     tokens = torch.zeros(len(block.kept), dtype=torch.int64)
     for batch in batches:
         tokens[batch.numbers] = batch.predicting.sum(dim=1).cpu()
     if not int(tokens.sum()):
         raise StudyError("no prediction can be measured: no kept token is followed by another")
     report = on_batch or (lambda n_contexts: None)
-    means = _mean_activations(anatomy, batches, layers, report)
+    runner = BlockRunner(anatomy)
+    means = _mean_activations(runner, batches, layers, report)
     clean = torch.zeros(len(tokens), dtype=torch.float64)
     replaced = {layer: {name: torch.zeros_like(clean) for name in VARIANTS} for layer in layers}
     for start in range(0, len(layers), layers_at_once):
@@ -123,12 +125,12 @@ def measure_recovery(
             for layer in layers[start : start + layers_at_once]
         }
         for batch in batches:
-            run = clean_pass(anatomy, batch.token_ids, batch.mask, list(group))
-            clean[batch.numbers] = _sums(anatomy, run.normed, batch)
+            run = prefill(runner, batch.padded, group, keep_contexts=False)
+            clean[batch.numbers] = _sums(anatomy, run.output, batch)
             for layer, sae in group.items():
-                for name, stream in _streams(run.stream(layer), batch.changed, sae, means[layer]):
-                    normed = spliced_pass(anatomy, run, layer, stream)
-                    replaced[layer][name][batch.numbers] = _sums(anatomy, normed, batch)
+                for name, stream in _streams(run.streams[layer], batch.changed, sae, means[layer]):
+                    sums = _sums(anatomy, run.resume(layer, stream), batch)
+                    replaced[layer][name][batch.numbers] = sums
             report(len(batch))
     return CrossEntropies(tokens, block.languages[:, 0].long(), clean, replaced)
 
@@ -139,22 +141,23 @@ def passes_of(layers: int, layers_at_once: int) -> int:
 
 
 def _mean_activations(
-    anatomy: Anatomy,
-    batches: Sequence[ContextBatch],
+    runner: BlockRunner,
+    batches: Sequence[PredictedContexts],
     layers: Sequence[int],
     report: Callable[[int], object],
 ) -> dict[int, Tensor]:
     """Mean of each layer's output over kept tokens, float32 [d_model], summed in float64."""
+    anatomy = runner.anatomy
     sums = {
         layer: torch.zeros(anatomy.d_model, dtype=torch.float64, device=anatomy.device)
         for layer in layers
     }
     count = 0
     for batch in batches:
-        run = clean_pass(anatomy, batch.token_ids, batch.mask, layers)
+        streams = prefill(runner, batch.padded, layers, keep_contexts=False).streams
         count += int(batch.changed.sum())
         for layer in layers:
-            sums[layer] += run.stream(layer)[batch.changed].double().sum(dim=0)
+            sums[layer] += streams[layer][batch.changed].double().sum(dim=0)
         report(len(batch))
     return {layer: (total / count).float() for layer, total in sums.items()}
 
@@ -174,9 +177,9 @@ def _streams(
         yield name, stream
 
 
-def _sums(anatomy: Anatomy, normed: Tensor, batch: ContextBatch) -> Tensor:
+def _sums(anatomy: Anatomy, output: Tensor, batch: PredictedContexts) -> Tensor:
     """Sum of the negative log-likelihoods of each context's predictions, float64 [context]."""
-    losses = next_token_losses(anatomy, normed, batch).double().cpu()
+    losses = next_token_losses(anatomy, output, batch).double().cpu()
     contexts = batch.predicting.nonzero()[:, 0].cpu()
     return torch.zeros(len(batch), dtype=torch.float64).index_add_(0, contexts, losses)
 
