@@ -140,7 +140,7 @@ def test_a_program_waits_for_one_that_makes_the_same_and_for_no_other(
         other = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         started.append(other)
         assert other.stdout is not None
-        assert other.stdout.readline().startswith("Waiting for the job") == waits
+        assert other.stdout.readline().startswith("Waiting for process") == waits
 
     run_program(main)
     assert started[0].wait(60) == 0
