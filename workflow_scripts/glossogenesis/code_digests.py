@@ -19,7 +19,7 @@ from glossogenesis.provenance import LIBRARY, SCHEMA_VERSION, SCRIPTS
 NOT_COMPUTING: Mapping[str, str] = {
     "__init__": "the version, which a release alone changes, and how threads wait",
     "errors": "shows what stopped a job",
-    "program": "command lines, errors in one line, provenance of what is written",
+    "program": "shows errors, records provenance",
     "progress": "shows how far a job is",
     "provenance": "records what made an artifact",
     "storage.activations.shards.write_shard": "writes",
