@@ -11,7 +11,6 @@ from glossogenesis.errors import StudyError
 from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
 from glossogenesis.patching.concept_comparisons import comparison_table
 from glossogenesis.patching.concept_trainings import trainings_table
-from glossogenesis.patching.not_finite import LEFT_OUT, reason_left_out
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.tables import (
@@ -23,7 +22,7 @@ from glossogenesis.patching.tables import (
 )
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance, settings_digest
+from glossogenesis.provenance import LEFT_OUT, Provenance, reason_left_out, settings_digest
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 

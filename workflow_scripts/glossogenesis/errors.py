@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause."""
+"""The one kind of error that a user can cause, and the one that costs a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -18,6 +18,21 @@ class StudyError(ValueError):
         if len(line) > LONGEST:
             line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
         super().__init__(line)
+
+
+class NotFiniteError(StudyError):
+    """A model gives numbers that are NaN or infinite."""
+
+    def __init__(self, described_as: str, what: str, dtype: str) -> None:
+        diverged = "its weights are not finite (its training diverged)"
+        if dtype == "float32":
+            cause = f"{diverged}, or its activations are beyond even float32"
+        else:
+            cause = (
+                f"{diverged}, or its activations are beyond what {dtype} holds: then set its "
+                "`dtype` to float32 under `models`"
+            )
+        super().__init__(f"{described_as}: {what} are NaN or infinite; either {cause}")
 
 
 def _shown(character: str) -> str:

@@ -20,6 +20,9 @@ METADATA_KEY = "glossogenesis"
 SEAL_KEY = "file_seal"
 """Beside the provenance in a file's metadata: the digest of the file; see `storage.seals`."""
 
+LEFT_OUT = "left_out"
+"""The fact of an artifact that is empty, as its checkpoint cannot be measured: why."""
+
 LIBRARY = Path(__file__).parent
 SCRIPTS = LIBRARY.parent
 
@@ -85,6 +88,12 @@ def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
         raise StudyError(
             f"{path}: its provenance is of another version; delete the file and rerun"
         ) from None
+
+
+def reason_left_out(provenance: Provenance) -> str | None:
+    """Return why an artifact's checkpoint could not be measured; None where it was."""
+    reason = provenance.facts.get(LEFT_OUT)
+    return None if reason is None else str(reason)
 
 
 def library_versions() -> dict[str, str]:

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
@@ -69,3 +69,11 @@ def check_tokenizer(manifest: CheckpointManifest, prompts: Provenance, path: Pat
             f"checkpoint of model {manifest.model!r}, with which its prompts were made; give it "
             "another model name in the sheet"
         )
+
+
+def check_finite_states(by_pair: Mapping[str, Tensor], described_as: str, dtype: str) -> None:
+    """NotFiniteError where states `[concept, layer, d_model]` are not finite; names the layer."""
+    bad = [~states.isfinite().all(dim=2).all(dim=0) for states in by_pair.values()]
+    layers = [int(of_pair.nonzero()[0, 0]) for of_pair in bad if bool(of_pair.any())]
+    if layers:
+        raise NotFiniteError(described_as, f"the states of layer {min(layers)}", dtype)
