@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause, and the one that costs a checkpoint alone."""
+"""The one kind of error that a user can cause, and that which costs a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ class StudyError(ValueError):
 
 
 class NotFiniteError(StudyError):
-    """A model gives numbers that are NaN or infinite."""
+    """Numbers are NaN or infinite; it costs the checkpoint alone that they are of."""
 
-    def __init__(self, described_as: str, what: str, dtype: str) -> None:
+    @classmethod
+    def of_model(cls, described_as: str, what: str, dtype: str) -> NotFiniteError:
+        """Return the error of a model whose numbers, such as activations, are not finite."""
         diverged = "its weights are not finite (its training diverged)"
         if dtype == "float32":
             cause = f"{diverged}, or its activations are beyond even float32"
@@ -32,7 +34,7 @@ class NotFiniteError(StudyError):
                 f"{diverged}, or its activations are beyond what {dtype} holds: then set its "
                 "`dtype` to float32 under `models`"
             )
-        super().__init__(f"{described_as}: {what} are NaN or infinite; either {cause}")
+        return cls(f"{described_as}: {what} are NaN or infinite; either {cause}")
 
 
 def _shown(character: str) -> str:

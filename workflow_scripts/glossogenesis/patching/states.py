@@ -76,4 +76,4 @@ def check_finite_states(by_pair: Mapping[str, Tensor], described_as: str, dtype:
     bad = [~states.isfinite().all(dim=2).all(dim=0) for states in by_pair.values()]
     layers = [int(of_pair.nonzero()[0, 0]) for of_pair in bad if bool(of_pair.any())]
     if layers:
-        raise NotFiniteError(described_as, f"the states of layer {min(layers)}", dtype)
+        raise NotFiniteError.of_model(described_as, f"the states of layer {min(layers)}", dtype)
