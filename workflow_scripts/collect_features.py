@@ -18,6 +18,12 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import FeatureRules, Features, collect_features
 from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.schemas import (
+    EXAMPLES_SCHEMA,
+    sensitivity_schema,
+    statistics_schema,
+)
+from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import read_sae
@@ -88,6 +94,12 @@ def collect(
 ) -> None:
     """Write the tables of one layer."""
     cache = ActivationCache.open(layer.activations)
+    inputs = {"activations": layer.activations, "sae": layer.sae}
+    if empty := left_out(arguments, "features", inputs):
+        write_table(layer.examples, EXAMPLES_SCHEMA.to_frame(), empty)
+        write_table(layer.sensitivity, sensitivity_schema(cache.languages).to_frame(), empty)
+        write_table(layer.statistics, statistics_schema(cache.languages).to_frame(), empty)
+        return
     device = resolve_device(arguments.device)
     features = collect_features(
         read_sae(layer.sae, d_model=cache.d_model).to(device),
@@ -97,12 +109,7 @@ def collect(
         embedding_of,
         scratch=layer.statistics.parent,
     )
-    inputs = {
-        "activations": layer.activations,
-        "corpus": arguments.corpus,
-        "sae": layer.sae,
-        "embeddings": arguments.embeddings,
-    }
+    inputs |= {"corpus": arguments.corpus, "embeddings": arguments.embeddings}
     if arguments.own_embedding is not None:
         inputs["own_embedding"] = arguments.own_embedding
     provenance = provenance_of(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
+from glossogenesis.left_out import left_out
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae, sae_folder
-from glossogenesis.sae.seeds import Dictionary, compare_dictionaries
+from glossogenesis.sae.seeds import SEEDS_SCHEMA, Dictionary, compare_dictionaries
 from glossogenesis.storage.tables import write_table
 
 
@@ -34,7 +35,11 @@ def main() -> None:
 
 
 def compare(arguments: argparse.Namespace, saes: Sequence[Path], output: Path) -> None:
-    """Write the table of one layer."""
+    """Write the table of one layer; empty where one of its autoencoders was left out."""
+    inputs = {sae_folder(path).name: path for path in saes}
+    if empty := left_out(arguments, "seeds", inputs):
+        write_table(output, SEEDS_SCHEMA.to_frame(), empty)
+        return
     origin = read_own_facts(saes[0])["provenance"]
     for path in saes:
         check_origin(path, origin["model"], origin["checkpoint"], origin["layer"])
@@ -42,7 +47,7 @@ def compare(arguments: argparse.Namespace, saes: Sequence[Path], output: Path) -
     provenance = provenance_of(
         arguments,
         "seeds",
-        {sae_folder(path).name: path for path in saes},
+        inputs,
         model=origin["model"],
         checkpoint=origin["checkpoint"],
         revision=origin["revision"],

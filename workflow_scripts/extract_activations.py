@@ -4,6 +4,7 @@ Shards come first and the manifests last; what an interrupted run has finished i
 """
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_caches import (
@@ -12,8 +13,10 @@ from glossogenesis.models.residual_caches import (
     caches_in_words,
     of_each_layer,
     write_caches,
+    write_empty_caches,
 )
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.provenance import diverged
 
 SPLITS_OF_MODES = {"cache": ("held_out", "train"), "stream": ("held_out",)}
 
@@ -58,10 +61,15 @@ def main() -> None:
         not_finite=activations["not_finite"],
     )
     cached = CachedModel(manifest, anatomy, corpus, f"{manifest.model} {manifest.checkpoint}")
-    caches = write_caches(
-        arguments.output, cached, rules, provenances, batch_size=arguments.batch_size
-    )
-    print(caches_in_words(caches))
+    try:
+        caches = write_caches(
+            arguments.output, cached, rules, provenances, batch_size=arguments.batch_size
+        )
+        print(caches_in_words(caches))
+    except NotFiniteError as error:
+        provenance = diverged(error, settings["on_diverged"], provenance)
+        provenances = of_each_layer(provenance, settings["layers"], of_a_layer)
+        write_empty_caches(arguments.output, cached, rules, provenances)
 
 
 if __name__ == "__main__":

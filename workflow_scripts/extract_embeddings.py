@@ -28,6 +28,12 @@ def main() -> None:
         "input": anatomy.embedding.get_parameter("weight"),
         "unembedding": anatomy.head.get_parameter("weight").clone(),
     }
+    if not all(bool(tensor.isfinite().all()) for tensor in vectors.values()):
+        raise StudyError(
+            f"{manifest.model} {manifest.checkpoint}: its vectors of tokens are NaN or infinite, "
+            "and say which tokens mean the same at every checkpoint; leave this one out of "
+            "`features.checkpoints`, so that the one before is the last"
+        )
     provenance = provenance_of(
         arguments,
         "embeddings",

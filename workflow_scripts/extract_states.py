@@ -3,12 +3,13 @@
 One forward pass a prompt, once per (concept, language pair); every patched setting averages them.
 """
 
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.capture import residual_at
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, check_finite_states
-from glossogenesis.patching.states import SourceStates, extract_states
+from glossogenesis.patching.states import SourceStates, check_finite_states, extract_states
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.provenance import LEFT_OUT
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import write_tensors
 

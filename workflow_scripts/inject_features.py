@@ -15,8 +15,9 @@ import polars as pl
 
 from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.features.injection_groups import injection_groups
+from glossogenesis.left_out import reason_in
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.limits import ModelLimits
@@ -28,13 +29,13 @@ from glossogenesis.patching.injection import Method
 from glossogenesis.patching.injection_comet import Comet, load_comet
 from glossogenesis.patching.injection_decoding import Decoding
 from glossogenesis.patching.injection_perplexity import LayerInjection, PerplexityRun, TwoModels
-from glossogenesis.patching.injection_rows import TRANSLATION_SCHEMA
+from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.patching.injection_tables import perplexity_table
 from glossogenesis.patching.injection_tasks import TranslationTask, require_file, tasks_of
 from glossogenesis.patching.injection_translation import translate, translation_table
 from glossogenesis.patching.injection_variants import variants_of
 from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import Provenance
+from glossogenesis.provenance import LEFT_OUT, Provenance
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap
@@ -72,10 +73,13 @@ def main() -> None:
     source, target = map(CheckpointManifest.read, (arguments.source, arguments.target))
     corpus = TokenisedCorpus.read(arguments.corpus)
     _check_tokenizers(source, target, corpus, arguments)
+    files = _files(arguments)
+    if reason := reason_in(path for name, path in files.items() if "_layer_" in name):
+        _write_nothing(arguments, files, target, reason)
+        return
     translation = _prepared(arguments, target)
     models = _models(source, target, arguments)
     check_layers(models.target, settings["layers"], f"{target.model} {target.checkpoint}")
-    files = _files(arguments)
     injections = [
         _injection(layer, models, source, arguments, files) for layer in settings["layers"]
     ]
@@ -88,8 +92,16 @@ def main() -> None:
         batch_size=arguments.batch_size,
     )
     injections = [run.matched(injection) for injection in injections]
+    try:
+        losses = run.losses(injections, settings["alpha"])
+    except NotFiniteError as error:
+        if settings["on_diverged"] == "stop":
+            raise
+        reason = f"{target.model} {target.checkpoint}, {error}"
+        _write_nothing(arguments, files, target, reason)
+        return
     table = perplexity_table(
-        run.losses(injections, settings["alpha"]),
+        losses,
         injections,
         settings["alpha"],
         corpus.languages,
@@ -98,7 +110,7 @@ def main() -> None:
     exact = run.check_in_float32(settings["layers"])
     facts = {"source": source.checkpoint, "source_revision": source.commit, "sae": arguments.sae}
     facts |= exact.facts
-    provenance = _provenance(arguments, "injection_perplexity", files, target, models, facts)
+    provenance = _provenance(arguments, "injection_perplexity", files, target, facts)
     write_table(arguments.output, table, provenance)
     if arguments.translation_output is not None:
         rows = pl.DataFrame(schema=TRANSLATION_SCHEMA)
@@ -112,7 +124,6 @@ def main() -> None:
             "injection_translation",
             files,
             target,
-            models,
             {**facts, "sacrebleu": signatures},
         )
         write_table(arguments.translation_output, rows, provenance)
@@ -253,12 +264,27 @@ def _translations(
     return translation_table(tasks, answers, injections, alphas, bootstrap, translation.comet)
 
 
+def _write_nothing(
+    arguments: argparse.Namespace,
+    files: Mapping[str, Path],
+    target: CheckpointManifest,
+    reason: str,
+) -> None:
+    """Write empty tables of a target, as it was left out, or the source."""
+    print(f"Left out: {reason}")
+    facts = {LEFT_OUT: reason}
+    provenance = _provenance(arguments, "injection_perplexity", files, target, facts)
+    write_table(arguments.output, PERPLEXITY_SCHEMA.to_frame(), provenance)
+    if arguments.translation_output is not None:
+        provenance = _provenance(arguments, "injection_translation", files, target, facts)
+        write_table(arguments.translation_output, TRANSLATION_SCHEMA.to_frame(), provenance)
+
+
 def _provenance(
     arguments: argparse.Namespace,
     kind: str,
     files: Mapping[str, Path],
     target: CheckpointManifest,
-    models: TwoModels,
     facts: Mapping[str, Any],
 ) -> Provenance:
     return provenance_of(
@@ -270,7 +296,7 @@ def _provenance(
         revision=target.commit,
         seed=arguments.settings["seed"],
         dtype=arguments.settings["dtype"],
-        device=models.target.device.type,
+        device=resolve_device(arguments.device).partition(":")[0],
         facts=facts,
     )
 

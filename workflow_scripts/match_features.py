@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glossogenesis.features.tracking import Dictionary, track_features
+from glossogenesis.features.tracking import MATCHES_SCHEMA, Dictionary, track_features
+from glossogenesis.left_out import left_out
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
@@ -43,7 +44,10 @@ def main() -> None:
 
 
 def match(arguments: argparse.Namespace, inputs: dict[str, Path], output: Path) -> None:
-    """Write the matches of one layer."""
+    """Write the matches of one layer; none where either checkpoint was left out."""
+    if empty := left_out(arguments, "matches", inputs):
+        write_table(output, MATCHES_SCHEMA.to_frame(), empty)
+        return
     tracked = track_features(
         _dictionary(inputs["sae"], inputs["statistics"]),
         _dictionary(inputs["earlier_sae"], inputs["earlier_statistics"]),

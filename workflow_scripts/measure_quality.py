@@ -10,6 +10,7 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
@@ -35,6 +36,10 @@ def main() -> None:
 
 def measure(arguments: argparse.Namespace, activations: Path, weights: Path, output: Path) -> None:
     """Write the quality of the autoencoder of one layer."""
+    inputs = {"activations": activations, "sae": weights}
+    if empty := left_out(arguments, "quality", inputs):
+        write_json(output, {"provenance": asdict(empty)})
+        return
     cache = ActivationCache.open(activations)
     check_origin(weights, cache.model, cache.checkpoint, cache.layer)
     sae = read_sae(weights, d_model=cache.d_model).to(resolve_device(arguments.device))
@@ -44,7 +49,7 @@ def measure(arguments: argparse.Namespace, activations: Path, weights: Path, out
     provenance = provenance_of(
         arguments,
         "quality",
-        {"activations": activations, "sae": weights},
+        inputs,
         model=cache.model,
         checkpoint=cache.checkpoint,
         revision=cache.revision,

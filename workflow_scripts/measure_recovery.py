@@ -3,22 +3,31 @@
 Every layer and language from one load of the model, beside zero and mean ablation of the layer.
 """
 
-import polars as pl
+from dataclasses import replace
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import NotFiniteError
+from glossogenesis.left_out import left_out
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
+from glossogenesis.provenance import diverged, reason_left_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.files import check_origin, read_config, read_sae, weights_of_layers
+from glossogenesis.sae.files import (
+    check_origin,
+    origin_of_sae,
+    read_config,
+    read_sae,
+    weights_of_layers,
+)
 from glossogenesis.sae.recovery import (
     held_out_contexts,
     layers_in_memory,
     measure_recovery,
     passes_of,
 )
-from glossogenesis.sae.recovery_table import Resampling, recovery_table
+from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA, Resampling, recovery_table
 from glossogenesis.storage.tables import write_table
 
 
@@ -34,20 +43,24 @@ def main() -> None:
         output={"help": "table, Parquet"},
     )
     settings = arguments.settings
-    layers: list[int] = settings["layers"]
-    weights = weights_of_layers(arguments.saes, layers, settings["sae"])
+    weights = weights_of_layers(arguments.saes, settings["layers"], settings["sae"])
     manifest = CheckpointManifest.read(arguments.checkpoint)
     corpus = TokenisedCorpus.read(arguments.corpus)
     manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
     for layer, path in weights.items():
         check_origin(path, manifest.model, manifest.checkpoint, layer)
+    inputs = {f"layer_{layer}": path for layer, path in weights.items()}
+    layers = [layer for layer, path in weights.items() if not reason_left_out(origin_of_sae(path))]
+    if not layers and (empty := left_out(arguments, "recovery", inputs)):
+        write_table(arguments.output, RECOVERY_SCHEMA.to_frame(), replace(empty, layer=None))
+        return
     loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
     anatomy = loaded.anatomy
 
     def autoencoder_of(layer: int) -> SparseAutoencoder:
         return read_sae(weights[layer], d_model=anatomy.d_model)
 
-    latents = max(int(read_config(path)["d_sae"]) for path in weights.values())
+    latents = max(int(read_config(weights[layer])["d_sae"]) for layer in layers)
     at_once = layers_in_memory(latents, anatomy.d_model)
     block = held_out_contexts(corpus, settings["contexts"])
     total = len(block.kept) * passes_of(len(layers), at_once)
@@ -61,17 +74,10 @@ def main() -> None:
             layers_at_once=at_once,
             on_batch=bar.update,
         )
-    table: pl.DataFrame = recovery_table(
-        measured,
-        corpus.languages,
-        settings["ablation"],
-        Resampling(settings["resamples"], settings["seed"]),
-    )
     provenance = provenance_of(
         arguments,
         "recovery",
-        {"checkpoint": arguments.checkpoint, "corpus": arguments.corpus}
-        | {f"layer_{layer}": path for layer, path in weights.items()},
+        {"checkpoint": arguments.checkpoint, "corpus": arguments.corpus} | inputs,
         model=manifest.model,
         checkpoint=manifest.checkpoint,
         revision=manifest.commit,
@@ -80,6 +86,18 @@ def main() -> None:
         device=anatomy.device.type,
         facts={"sae": settings["sae"], "replaced": "kept tokens"},
     )
+    if bool(measured.clean.isfinite().all()):
+        table = recovery_table(
+            measured,
+            corpus.languages,
+            settings["ablation"],
+            Resampling(settings["resamples"], settings["seed"]),
+        )
+    else:
+        where = f"{manifest.model} {manifest.checkpoint}"
+        error = NotFiniteError.of_model(where, "cross-entropies", settings["dtype"])
+        provenance = diverged(error, settings["on_diverged"], provenance)
+        table = RECOVERY_SCHEMA.to_frame()
     write_table(arguments.output, table, provenance)
 
 

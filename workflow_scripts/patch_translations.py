@@ -11,7 +11,7 @@ import polars as pl
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import answers_too_long
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
@@ -20,7 +20,6 @@ from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.identities import CheckedInFloat32
-from glossogenesis.patching.not_finite import LEFT_OUT, NotFiniteError, reason_left_out
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.patching.scoring import CLOSING_QUOTE
@@ -32,6 +31,7 @@ from glossogenesis.patching.translation import (
     patch_translations,
 )
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.provenance import LEFT_OUT, reason_left_out
 from glossogenesis.storage import tables, tensors
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from glossogenesis.figures.registry import FIGURES, draw_figure
 from glossogenesis.figures.style import save_figure
 from glossogenesis.program import run_program
-from glossogenesis.storage.tables import read_table
+from glossogenesis.provenance import LEFT_OUT
+from glossogenesis.storage.tables import read_provenance, read_table
 
 
 def figure_path(text: str) -> Path:
@@ -41,8 +42,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     tables = {path.stem: read_table(path) for path in arguments.tables}
+    left_out = {
+        path.stem: read_provenance(path).facts.get(LEFT_OUT, {}) for path in arguments.tables
+    }
     for path in arguments.output:
-        figure, data = draw_figure(path.stem, path.parent.name, arguments.settings, tables)
+        model = path.parent.name
+        figure, data = draw_figure(path.stem, model, arguments.settings, tables, left_out)
         save_figure(figure, path.with_suffix(""), data)
 
 

@@ -8,9 +8,11 @@ where it last kept its state under `--resume-dir`.
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
+from glossogenesis.left_out import left_out
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.sae.outcome import write_nothing
 from glossogenesis.sae.streaming import StreamedTraining, train_from_model
 from glossogenesis.storage.activations.cache import ActivationCache
 
@@ -42,6 +44,12 @@ def main() -> None:
                 f"{manifests[cache.layer]}: activations of {cache.model} {cache.checkpoint}, not "
                 f"of {manifest.model} {manifest.checkpoint}; give those of this checkpoint"
             )
+    for path, output in zip(arguments.activations, arguments.output, strict=True):
+        if empty := left_out(arguments, "sae", {"activations": path}):
+            write_nothing(output.parent, empty)
+    if empty:
+        # The layers of a checkpoint have the same tokens, and so are left out together.
+        return
     loaded = load_model(manifest.location, dtype=settings["dtype"], device=arguments.device)
     job = StreamedTraining(
         settings=SaeTraining.model_validate(settings["sae"]),
@@ -52,6 +60,7 @@ def main() -> None:
         warm_starts=warm_starts,
         folders={layer: path.parent for layer, path in zip(layers, arguments.output, strict=True)},
         resume_folder=arguments.resume_dir,
+        on_diverged=settings["on_diverged"],
     )
     inputs = {"checkpoint": arguments.checkpoint, "corpus": arguments.corpus}
     inputs |= {f"layer_{layer}": path for layer, path in manifests.items()}

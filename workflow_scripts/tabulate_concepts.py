@@ -11,7 +11,6 @@ from glossogenesis.errors import StudyError
 from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
 from glossogenesis.patching.concept_comparisons import comparison_table
 from glossogenesis.patching.concept_trainings import trainings_table
-from glossogenesis.patching.not_finite import LEFT_OUT, reason_left_out
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.patching.tables import (
@@ -23,7 +22,12 @@ from glossogenesis.patching.tables import (
 )
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance, settings_digest
+from glossogenesis.provenance import (
+    Provenance,
+    facts_of_left_out,
+    reason_left_out,
+    settings_digest,
+)
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 
@@ -47,21 +51,21 @@ def main() -> None:
         for row, path in path_of.items()
         if (reason := reason_left_out(read_provenance(path))) is not None
     }
-    for reason in reasons.values():
-        print(f"Left out: {reason}")
     if len(reasons) == len(rows):
         raise StudyError(f"no checkpoint can be tabulated: {reasons[rows[0]]}")
     sheet = [row for row in rows if row not in reasons]
     paths = [path_of[row] for row in sheet]
     inputs = {str(path.relative_to(arguments.patching)): path for path in path_of.values()}
-    left_out = {f"{row.model}/{row.checkpoint}": reason for row, reason in reasons.items()}
+    facts = facts_of_left_out(
+        {f"{row.model}/{row.checkpoint}": reason for row, reason in reasons.items()}
+    )
     for name, table in tabulate(paths, sheet, arguments.settings).items():
         provenance = provenance_of(
             arguments,
             f"concepts_{name}",
             inputs,
             seed=arguments.settings["seed"],
-            facts={LEFT_OUT: left_out} if left_out else {},
+            facts=facts,
         )
         target = arguments.output / f"concepts_{name}.parquet"
         write_table(target, table, provenance)

@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.config.sheet import Checkpoint, read_sheet
+from glossogenesis.errors import StudyError
 from glossogenesis.features.grid_table import grid_table
 from glossogenesis.features.language_tables import label_counts, languages_table
 from glossogenesis.features.monosemanticity_tables import (
@@ -39,7 +40,7 @@ from glossogenesis.features.setups import (
 from glossogenesis.features.stage_tables import stages_table
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance
+from glossogenesis.provenance import Provenance, facts_of_left_out, reason_left_out
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.atomic import read_json
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
@@ -60,11 +61,25 @@ class Parts:
     quality: list[pl.DataFrame] = field(default_factory=list)
     inputs: dict[str, Path] = field(default_factory=dict)
     agreement: Agreement = field(default_factory=lambda: Agreement(SHARED_INPUTS))
+    filled: dict[str, set[tuple[str, int]]] = field(default_factory=dict)
+    """Checkpoints and layers that have features, by model."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Why a checkpoint or setup could not be measured, by its folder."""
 
-    def accept(self, path: Path, origin: Provenance, group: tuple[str, ...]) -> None:
-        """Record a file as an input; StudyError where it was made otherwise than its group."""
+    def accept(self, path: Path, origin: Provenance, group: tuple[str, ...]) -> bool:
+        """Record a file as an input, and tell whether it is more than an empty one.
+
+        Raises:
+            StudyError: it was made otherwise than its group.
+
+        """
+        relative = path.relative_to(self.results)
+        self.inputs[relative.as_posix()] = path
+        if reason := reason_left_out(origin):
+            self.left_out["/".join(relative.parts[1:-1])] = reason
+            return False
         self.agreement.check((path.name, *group), path, origin)
-        self.inputs[path.relative_to(self.results).as_posix()] = path
+        return True
 
 
 def main() -> None:
@@ -79,11 +94,14 @@ def main() -> None:
     rows = chosen_rows(read_sheet(arguments.sheet), settings["checkpoints"])
     parts = read_setups(rows, settings, arguments.results)
     bootstrap = Bootstrap(resamples=settings["resamples"], seed=settings["seed"])
+    if not parts.labels:
+        raise StudyError(f"no checkpoint can be tabulated: {next(iter(parts.left_out.values()))}")
+    facts = facts_of_left_out(parts.left_out)
     # Digests of thousands of inputs are taken once, for all tables.
-    origin = provenance_of(arguments, "features", parts.inputs, seed=settings["seed"])
+    origin = provenance_of(arguments, "features", parts.inputs, seed=settings["seed"], facts=facts)
     tables = tabulate(parts, bootstrap) | {
         "grid": grid_table(
-            *(settings[name] for name in ("checkpoints", "layers", "depths", "rows", "grid"))
+            parts.filled, *(settings[name] for name in ("layers", "depths", "rows", "grid"))
         )
     }
     for name, table in tables.items():
@@ -95,12 +113,14 @@ def main() -> None:
 def read_setups(rows: Sequence[Checkpoint], settings: Mapping[str, Any], results: Path) -> Parts:
     """Reduce setup after setup to small frames, so that memory holds the features of one.
 
+    Those that were left out give none.
+
     Raises:
         StudyError: a file is missing or damaged, or was made in another way than that of another
             setup of its model.
 
     """
-    parts = Parts(results)
+    parts = Parts(results, filled={model: set() for model in settings["checkpoints"]})
     wanted = list(setups(rows, settings["layers"], settings["saes"], settings["depths"]))
     for setup in progress(wanted, label="tabulate", unit="setup"):
         read_features(setup, parts)
@@ -113,11 +133,16 @@ def read_setups(rows: Sequence[Checkpoint], settings: Mapping[str, Any], results
 
 
 def read_features(setup: Setup, parts: Parts) -> None:
-    """Add labels, monosemanticity and sensitivity of one setup."""
+    """Add labels, monosemanticity and sensitivity of one setup, unless it was left out."""
     folder = parts.results / "features" / setup.folder
     statistics, alternatives = folder / "statistics.parquet", folder / "sensitivity.parquet"
-    for path in (statistics, alternatives):
+    accepted = [
         parts.accept(path, read_provenance(path), (setup.row.model,))
+        for path in (statistics, alternatives)
+    ]
+    if not all(accepted):
+        return
+    parts.filled[setup.row.model].add((setup.row.checkpoint, setup.layer))
     found = read_table(statistics)
     parts.labels.append(with_depth(label_counts(found, statistics), setup))
     parts.ranked.append(with_depth(ranked_counts(found, statistics), setup))
@@ -131,17 +156,18 @@ def read_quality(setup: Setup, parts: Parts, *, recovery: bool, compared: bool) 
     model = setup.row.model
     path = parts.results / "sae" / setup.folder / "quality.json"
     content = read_json(path)
-    parts.accept(path, Provenance(**content["provenance"]), (model,))
+    if not parts.accept(path, Provenance(**content["provenance"]), (model,)):
+        return
     spliced = seeds = None
     if recovery:
         folder = parts.results / "recovery" / model / setup.row.checkpoint
         table = folder / f"{setup.sae}.parquet"
-        parts.accept(table, read_provenance(table), ("recovery", model))
-        spliced = recovery_rows(read_table(table), setup.layer, table)
+        if parts.accept(table, read_provenance(table), ("recovery", model)):
+            spliced = recovery_rows(read_table(table), setup.layer, table)
     if compared:
         table = parts.results / "tracking" / setup.folder / "seeds.parquet"
-        parts.accept(table, read_provenance(table), (model,))
-        seeds = seed_row(read_table(table), table)
+        if parts.accept(table, read_provenance(table), (model,)):
+            seeds = seed_row(read_table(table), table)
     rows = joined_quality(quality_rows(content, path), spliced, seeds)
     parts.quality.append(with_setup(rows, setup))
 

@@ -16,6 +16,7 @@ from glossogenesis.features.setups import Agreement, checkpoint_facts, chosen_ro
 from glossogenesis.patching.tables import with_checkpoint
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
+from glossogenesis.provenance import facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 
 SHARED_INPUTS = ("source", "corpus", "sae", "statistics", "prompts")
@@ -34,17 +35,25 @@ def main() -> None:
     )
     settings = arguments.settings
     targets = chosen_rows(read_sheet(arguments.sheet), {settings["model"]: settings["targets"]})
-    table, inputs = tabulate(targets, settings, arguments.results)
+    table, inputs, reasons = tabulate(targets, settings, arguments.results)
     target = arguments.output / "features_injection.parquet"
-    provenance = provenance_of(arguments, "features_injection", inputs, model=settings["model"])
+    provenance = provenance_of(
+        arguments,
+        "features_injection",
+        inputs,
+        model=settings["model"],
+        facts=facts_of_left_out(reasons),
+    )
     write_table(target, table, provenance)
     write_csv(target.with_suffix(".csv"), table)
 
 
 def tabulate(
     targets: Sequence[Checkpoint], settings: Mapping[str, Any], results: Path
-) -> tuple[pl.DataFrame, dict[str, Path]]:
-    """The table, and the files that it was made from by their paths below `results`.
+) -> tuple[pl.DataFrame, dict[str, Path], dict[str, str]]:
+    """The table, the files that it was made from by their paths below `results`, what is left out.
+
+    Targets that were left out have no rows.
 
     Raises:
         StudyError: a file is missing or damaged, or was made in another way than that of another
@@ -54,18 +63,23 @@ def tabulate(
     agreement = Agreement(SHARED_INPUTS)
     parts = [pl.DataFrame(schema=INJECTION_SCHEMA)]
     inputs = {}
+    reasons = {}
     for row in progress(targets, label="tabulate", unit="checkpoint"):
         for kind, rows_of in READERS.items():
             path = results / "injection" / row.model / row.checkpoint / f"{kind}.parquet"
-            agreement.check(kind, path, read_provenance(path))
+            inputs[path.relative_to(results).as_posix()] = path
+            origin = read_provenance(path)
+            if reason := reason_left_out(origin):
+                reasons[f"{row.model}/{row.checkpoint}"] = reason
+                continue
+            agreement.check(kind, path, origin)
             rows = with_checkpoint(rows_of(read_table(path), path), checkpoint_facts(row))
             parts.append(
                 rows.with_columns(
                     sae=pl.lit(settings["sae"]), source=pl.lit(settings["source"])
                 ).select(INJECTION_SCHEMA.names())
             )
-            inputs[path.relative_to(results).as_posix()] = path
-    return pl.concat(parts), inputs
+    return pl.concat(parts), inputs, reasons
 
 
 if __name__ == "__main__":

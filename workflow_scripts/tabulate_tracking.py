@@ -12,7 +12,7 @@ from glossogenesis.features.setups import Agreement, Setup, chosen_rows, setups,
 from glossogenesis.features.tracking_tables import SIMILARITIES, TRACKING_SCHEMA, tracking_counts
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance
+from glossogenesis.provenance import Provenance, facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 
 
@@ -35,17 +35,18 @@ def main() -> None:
     wanted = list(setups(rows, settings["layers"], settings["saes"]))
     folder = arguments.results / "tracking"
     paths = [folder / setup.folder / "matches.parquet" for setup in wanted]
-    table = tabulate(wanted, paths, earlier)
+    table, reasons = tabulate(wanted, paths, earlier)
     inputs = {path.relative_to(arguments.results).as_posix(): path for path in paths}
     target = arguments.output / "features_tracking.parquet"
-    write_table(target, table, provenance_of(arguments, "features_tracking", inputs))
+    facts = facts_of_left_out(reasons)
+    write_table(target, table, provenance_of(arguments, "features_tracking", inputs, facts=facts))
     write_csv(target.with_suffix(".csv"), table)
 
 
 def tabulate(
     wanted: Sequence[Setup], paths: Sequence[Path], earlier: Mapping[tuple[str, str], str]
-) -> pl.DataFrame:
-    """Count the events of each setup, file by file.
+) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Count the events of each setup, file by file; say why of each setup without matches.
 
     `earlier` gives the checkpoint before each (model, checkpoint).
 
@@ -55,12 +56,16 @@ def tabulate(
 
     """
     agreement = Agreement()
+    reasons = {}
     parts = [pl.DataFrame(schema=TRACKING_SCHEMA)]
     bar = progress(
         zip(wanted, paths, strict=True), total=len(paths), label="tabulate", unit="setup"
     )
     for setup, path in bar:
         origin = read_provenance(path)
+        if reason := reason_left_out(origin):
+            reasons[setup.folder.as_posix()] = reason
+            continue
         before = earlier[setup.row.model, setup.row.checkpoint]
         check_earlier(path, origin, before)
         agreement.check(setup.row.model, path, origin)
@@ -69,7 +74,7 @@ def tabulate(
             *(pl.lit(origin.facts[name], pl.Float64).alias(name) for name in SIMILARITIES),
         )
         parts.append(with_setup(counts, setup).select(TRACKING_SCHEMA.names()))
-    return pl.concat(parts)
+    return pl.concat(parts), reasons
 
 
 def check_earlier(path: Path, origin: Provenance, expected: str) -> None:

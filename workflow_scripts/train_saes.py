@@ -12,10 +12,12 @@ import argparse
 from pathlib import Path
 
 from glossogenesis.config.sae import SaeTraining
+from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
 from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.block_training import train_block
 from glossogenesis.sae.cached_training import CachedTraining
+from glossogenesis.sae.outcome import write_nothing
 from glossogenesis.storage.activations.cache import ActivationCache
 
 
@@ -32,13 +34,20 @@ def main() -> None:
     )
     device = resolve_device(arguments.device)
     warm_starts = arguments.warm_start or [None] * len(arguments.output)
-    layers = zip(arguments.activations, warm_starts, arguments.output, strict=True)
-    train_block(
-        [training_of(arguments, *files, device=device) for files in layers],
-        arguments.resume_dir,
-        device=device,
-        seconds_between_states=arguments.seconds_between_states,
-    )
+    jobs = []
+    for files in zip(arguments.activations, warm_starts, arguments.output, strict=True):
+        activations, _, output = files
+        if empty := left_out(arguments, "sae", {"activations": activations}):
+            write_nothing(output.parent, empty)
+        else:
+            jobs.append(training_of(arguments, *files, device=device))
+    if jobs:
+        train_block(
+            jobs,
+            arguments.resume_dir,
+            device=device,
+            seconds_between_states=arguments.seconds_between_states,
+        )
 
 
 def training_of(
@@ -61,6 +70,7 @@ def training_of(
         warm_start=warm_start,
         folder=output.parent,
         resume_folder=arguments.resume_dir / f"layer_{cache.layer}",
+        on_diverged=arguments.settings["on_diverged"],
         provenance=provenance_of(
             arguments,
             "sae",

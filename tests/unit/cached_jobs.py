@@ -43,6 +43,7 @@ def job(
         "folder": folder / "sae",
         "resume_folder": folder / "resume",
         "provenance": PROVENANCE,
+        "on_diverged": "leave_out",
     }
     return CachedTraining(**{**options, **changes})
 

@@ -82,7 +82,11 @@ def feature_tables(
         "quality": pl.concat(qualities),
         "stages": stages_table(languages, pl.concat(other), matched_curves(pl.concat(ranked))),
         "grid": grid_table(
-            {model: [f"step{step}" for step in steps]}, {model: layers}, {model: 6}, {model: 8}, 100
+            {model: [(f"step{step}", layer) for step in steps for layer in layers]},
+            {model: layers},
+            {model: 6},
+            {model: 8},
+            100,
         ),
         "tracking": pl.concat(followed) if followed else pl.DataFrame(),
         "injection": pl.concat(injected),

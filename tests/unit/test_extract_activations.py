@@ -47,6 +47,7 @@ def extract(inputs: dict[str, Path], tmp_path: Path) -> Any:
             "dtype": "float32",
             "corpus": "tiny",
             "seed": 0,
+            "on_diverged": "leave_out",
             "activations": activations | changes,
         }
         run_main(extract_activations, settings, **paths, **ON_CPU, batch_size=4, output=tmp_path)

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can cause."""
+"""The one kind of error that a user can cause, and that which costs a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -18,6 +18,23 @@ class StudyError(ValueError):
         if len(line) > LONGEST:
             line = f"{line[: LONGEST // 2]} … {line[-LONGEST // 2 :]}"
         super().__init__(line)
+
+
+class NotFiniteError(StudyError):
+    """Numbers are NaN or infinite; it costs the checkpoint alone that they are of."""
+
+    @classmethod
+    def of_model(cls, described_as: str, what: str, dtype: str) -> NotFiniteError:
+        """Return the error of a model whose numbers, such as activations, are not finite."""
+        diverged = "its weights are not finite (its training diverged)"
+        if dtype == "float32":
+            cause = f"{diverged}, or its activations are beyond even float32"
+        else:
+            cause = (
+                f"{diverged}, or its activations are beyond what {dtype} holds: then set its "
+                "`dtype` to float32 under `models`"
+            )
+        return cls(f"{described_as}: {what} are NaN or infinite; either {cause}")
 
 
 def _shown(character: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 
 SCHEMA_VERSION = 1
 """Raised when the format of an artifact changes; part of every code digest."""
@@ -19,6 +19,9 @@ METADATA_KEY = "glossogenesis"
 
 SEAL_KEY = "file_seal"
 """Beside the provenance in a file's metadata: the digest of the file; see `storage.seals`."""
+
+LEFT_OUT = "left_out"
+"""The fact of an artifact that is empty, as its checkpoint cannot be measured: why."""
 
 LIBRARY = Path(__file__).parent
 SCRIPTS = LIBRARY.parent
@@ -85,6 +88,31 @@ def provenance_in(entries: Mapping[str, str], path: Path | str) -> Provenance:
         raise StudyError(
             f"{path}: its provenance is of another version; delete the file and rerun"
         ) from None
+
+
+def reason_left_out(provenance: Provenance) -> str | None:
+    """Return why an artifact's checkpoint could not be measured; None where it was."""
+    reason = provenance.facts.get(LEFT_OUT)
+    return None if reason is None else str(reason)
+
+
+def facts_of_left_out(reasons: Mapping[str, str]) -> dict[str, Any]:
+    """Return the facts of a table that does without what has a reason, and print the reasons."""
+    for reason in dict.fromkeys(reasons.values()):
+        print(f"Left out: {reason}")
+    return {LEFT_OUT: dict(reasons)} if reasons else {}
+
+
+def diverged(error: NotFiniteError, on_diverged: str, provenance: Provenance) -> Provenance:
+    """Return the provenance of an artifact that is empty because of `error`.
+
+    Raises:
+        NotFiniteError: the study asks to `stop`.
+    """
+    if on_diverged == "stop":
+        raise error
+    print(f"Left out: {error}")
+    return replace(provenance, facts={**provenance.facts, LEFT_OUT: str(error)})
 
 
 def library_versions() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from glossogenesis.checkpoint_checks import check_small_files, local_checkpoints
@@ -11,6 +12,7 @@ from glossogenesis.config.sheet import same_steps
 from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
 from glossogenesis.models.weight_files import check_weights
+from glossogenesis.provenance import LEFT_OUT
 
 READ_WHOLE = 1 << 26
 """Bytes up to which a weights file is compared whole."""
@@ -18,7 +20,8 @@ READ_WHOLE = 1 << 26
 SAMPLES, SAMPLED = 256, 4096
 """Of a larger file, how many evenly spaced samples of how many bytes are compared."""
 
-LEFT_OUT_TABLE = "tables/concepts_accuracy.parquet"
+TABLES = ("concepts_accuracy", "features_languages", "features_tracking", "features_injection")
+"""One of each program that leaves out what diverged."""
 
 
 def suspicious(study: Study, results: Path) -> list[str]:
@@ -50,18 +53,17 @@ def same_weights(study: Study, results: Path) -> list[str]:
 
 
 def left_out(results: Path) -> list[str]:
-    """Return which checkpoints the tables of the concepts study do without, and why."""
-    path = results / LEFT_OUT_TABLE
-    if not path.exists():
-        return []
-    # Only then: the library that reads a table takes a moment to import.
-    from glossogenesis.storage.tables import read_provenance
+    """Return which checkpoints the studies' tables do without, and why."""
+    reasons: list[str] = []
+    for name in TABLES:
+        path = results / "tables" / f"{name}.parquet"
+        if path.exists():
+            # Only then: the library that reads a table takes a moment to import.
+            from glossogenesis.storage.tables import read_provenance
 
-    try:
-        found = read_provenance(path).facts.get("left_out", {})
-    except StudyError:
-        return []
-    return [f"not in tables and figures: {reason}" for reason in found.values()]
+            with suppress(StudyError):
+                reasons += read_provenance(path).facts.get(LEFT_OUT, {}).values()
+    return [f"not in tables and figures: {reason}" for reason in dict.fromkeys(reasons)]
 
 
 def _recorded(study: Study, results: Path) -> dict[tuple[str, str], str]:

@@ -121,7 +121,8 @@ def test_like_populations_take_the_features_with_the_most_examples() -> None:
 
 
 def test_the_grid_says_how_much_of_it_is_there() -> None:
-    given = ({"a": ["x", "y"], "b": ["z"]}, {"a": [0, 2], "b": [0]}, {"a": 4, "b": None})
+    filled = {"a": [("x", 0), ("x", 2), ("y", 0), ("y", 2)], "b": [("z", 0)]}
+    given = (filled, {"a": [0, 2], "b": [0]}, {"a": 4, "b": None})
     table = grid_table(*given, {"a": 3, "b": 2}, None)
     assert table.schema == GRID_SCHEMA
     assert table.select("model", "setups", "grid").rows() == [

@@ -18,12 +18,12 @@ import patch_translations
 import tabulate_concepts
 import write_prompts
 from glossogenesis.config import stage_settings
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.patching.identities import check_identities
-from glossogenesis.patching.not_finite import NotFiniteError, check_finite_states
 from glossogenesis.patching.run import run_patching
+from glossogenesis.patching.states import check_finite_states
 from glossogenesis.storage.tables import read_provenance, read_table
 from patch_requests import request_for
 from program_runs import ON_CPU, run_main

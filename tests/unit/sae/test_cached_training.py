@@ -1,8 +1,10 @@
 """Training from a cache: recovery of what was planted, the winner, and bad input."""
 
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -10,13 +12,14 @@ import pytest
 import torch
 
 from cached_activations import write_cache
-from cached_jobs import SMALL, bytes_of, job, planted_cache
+from cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
 from glossogenesis.config.sae import SaeTraining
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.provenance import LEFT_OUT, reason_left_out
 from glossogenesis.sae.cached_training import train_from_cache
-from glossogenesis.sae.files import read_own_facts, read_sae
+from glossogenesis.sae.files import origin_of_sae, read_own_facts, read_sae, write_no_sae
 from glossogenesis.storage.activations.cache import purge_shards
-from glossogenesis.storage.tables import read_provenance
+from glossogenesis.storage.tables import read_provenance, read_table
 from planted_dictionary import best_cosines, planted
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
@@ -157,10 +160,32 @@ def test_activations_that_are_not_finite_name_layer_and_checkpoint(tmp_path, spl
         train_from_cache(job(tmp_path, manifest), device="cpu")
 
 
-def test_a_loss_that_is_not_finite_names_the_learning_rate(tmp_path, manifest):
-    settings = SMALL.model_copy(update={"learning_rates": (1e-3, 1e30), "warmup_steps": 0})
-    with pytest.raises(StudyError, match=r"layer 3: the loss is not finite at .*1e\+30"):
-        train_from_cache(job(tmp_path, manifest, settings), device="cpu")
+def test_a_learning_rate_whose_loss_is_not_finite_is_named_and_loses(tmp_path, manifest, capsys):
+    settings = SMALL.model_copy(update={"learning_rates": (1e30, 1e-3), "warmup_steps": 0})
+    train_from_cache(job(tmp_path, manifest, settings), device="cpu")
+    training = read_own_facts(tmp_path / "sae")["training"]
+    assert training["learning_rate"] == 1e-3
+    assert [facts["learning_rate"] for facts in training["held_out"]] == [1e-3]
+    assert "layer 3: the loss is not finite at learning rate 1e+30" in capsys.readouterr().out
+
+
+def test_a_layer_whose_every_loss_is_not_finite_is_left_out(tmp_path, manifest):
+    settings = SMALL.model_copy(update={"learning_rates": (1e30,), "warmup_steps": 0})
+    train_from_cache(job(tmp_path, manifest, settings), device="cpu")
+    origin = origin_of_sae(tmp_path / "sae")
+    assert re.search(r"layer 3: the loss is not finite at .*1e\+30", reason_left_out(origin))
+    assert read_table(tmp_path / "sae" / "training.parquet").is_empty()
+    with pytest.raises(StudyError, match=r"cfg\.json"):
+        read_sae(tmp_path / "sae")
+    with pytest.raises(NotFiniteError, match=r"1e\+30 after \d+ steps; lower or remove it"):
+        train_from_cache(job(tmp_path, manifest, settings, on_diverged="stop"), device="cpu")
+
+
+def test_a_warm_start_from_what_was_left_out_starts_anew(tmp_path, manifest, capsys):
+    write_no_sae(tmp_path / "before", replace(PROVENANCE, facts={LEFT_OUT: "it diverged"}))
+    train_from_cache(job(tmp_path, manifest, warm_start=tmp_path / "before"), device="cpu")
+    assert read_own_facts(tmp_path / "sae")["training"]["warm_start"] is None
+    assert "starts anew" in capsys.readouterr().out
 
 
 def test_purged_activations_say_how_to_remake_them(tmp_path):

@@ -82,7 +82,8 @@ def program(folder: Path, manifest: Path, seconds_between_states: float) -> list
         sys.executable,
         str(SCRIPTS / "train_saes.py"),
         "--settings",
-        f'{{"sae": {SMALL.model_copy(update={"epochs": 20}).model_dump_json()}, "seed": 0}}',
+        f'{{"sae": {SMALL.model_copy(update={"epochs": 20}).model_dump_json()}, "seed": 0, '
+        '"on_diverged": "stop"}',
         *("--study", "a-study", "--activations", str(manifest), "--warm-start"),
         *("--resume-dir", str(folder / "resume"), "--threads", "1"),
         *("--seconds-between-states", str(seconds_between_states)),

@@ -53,7 +53,7 @@ class Study:
     ) -> Path:
         self._run(
             train_saes,
-            {"sae": SAE.model_dump(), "seed": 1},
+            {"sae": SAE.model_dump(), "seed": 1, "on_diverged": "leave_out"},
             **self._layers(layers, mode, to),
         )
         return self.folder / to
@@ -82,7 +82,12 @@ class Study:
 
     def _model_settings(self, mode: str) -> dict[str, Any]:
         activations = {"mode": mode, "dtype": "bfloat16", "window": 40, "not_finite": "stop"}
-        return {"layers": LAYERS, "dtype": "float32", "activations": activations}
+        return {
+            "layers": LAYERS,
+            "dtype": "float32",
+            "activations": activations,
+            "on_diverged": "leave_out",
+        }
 
     def _run(self, program: Any, settings: Any, **options: Any) -> None:
         run_main(program, settings, **ON_CPU | options)

@@ -107,6 +107,7 @@ def streamed(
         warm_starts={},
         folders={layer: folder / f"layer_{layer}" / "main" for layer in caches},
         resume_folder=folder / "resume",
+        on_diverged="leave_out",
     )
 
 
@@ -136,6 +137,7 @@ def test_weights_are_those_of_training_from_a_cache(
             folder=folder,
             resume_folder=tmp_path / "resume",
             provenance=PROVENANCE,
+            on_diverged="leave_out",
         )
         train_from_cache(job, device="cpu")
         assert_equal_weights(folder, tmp_path / "stream" / f"layer_{layer}" / "main")

@@ -53,6 +53,7 @@ def activations_settings(study: Study, model: str) -> Settings:
         "activations": features.activations.model_dump(mode="json"),
         "corpus": features.corpus,
         "seed": features.seed,
+        "on_diverged": features.on_diverged,
     }
 
 
@@ -62,7 +63,11 @@ def training_settings(study: Study, model: str, sae: str) -> Settings:
     In mode `stream` it is also what extraction depends on, but for other blocks of layers.
     """
     name, seed = study.features.trained[sae]
-    slice_ = {"sae": study.features.saes[name].training.model_dump(mode="json"), "seed": seed}
+    slice_ = {
+        "sae": study.features.saes[name].training.model_dump(mode="json"),
+        "seed": seed,
+        "on_diverged": study.features.on_diverged,
+    }
     if study.features.activations.mode == "cache":
         return slice_
     extraction = activations_settings(study, model)
@@ -81,6 +86,7 @@ def recovery_settings(study: Study, model: str, sae: str) -> Settings:
         "ablation": recovery.ablation,
         "resamples": study.features.resamples,
         "seed": study.features.seed,
+        "on_diverged": study.features.on_diverged,
     }
 
 
@@ -134,6 +140,7 @@ def injection_settings(study: Study) -> Settings:
         "spaced": {code: language.spaced for code, language in study.settings.languages.items()},
         "resamples": features.resamples,
         "seed": features.seed,
+        "on_diverged": features.on_diverged,
     }
 
 

@@ -27,8 +27,9 @@ class ActivationSettings(Section):
     window: Annotated[int, Field(ge=1)] = 65536
     """Tokens that are shuffled together and written as one shard; a window of all layers is held in
     memory."""
-    not_finite: Literal["stop", "drop"] = "stop"
-    """What to do with a token whose activation is NaN or infinite."""
+    not_finite: Literal["stop", "drop"] = "drop"
+    """What to do with a token whose activation is NaN or infinite: `drop` it and count it, or
+    `stop`; a checkpoint most of whose tokens are dropped has diverged, see `on_diverged`."""
 
 
 class LanguageRule(Section):
@@ -192,6 +193,9 @@ class FeaturesSettings(Section):
     """Features followed over checkpoints."""
     injection: InjectionSettings | None = None
     """Features of a later checkpoint added to an earlier one."""
+    on_diverged: Literal["leave_out", "stop"] = "leave_out"
+    """What to do with a checkpoint, or an autoencoder, that gives NaN or infinite numbers:
+    `leave_out`, which tables and figures then do without and say so, or `stop`."""
     grid: Positive | None = None
     """Setups (model, checkpoint, layer) of the whole grid, such as a paper's, that tables and
     figures state the filled share of; every layer of every row of the sheet where absent."""

@@ -101,7 +101,7 @@ def post_training_settings(study: Study, sae: str) -> Settings:
     """What training an autoencoder of a classifier depends on beside the activations."""
     name, seed = study.robustness.trained[sae]
     written = study.robustness.saes[name].training.model_dump(mode="json")
-    return {"sae": written, "seed": seed}
+    return {"sae": written, "seed": seed, "on_diverged": "stop"}
 
 
 def label_feature_settings(study: Study) -> Settings:

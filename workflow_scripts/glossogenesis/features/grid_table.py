@@ -1,13 +1,13 @@
 """Table of the grid: how many (model, checkpoint, layer) setups a study covers, and of how many.
 
-A study may lack setups: checkpoints that are not published, layers that were left out. The grid is
-what `features.grid` says, such as a paper's number of setups, or else every layer of every row of
-the checkpoint sheet; of a model alone it is always the latter.
+A study may lack setups: checkpoints that are not published or that diverged, layers that were left
+out. The grid is what `features.grid` says, such as a paper's number of setups, or else every layer
+of every row of the checkpoint sheet; of a model alone it is always the latter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import polars as pl
 
@@ -26,7 +26,7 @@ GRID_SCHEMA = pl.Schema(
 
 
 def grid_table(
-    checkpoints: Mapping[str, Sequence[str]],
+    filled: Mapping[str, Collection[tuple[str, int]]],
     layers: Mapping[str, Sequence[int]],
     depths: Mapping[str, int | None],
     rows: Mapping[str, int],
@@ -35,7 +35,7 @@ def grid_table(
     """A row a model and one for all, the model `all`; columns `GRID_SCHEMA`.
 
     Args:
-        checkpoints: that are covered, by model.
+        filled: checkpoints and layers that have features, by model.
         layers: that are covered, by model.
         depths: layers of each model; where that is not known, those that are covered stand for it.
         rows: of each model in the checkpoint sheet.
@@ -43,12 +43,12 @@ def grid_table(
     """
     table = pl.DataFrame(
         {
-            "model": list(checkpoints),
-            "checkpoints": [len(names) for names in checkpoints.values()],
-            "layers": [len(layers[model]) for model in checkpoints],
-            "n_layers": [depths[model] for model in checkpoints],
-            "setups": [len(names) * len(layers[model]) for model, names in checkpoints.items()],
-            "grid": [rows[model] * (depths[model] or len(layers[model])) for model in checkpoints],
+            "model": list(filled),
+            "checkpoints": [len({name for name, _ in setups}) for setups in filled.values()],
+            "layers": [len(layers[model]) for model in filled],
+            "n_layers": [depths[model] for model in filled],
+            "setups": [len(setups) for setups in filled.values()],
+            "grid": [rows[model] * (depths[model] or len(layers[model])) for model in filled],
         },
         schema_overrides={"n_layers": pl.Int64},
     )

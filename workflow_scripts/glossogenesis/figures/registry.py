@@ -7,7 +7,7 @@ the settings what figures call the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,13 +70,23 @@ class StudyFigure:
     of_one_model: bool
 
 
+NAMED = 3
+"""Checkpoints that a heading names; of more it says the number."""
+
 FIGURES: dict[str, StudyFigure] = {}
 
 
 def draw_figure(
-    name: str, model: str, settings: Settings, tables: Mapping[str, pl.DataFrame]
+    name: str,
+    model: str,
+    settings: Settings,
+    tables: Mapping[str, pl.DataFrame],
+    left_out: Mapping[str, Collection[str]] | None = None,
 ) -> Drawn:
-    """Draw a figure of all `tables` of its part of the study; `model` where it is of one."""
+    """Draw a figure of all `tables` of its part of the study; `model` where it is of one.
+
+    `left_out` has what each table does without, as `model/checkpoint` or a setup below it.
+    """
     figure = FIGURES[name]
     given = [_over_runs(tables[table]) for table in figure.tables]
     if figure.of_one_model:
@@ -84,6 +94,8 @@ def draw_figure(
         settings = {**settings, "label": settings["models"][model]}
     drawn, data = figure.draw(settings, *given)
     _say_runs(drawn, given)
+    missing = [what for table in figure.tables for what in (left_out or {}).get(table, ())]
+    _say_left_out(drawn, missing, model if figure.of_one_model else None)
     return drawn, data
 
 
@@ -253,6 +265,15 @@ def _say_runs(figure: Figure, tables: Sequence[pl.DataFrame]) -> None:
         most = max(runs)
         told = "one run a model: differences may be the run's"
         add_to_heading(figure, told if most == 1 else f"means over {most} runs a model")
+
+
+def _say_left_out(figure: Figure, missing: Sequence[str], model: str | None) -> None:
+    """Say in the heading which checkpoints, of a model or of all, lack something in the figure."""
+    checkpoints = dict.fromkeys(tuple(what.split("/")[:2]) for what in missing)
+    names = [name if model else f"{of} {name}" for of, name in checkpoints if model in (of, None)]
+    if names:
+        told = ", ".join(names) if len(names) <= NAMED else f"{len(names)} checkpoints"
+        add_to_heading(figure, f"left out, as not finite: {told}")
 
 
 def _languages(settings: Settings) -> Languages:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_pass import hook_name
@@ -94,19 +95,18 @@ def write_caches(
         batch_size: contexts in one forward pass.
 
     Raises:
+        NotFiniteError: most tokens of a split are dropped.
         StudyError: the model lacks a layer, the disk has too little room, or what
             `residual_windows` says.
     """
     layers, corpus = list(provenances), cached.corpus
     check_layers(cached.anatomy, layers, cached.described_as)
-    descriptions = {
-        layer: cached.describe(layer, dtype=rules.dtype, window=rules.window) for layer in layers
-    }
+    descriptions = _descriptions(cached, rules, layers)
     tokens = {split: tokens_of(corpus, split, rules.positions) for split in rules.splits}
     with CacheWriter(folder, descriptions, provenances) as writer:
         require_room(folder, _bytes_to_write(writer, tokens, descriptions.values()))
         for split in rules.splits:
-            done = writer.rows_finished(split)
+            done, dropped = writer.rows_finished(split), writer.rows_dropped(split)
             with progress(
                 total=tokens[split], done=done, label=f"{split} tokens", unit="token"
             ) as bar:
@@ -128,7 +128,21 @@ def write_caches(
                 ):
                     rows = {layer: window.rows_of(layer) for layer in layers}
                     writer.add(split, window.number, rows, window.dropped_rows)
+                    dropped += window.dropped_rows
+                    if dropped * 2 > tokens[split]:
+                        what = f"activations of most {split} tokens"
+                        dtype = str(cached.anatomy.dtype).removeprefix("torch.")
+                        raise NotFiniteError.of_model(cached.described_as, what, dtype)
         return writer.finish()
+
+
+def write_empty_caches(
+    folder: Path, cached: CachedModel, rules: CacheRules, provenances: Mapping[int, Provenance]
+) -> None:
+    """Write manifests of no activations, in the place of all that is there; as `write_caches`."""
+    descriptions = _descriptions(cached, rules, provenances)
+    with CacheWriter(folder, descriptions, provenances) as writer:
+        writer.finish()
 
 
 def tokens_of(corpus: TokenisedCorpus, split: str, positions: Positions) -> int:
@@ -142,6 +156,14 @@ def caches_in_words(caches: Sequence[ActivationCache]) -> str:
     cache = caches[0]
     counts = ", ".join(f"{split.rows} {name}" for name, split in cache.splits.items())
     return f"{len(caches)} layers, tokens of each: {counts}; {cache.dropped_rows} dropped"
+
+
+def _descriptions(
+    cached: CachedModel, rules: CacheRules, layers: Iterable[int]
+) -> dict[int, CacheDescription]:
+    return {
+        layer: cached.describe(layer, dtype=rules.dtype, window=rules.window) for layer in layers
+    }
 
 
 def _bytes_to_write(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching.engine import PatchedRun, PatchRequest
-from glossogenesis.patching.not_finite import NotFiniteError
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest difference of log-probabilities that rounding explains, by number format."""
@@ -53,7 +53,7 @@ def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, w
     asked = request.token_ids_of_interest.to(unpatched.device) >= 0
     dtype = str(anatomy.dtype).removeprefix("torch.")
     if not bool(unpatched[asked].isfinite().all()):
-        raise NotFiniteError(where, "log-probabilities of unpatched prompts", dtype)
+        raise NotFiniteError.of_model(where, "log-probabilities of unpatched prompts", dtype)
     tolerance = TOLERANCE[anatomy.dtype]
     own_states = run.log_probabilities[-1]
     largest = _check_close(own_states, unpatched[:, None], tolerance, f"{where}: `self`")
@@ -73,7 +73,7 @@ def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, w
             )
     by_prompt = run.log_probabilities.movedim(1, 0).movedim(-1, 1)
     if not bool(by_prompt[asked].isfinite().all()):
-        raise NotFiniteError(where, "log-probabilities of patched prompts", dtype)
+        raise NotFiniteError.of_model(where, "log-probabilities of patched prompts", dtype)
     return largest
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.blocks import BlockRunner
 from glossogenesis.models.capture import read_layers
@@ -101,6 +102,7 @@ class PerplexityRun:
         """Measure every variant of every layer at every strength, and the model as it is.
 
         Raises:
+            NotFiniteError: the target model's losses are NaN or infinite.
             RuntimeError: resuming the model above a layer differs from running it whole.
         """
         keys: list[LossKey] = [
@@ -144,6 +146,9 @@ class PerplexityRun:
         sources = _streams(self._models.source, batch, layers)
         read = prefill(self._runner, batch.padded, layers, keep_contexts=False)
         plain = next_token_losses(self._models.target, read.output, batch)
+        if not bool(plain.isfinite().all()):
+            dtype = str(self._models.target.dtype).removeprefix("torch.")
+            raise NotFiniteError.of_model("the target", "log-probabilities", dtype)
         _add_to(losses.tokens, batch, torch.ones_like(plain))
         _add_to(losses.plain, batch, plain)
         for injection in injections:

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance
 
@@ -57,3 +57,11 @@ def extract_states(prompts: pl.DataFrame, capture: Capture) -> SourceStates:
 def states_from_file(tensors: Mapping[str, Tensor], provenance: Provenance) -> SourceStates:
     """Put together what `extract_states.py` wrote."""
     return SourceStates(list(provenance.facts["concepts"]), dict(tensors))
+
+
+def check_finite_states(by_pair: Mapping[str, Tensor], described_as: str, dtype: str) -> None:
+    """NotFiniteError where states `[concept, layer, d_model]` are not finite; names the layer."""
+    bad = [~states.isfinite().all(dim=2).all(dim=0) for states in by_pair.values()]
+    layers = [int(of_pair.nonzero()[0, 0]) for of_pair in bad if bool(of_pair.any())]
+    if layers:
+        raise NotFiniteError.of_model(described_as, f"the states of layer {min(layers)}", dtype)

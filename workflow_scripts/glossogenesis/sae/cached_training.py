@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.models.activation_order import cached_batches
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance, settings_digest
-from glossogenesis.sae.files import read_own_facts, read_sae
+from glossogenesis.provenance import Provenance, reason_left_out, settings_digest
+from glossogenesis.sae.files import origin_of_sae, read_own_facts, read_sae
 from glossogenesis.sae.outcome import write_outcome
 from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.training import TrainingPlan, TrainingRun, total_steps_of
@@ -36,6 +34,8 @@ class CachedTraining:
     resume_folder: Path
     provenance: Provenance
     """Of all that it writes; facts are added."""
+    on_diverged: str
+    """Whether to `stop` where no learning rate comes to anything, or to `leave_out` the layer."""
 
 
 def train_from_cache(
@@ -81,8 +81,7 @@ def train_from_cache(
         if run.steps_done < plan.total_steps:
             keeper.keep_if_due(run.state)
     bar.close()
-    trained = run.finish(held_out_activations(cache))
-    write_outcome(trained, plan, cache, job.folder, job.provenance)
+    write_outcome(run, cache, job.folder, job.provenance, job.on_diverged)
     state.remove()
 
 
@@ -105,6 +104,9 @@ def plan_of(
             f"{described_as}: the learning rate never reaches its height: there are {total} steps "
             f"and `warmup_steps` is {settings.warmup_steps}"
         )
+    if warm_start is not None and reason_left_out(origin_of_sae(warm_start)):
+        print(f"{described_as}: starts anew, as {warm_start} was left out")
+        warm_start = None
     return TrainingPlan(
         settings=settings,
         seed=seed,
@@ -120,11 +122,6 @@ def checkpoint_of(weights: Path) -> str | None:
     """Return the checkpoint that an autoencoder of this library was trained on."""
     origin: Any = read_own_facts(weights)["provenance"]["checkpoint"]
     return None if origin is None else str(origin)
-
-
-def held_out_activations(cache: ActivationCache) -> Iterator[Tensor]:
-    """Yield held-out activations [row, d_model] of a layer, shard by shard."""
-    return (rows.activations for rows in cache.shards("held_out"))
 
 
 def show(bar: Any, run: TrainingRun) -> None:

@@ -87,6 +87,16 @@ def write_sae(
         write_json(folder / CONFIG_FILE, config, seal_in=("metadata", OWN_KEY))
 
 
+def write_no_sae(folder: Path | str, provenance: Provenance) -> None:
+    """Write the files of `write_sae` without an autoencoder, whose provenance says why."""
+    folder = Path(folder)
+    with atomic_path(folder / WEIGHTS_FILE) as temporary:
+        write_safetensors(temporary, {}, provenance.to_metadata())
+        own = _recorded({}, provenance, file_digest(temporary))
+        config = {"metadata": {OWN_KEY: own}}
+        write_json(folder / CONFIG_FILE, config, seal_in=("metadata", OWN_KEY))
+
+
 def read_sae(path: Path | str, *, d_model: int | None = None) -> SparseAutoencoder:
     """Read an autoencoder, on the CPU, float32.
 
@@ -134,6 +144,12 @@ def read_own_facts(path: Path | str) -> dict[str, Any]:
             "written by Glossogenesis"
         )
     return own
+
+
+def origin_of_sae(path: Path | str) -> Provenance:
+    """Return what made an autoencoder: nothing that is known where another program did."""
+    unknown = {"kind": "sae", "study": "", "settings": {}, "inputs": {}, "code": ""}
+    return Provenance(**_own(read_config(path)).get("provenance", unknown))
 
 
 def check_origin(path: Path | str, model: str, checkpoint: str, layer: int) -> None:
@@ -197,15 +213,23 @@ def _config(
                 "k": sae.k,
                 "normalise": sae.normalise,
                 "threshold": sae.threshold,
-                "training": dict(facts.training),
-                "weights_sha256": weights_digest,
-                "provenance": asdict(provenance),
+                **_recorded(facts.training, provenance, weights_digest),
             },
         },
     }
     if sae.architecture == "topk":
         config |= {"k": sae.k, "rescale_acts_by_decoder_norm": False}
     return config
+
+
+def _recorded(
+    training: Mapping[str, Any], provenance: Provenance, weights_digest: str
+) -> dict[str, Any]:
+    return {
+        "training": dict(training),
+        "weights_sha256": weights_digest,
+        "provenance": asdict(provenance),
+    }
 
 
 def _check_digest(folder: Path, config: Mapping[str, Any]) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.provenance import Provenance
-from glossogenesis.sae.files import SaeFacts, write_sae
-from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
+from glossogenesis.errors import NotFiniteError
+from glossogenesis.provenance import Provenance, diverged
+from glossogenesis.sae.files import SaeFacts, write_no_sae, write_sae
+from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan, TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
 
@@ -30,26 +31,36 @@ TRAINING_SCHEMA = pl.Schema(
 
 
 def write_outcome(
-    trained: TrainedAutoencoder,
-    plan: TrainingPlan,
-    cache: ActivationCache,
-    folder: Path,
-    provenance: Provenance,
+    run: TrainingRun, cache: ActivationCache, folder: Path, provenance: Provenance, on_diverged: str
 ) -> None:
     """Write `training.parquet`, `cfg.json` and, last, `sae_weights.safetensors`.
 
     Args:
-        trained: what came out of the run.
-        plan: what it trained.
+        run: all steps of which are taken.
         cache: the layer's activations.
         folder: gets the files.
         provenance: of the run; facts are added.
+        on_diverged: whether to `stop` where no learning rate came to anything.
+
+    Raises:
+        StudyError: as `TrainingRun.finish`.
     """
-    facts = training_facts(trained, plan)
+    try:
+        trained = run.finish(rows.activations for rows in cache.shards("held_out"))
+    except NotFiniteError as error:
+        write_nothing(folder, diverged(error, on_diverged, provenance))
+        return
+    facts = training_facts(trained, run.plan)
     provenance = replace(provenance, facts={**provenance.facts, **facts})
     table = pl.DataFrame([asdict(step) for step in trained.rows], schema=TRAINING_SCHEMA)
     write_table(folder / TRAINING_FILE, table, provenance)
     write_sae(folder, trained.sae, SaeFacts.of_cache(cache, facts), provenance)
+
+
+def write_nothing(folder: Path, provenance: Provenance) -> None:
+    """Write the same files, empty, of a layer that was left out."""
+    write_table(folder / TRAINING_FILE, TRAINING_SCHEMA.to_frame(), provenance)
+    write_no_sae(folder, provenance)
 
 
 def training_facts(trained: TrainedAutoencoder, plan: TrainingPlan) -> dict[str, Any]:

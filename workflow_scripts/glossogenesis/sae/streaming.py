@@ -21,7 +21,7 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import NotFinite, residual_windows
 from glossogenesis.progress import progress
 from glossogenesis.provenance import Provenance, settings_digest
-from glossogenesis.sae.cached_training import held_out_activations, plan_of, show
+from glossogenesis.sae.cached_training import plan_of, show
 from glossogenesis.sae.outcome import write_outcome
 from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.trainer import Workspace
@@ -46,6 +46,8 @@ class StreamedTraining:
     folders: Mapping[int, Path]
     """By layer: gets all files."""
     resume_folder: Path
+    on_diverged: str
+    """As of `CachedTraining`."""
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -106,10 +108,8 @@ def train_from_model(
             keeper.keep_if_due(partial(_state, runs, windows.start_of(rows_done)))
     bar.close()
     for layer, run in runs.items():
-        cache = job.caches[layer]
-        trained = run.finish(held_out_activations(cache))
         of_layer = replace(provenance, layer=layer)
-        write_outcome(trained, run.plan, cache, job.folders[layer], of_layer)
+        write_outcome(run, job.caches[layer], job.folders[layer], of_layer, job.on_diverged)
     state.remove()
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.config.sae import SaeTraining
-from glossogenesis.errors import StudyError
+from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.sae.autoencoder import SparseAutoencoder, to_sae_space
 from glossogenesis.sae.held_out import HeldOutFacts, HeldOutSums, best_of
 from glossogenesis.sae.initialisation import initial_autoencoder, warm_started
@@ -64,7 +64,7 @@ class TrainedAutoencoder:
     """The winner."""
     winner: HeldOutFacts
     held_out: tuple[HeldOutFacts, ...]
-    """Of every learning rate."""
+    """Of every learning rate whose loss is finite."""
     rows: tuple[TrainedStep, ...]
     """The training table."""
     steps_done: int
@@ -94,7 +94,7 @@ class TrainingRun:
             batch: activations [batch, d_model] in their stored dtype, on any device.
 
         Raises:
-            StudyError: an activation or a loss is not finite; a setting does not fit the width.
+            StudyError: an activation is not finite; a setting does not fit the width.
         """
         self._check_finite(batch)
         u, _ = to_sae_space(batch.to(self.device), self.plan.settings.normalise)
@@ -107,11 +107,14 @@ class TrainingRun:
     def finish(self, held_out: Iterable[Tensor]) -> TrainedAutoencoder:
         """Compare the learning rates on held-out activations and return the best.
 
+        A rate whose loss is not finite is out of the race.
+
         Args:
             held_out: activations [row, d_model], some rows at a time.
 
         Raises:
-            StudyError: an activation or a loss is not finite, or there are none.
+            NotFiniteError: no rate's loss is finite.
+            StudyError: an activation is not finite, or there are none.
         """
         settings = self.plan.settings
         sums = [HeldOutSums(trainer.sae, settings.l1_coefficient) for trainer in self.trainers]
@@ -124,17 +127,19 @@ class TrainingRun:
         found = tuple(
             each.facts(rate) for each, rate in zip(sums, settings.learning_rates, strict=True)
         )
-        for facts in found:
-            if not facts.tokens:
-                raise StudyError(
-                    f"{self.plan.described_as}: there are no held-out activations; raise "
-                    "`held_out_tokens` of the corpus"
-                )
-            self._check_loss(facts.loss, facts.learning_rate)
-        best = best_of(found)
-        return TrainedAutoencoder(
-            self.trainers[best].sae, found[best], found, tuple(self.rows), self.steps_done
-        )
+        if not found[0].tokens:
+            raise StudyError(
+                f"{self.plan.described_as}: there are no held-out activations; raise "
+                "`held_out_tokens` of the corpus"
+            )
+        finite = tuple(facts for facts in found if math.isfinite(facts.loss))
+        if not finite:
+            raise NotFiniteError(self._not_finite(found))
+        if others := set(found).difference(finite):
+            print(self._not_finite(others))
+        best = best_of(finite)
+        sae = self.trainers[found.index(finite[best])].sae
+        return TrainedAutoencoder(sae, finite[best], finite, tuple(self.rows), self.steps_done)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return tensors and JSON from which `restore` goes on exactly."""
@@ -227,7 +232,6 @@ class TrainingRun:
         for trainer, facts in zip(self.trainers, found, strict=True):
             rate = trainer.plan.learning_rate
             loss, error = float(facts.loss), float(facts.squared_error)
-            self._check_loss(loss, rate)
             self.rows.append(
                 TrainedStep(
                     step=trainer.step_number,
@@ -248,13 +252,12 @@ class TrainingRun:
                 "`activations.not_finite: drop`"
             )
 
-    def _check_loss(self, loss: float, rate: float) -> None:
-        if not math.isfinite(loss):
-            raise StudyError(
-                f"{self.plan.described_as}: the loss is not finite at learning rate {rate:g} after "
-                f"{self.steps_done} steps; lower or remove it in `learning_rates`, or set "
-                "`clip_norm`"
-            )
+    def _not_finite(self, found: Iterable[HeldOutFacts]) -> str:
+        rates = ", ".join(f"{rate:g}" for rate in sorted(facts.learning_rate for facts in found))
+        return (
+            f"{self.plan.described_as}: the loss is not finite at learning rate {rates} after "
+            f"{self.steps_done} steps; lower or remove it in `learning_rates`, or set `clip_norm`"
+        )
 
 
 def total_steps_of(rows: int, settings: SaeTraining, described_as: str) -> int:

@@ -83,6 +83,10 @@ class CacheWriter:
             for window in self._finished.get(split, {}).values()
         )
 
+    def rows_dropped(self, split: str) -> int:
+        """Tokens of a split that were dropped among those that need not be computed again."""
+        return sum(window.dropped_rows for window in self._finished.get(split, {}).values())
+
     def add(
         self, split: str, number: int, rows: Mapping[int, ActivationRows], dropped_rows: int
     ) -> None:
