@@ -23,7 +23,7 @@ def test_posts_of_files_are_counted_by_their_size(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("study", "train", "held_out"),
-    [("config.yaml", 6 * 160, 6 * 50), ("resources/studies/showcase.yaml", 12 * 120, 12 * 60)],
+    [("config.yaml", 5 * 160, 5 * 50), ("resources/studies/showcase.yaml", 12 * 120, 12 * 60)],
 )
 def test_posts_of_the_demo_are_counted_exactly(study: str, train: int, held_out: int) -> None:
     assert own.number_of_posts(load_study(REPOSITORY / study)) == (train, held_out)

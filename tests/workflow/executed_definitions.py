@@ -32,8 +32,10 @@ class Call(NamedTuple):
     called: str
 
 
-def record(program: Path) -> None:
-    """Record what this process executes of a script and of the library beside it."""
+def record_if_asked(program: Path) -> None:
+    """Record what this process executes of a script and of the library beside it, if asked to."""
+    if RECORDS not in os.environ:
+        return
     scripts = f"{program.parent}{os.sep}"
     calls: set[tuple[CodeType | None, CodeType]] = set()
     own = cache(lambda code: code.co_filename.startswith(scripts))

@@ -19,11 +19,10 @@ import sys
 import tempfile
 import threading
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import executed_definitions
 
 PACKAGES = (
     "matplotlib.pyplot",
@@ -77,6 +76,9 @@ def warm_python() -> Path:
 
 def main() -> None:
     """Import the packages and run the programs that are asked for."""
+    # Beside this file, which is a program here.
+    import executed_definitions
+
     for package in PACKAGES:
         importlib.import_module(package)
     # The objects so far are everyone's: nobody's garbage collection has to look through them.
@@ -91,7 +93,7 @@ def main() -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    status = _run(words)
+    status = _run(words, executed_definitions.record_if_asked)
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -100,8 +102,11 @@ def main() -> None:
     os._exit(status)
 
 
-def _run(words: list[str]) -> int:
-    """Run a program, or after `-m` a module, as the main one; return its exit status."""
+def _run(words: list[str], record: Callable[[Path], None]) -> int:
+    """Run a program, or after `-m` a module, as the main one; return its exit status.
+
+    `record` is called with a program before it runs.
+    """
     module = words[0] == "-m"
     sys.argv = words[module:]
     folder = Path.cwd() if module else Path(words[0]).resolve().parent
@@ -112,8 +117,7 @@ def _run(words: list[str]) -> int:
         if module:
             runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         else:
-            if executed_definitions.RECORDS in os.environ:
-                executed_definitions.record(Path(words[0]).resolve())
+            record(Path(words[0]).resolve())
             runpy.run_path(sys.argv[0], run_name="__main__")
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):

@@ -52,6 +52,8 @@ FORBIDDEN_ATTRIBUTES = {
     ("importlib", "import_module"),
 }
 ALLOWED = {
+    # Names of the package that a notebook asks for, from a fixed list.
+    ("__init__.py", "importlib.import_module"),
     # `models.NAME.remote_code` of the study decides; see config/hub.py.
     ("models/loading.py", "trust_remote_code=has_code"),
     # A package that is there or not; its checkpoints are read as weights alone.

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface
 
 from glossogenesis.models.anatomy import Anatomy
 
@@ -78,6 +77,8 @@ class BlockRunner:
     @contextmanager
     def attending(self) -> Iterator[None]:
         """Within the context, the model's blocks use the attention that `run` is given."""
+        from transformers import AttentionInterface
+
         AttentionInterface.register(_ATTENTION_NAME, _hand_over)
         config = self.anatomy.config
         before = config._attn_implementation
