@@ -41,12 +41,12 @@ from rich.console import Console
 from rich.table import Table
 from sae_programs import Setting, our_run
 
-from glossogenesis.config.pretrain import OptimizerSettings
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.halved_batches import HalvedBatches
-from glossogenesis.models.pretraining import mean_loss
-from glossogenesis.models.pretraining_optimizers import make_optimizers
 from glossogenesis.patching.run import run_patching
+from glossogenesis.pretraining.optimizers import make_optimizers
+from glossogenesis.pretraining.training import mean_loss
+from glossogenesis.study.pretrain import OptimizerSettings
 from patching import random_request
 
 Once = Callable[[], object]

@@ -31,13 +31,13 @@ from measurement import (
 from transformers import LlamaForSequenceClassification
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_effects import (
+from glossogenesis.robustness.components.effects import (
     ComponentEffects,
     PatchedPairs,
     PatchingRule,
     component_effects,
 )
-from glossogenesis.patching.component_rows import Mode
+from glossogenesis.robustness.components.rows import Mode
 
 N_LABELS = 12
 

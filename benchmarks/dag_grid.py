@@ -15,8 +15,8 @@ from pathlib import Path
 
 import yaml
 
-from glossogenesis.config.frozen import freeze
-from glossogenesis.config.sheet import read_sheet
+from glossogenesis.study.frozen import freeze
+from glossogenesis.study.sheet import read_sheet
 
 REPOSITORY = Path(__file__).parents[1]
 COPIED = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "resources", "envs")

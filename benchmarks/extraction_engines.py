@@ -19,9 +19,9 @@ from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, wr
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residual_pass import hook_name
 from glossogenesis.models.residuals import residual_windows
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.cache import CacheDescription
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 
 VOCABULARY = 16_000
 PROVENANCE = Provenance("benchmark", "benchmark", settings={}, inputs={}, code="")

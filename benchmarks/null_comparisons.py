@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.comparisons import (
+from glossogenesis.robustness.tables.comparisons import (
     COMPARISONS_SCHEMA,
     compare_runs,
     with_corrected,
 )
-from glossogenesis.features.robustness_tables.inputs import ComparedModel, Results, frame_of
+from glossogenesis.robustness.tables.inputs import ComparedModel, Results, frame_of
 from glossogenesis.statistics.intervals import Bootstrap
 
 

@@ -34,9 +34,9 @@ from rich.table import Table
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.patching.run import Mode, run_patching
 
 N_SETTINGS = 4

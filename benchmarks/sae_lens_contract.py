@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.autoencoder import Architecture, Normalise, SparseAutoencoder
 from glossogenesis.sae.files import SaeFacts, write_sae
+from glossogenesis.storage.provenance import Provenance
 
 ARCHITECTURES: tuple[Architecture, ...] = ("topk", "batchtopk", "relu")
 NORMALISATIONS: tuple[Normalise, ...] = ("l2", "none")

@@ -40,9 +40,9 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         threads: model_setting("threads")
         resources:
             gpu=model_setting("gpus"),
-            mem_mb=memory_of(feature_costs.activations_cost, "model"),
-            runtime=runtime_of(feature_costs.activations_cost, "model"),
-            disk_mb=disk_of(feature_costs.activations_cost, "model"),
+            mem_mb=memory_of(stages_features.activations_cost, "model"),
+            runtime=runtime_of(stages_features.activations_cost, "model"),
+            disk_mb=disk_of(stages_features.activations_cost, "model"),
             study=study.name,
             batch_size=model_setting("batch_size"),
             device=model_setting("device"),
@@ -72,8 +72,8 @@ rule extract_embeddings:
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=memory_of(feature_costs.embeddings_cost, "model"),
-        runtime=runtime_of(feature_costs.embeddings_cost, "model"),
+        mem_mb=memory_of(stages_features.embeddings_cost, "model"),
+        runtime=runtime_of(stages_features.embeddings_cost, "model"),
         study=study.name,
     params:
         script=program("extract_embeddings"),

@@ -5,7 +5,7 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
-from glossogenesis.models import hub_removal
+from glossogenesis.workflow import disk as hub_removal
 
 
 def pretraining_lexicon(wildcards):

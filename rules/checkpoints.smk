@@ -44,7 +44,7 @@ rule pretrain_model:
     params:
         script=program("pretrain_model"),
         code=code_of("pretrain_model"),
-        settings=settings_of(stage_settings.pretrain_settings, "pretraining"),
+        settings=settings_of(stages_concepts.pretrain_settings, "pretraining"),
         resume_dir=resume_dir,
     message:
         "Pretraining {wildcards.pretraining}"
@@ -76,7 +76,7 @@ rule fetch_checkpoint:
     params:
         script=program("fetch_checkpoint"),
         code=code_of("fetch_checkpoint"),
-        settings=settings_of(stage_settings.checkpoint_settings, "model", "checkpoint"),
+        settings=settings_of(stages_concepts.checkpoint_settings, "model", "checkpoint"),
     message:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:

@@ -30,8 +30,8 @@ rule select_pairs:
     conda:
         "../envs/saes.yaml"
     resources:
-        mem_mb=memory_of(robustness_costs.pairs_cost, "model"),
-        runtime=runtime_of(robustness_costs.pairs_cost, "model"),
+        mem_mb=memory_of(stages_robustness.pairs_cost, "model"),
+        runtime=runtime_of(stages_robustness.pairs_cost, "model"),
         study=study.name,
     params:
         script=program("select_pairs"),
@@ -62,8 +62,8 @@ rule patch_components:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.components_cost, "model"),
-        runtime=runtime_of(robustness_costs.components_cost, "model"),
+        mem_mb=memory_of(stages_robustness.components_cost, "model"),
+        runtime=runtime_of(stages_robustness.components_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),
@@ -99,8 +99,8 @@ rule ablate_circuit:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.circuit_cost, "model"),
-        runtime=runtime_of(robustness_costs.circuit_cost, "model"),
+        mem_mb=memory_of(stages_robustness.circuit_cost, "model"),
+        runtime=runtime_of(stages_robustness.circuit_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),

@@ -46,9 +46,9 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         threads: model_setting("threads")
         resources:
             gpu=model_setting("gpus"),
-            mem_mb=memory_of(robustness_costs.post_activations_cost, "model"),
-            runtime=runtime_of(robustness_costs.post_activations_cost, "model"),
-            disk_mb=disk_of(robustness_costs.post_activations_cost, "model"),
+            mem_mb=memory_of(stages_robustness.post_activations_cost, "model"),
+            runtime=runtime_of(stages_robustness.post_activations_cost, "model"),
+            disk_mb=disk_of(stages_robustness.post_activations_cost, "model"),
             study=study.name,
             batch_size=model_setting("batch_size"),
             device=model_setting("device"),
@@ -89,9 +89,9 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         threads: model_setting("threads")
         resources:
             gpu=model_setting("gpus"),
-            mem_mb=memory_of(robustness_costs.post_training_cost, "model", "sae"),
-            runtime=runtime_of(robustness_costs.post_training_cost, "model", "sae"),
-            disk_mb=disk_of(robustness_costs.post_training_cost, "model", "sae"),
+            mem_mb=memory_of(stages_robustness.post_training_cost, "model", "sae"),
+            runtime=runtime_of(stages_robustness.post_training_cost, "model", "sae"),
+            disk_mb=disk_of(stages_robustness.post_training_cost, "model", "sae"),
             study=study.name,
             device=model_setting("device"),
         params:
@@ -141,8 +141,8 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         threads: model_setting("threads")
         resources:
             gpu=model_setting("gpus"),
-            mem_mb=memory_of(robustness_costs.label_features_cost, "model", "sae"),
-            runtime=runtime_of(robustness_costs.label_features_cost, "model", "sae"),
+            mem_mb=memory_of(stages_robustness.label_features_cost, "model", "sae"),
+            runtime=runtime_of(stages_robustness.label_features_cost, "model", "sae"),
             study=study.name,
             device=model_setting("device"),
         params:
@@ -177,8 +177,8 @@ rule knock_out_features:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.knockout_cost, "model", "sae"),
-        runtime=runtime_of(robustness_costs.knockout_cost, "model", "sae"),
+        mem_mb=memory_of(stages_robustness.knockout_cost, "model", "sae"),
+        runtime=runtime_of(stages_robustness.knockout_cost, "model", "sae"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),

@@ -33,9 +33,9 @@ rule finetune_classifier:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.finetuning_cost, "model"),
-        runtime=runtime_of(robustness_costs.finetuning_cost, "model"),
-        disk_mb=disk_of(robustness_costs.finetuning_cost, "model"),
+        mem_mb=memory_of(stages_robustness.finetuning_cost, "model"),
+        runtime=runtime_of(stages_robustness.finetuning_cost, "model"),
+        disk_mb=disk_of(stages_robustness.finetuning_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),
@@ -72,8 +72,8 @@ rule classify_posts:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.classification_cost, "model"),
-        runtime=runtime_of(robustness_costs.classification_cost, "model"),
+        mem_mb=memory_of(stages_robustness.classification_cost, "model"),
+        runtime=runtime_of(stages_robustness.classification_cost, "model"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),

@@ -20,17 +20,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis.code_digests import CodeDigests
-from glossogenesis import (
-    costs,
-    feature_costs,
-    preflight,
-    robustness_costs,
-    suspicious,
-)
-from glossogenesis.config import feature_settings, robustness_settings, stage_settings
-from glossogenesis.config.section import NAME_PATTERN
-from glossogenesis.config.study import load_merged
+from glossogenesis.workflow.code_digests import CodeDigests
+from glossogenesis import suspicious
+from glossogenesis.workflow import costs, preflight, stages_features, stages_robustness
+from glossogenesis.config import feature_settings, robustness_settings
+from glossogenesis.workflow import stages_concepts
+from glossogenesis.study.section import NAME_PATTERN
+from glossogenesis.study.study import load_merged
 from glossogenesis.errors import StudyError
 
 try:

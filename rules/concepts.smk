@@ -37,7 +37,7 @@ rule extract_states:
     params:
         script=program("extract_states"),
         code=code_of("extract_states"),
-        settings=settings_of(stage_settings.states_settings, "model"),
+        settings=settings_of(stages_concepts.states_settings, "model"),
     message:
         "Extracting source states of {wildcards.model} {wildcards.checkpoint}"
     shell:
@@ -73,7 +73,7 @@ rule patch_translations:
     params:
         script=program("patch_translations"),
         code=code_of("patch_translations"),
-        settings=settings_of(stage_settings.patching_settings, "model"),
+        settings=settings_of(stages_concepts.patching_settings, "model"),
     message:
         "Patching translations of {wildcards.model} {wildcards.checkpoint}"
     shell:

@@ -28,9 +28,9 @@ rule prepare_corpus:
         "../envs/models.yaml"
     threads: several_threads
     resources:
-        mem_mb=memory_of(feature_costs.corpus_cost, "tokenizer"),
-        runtime=runtime_of(feature_costs.corpus_cost, "tokenizer"),
-        disk_mb=disk_of(feature_costs.corpus_cost, "tokenizer"),
+        mem_mb=memory_of(stages_features.corpus_cost, "tokenizer"),
+        runtime=runtime_of(stages_features.corpus_cost, "tokenizer"),
+        disk_mb=disk_of(stages_features.corpus_cost, "tokenizer"),
         study=study.name,
         hub=study.settings.hub.mode,
     params:

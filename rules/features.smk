@@ -43,13 +43,13 @@ for number, (block, models) in enumerate(models_by_block().items()):
         resources:
             gpu=model_setting("gpus"),
             mem_mb=memory_of(
-                block_cost(feature_costs.collection_cost, block), "model", "sae"
+                block_cost(stages_features.collection_cost, block), "model", "sae"
             ),
             runtime=runtime_of(
-                block_cost(feature_costs.collection_cost, block), "model", "sae"
+                block_cost(stages_features.collection_cost, block), "model", "sae"
             ),
             disk_mb=disk_of(
-                block_cost(feature_costs.collection_cost, block), "model", "sae"
+                block_cost(stages_features.collection_cost, block), "model", "sae"
             ),
             study=study.name,
             device=model_setting("device"),
@@ -87,10 +87,10 @@ for number, (block, models) in enumerate(models_by_block().items()):
             "../envs/saes.yaml"
         resources:
             mem_mb=memory_of(
-                block_cost(feature_costs.matching_cost, block), "model", "sae"
+                block_cost(stages_features.matching_cost, block), "model", "sae"
             ),
             runtime=runtime_of(
-                block_cost(feature_costs.matching_cost, block), "model", "sae"
+                block_cost(stages_features.matching_cost, block), "model", "sae"
             ),
             study=study.name,
         params:

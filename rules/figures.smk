@@ -29,7 +29,7 @@ DRAWN_TABLES = {
 }
 
 FIGURE_SETTINGS = {
-    "concepts": stage_settings.figure_settings,
+    "concepts": stages_concepts.figure_settings,
     "features": feature_settings.feature_figure_settings,
     "robustness": robustness_settings.robustness_figure_settings,
 }

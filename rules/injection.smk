@@ -35,8 +35,8 @@ rule inject_features:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(feature_costs.injection_cost),
-        runtime=runtime_of(feature_costs.injection_cost),
+        mem_mb=memory_of(stages_features.injection_cost),
+        runtime=runtime_of(stages_features.injection_cost),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),

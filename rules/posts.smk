@@ -29,9 +29,9 @@ rule prepare_posts:
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(robustness_costs.posts_cost),
-        runtime=runtime_of(robustness_costs.posts_cost),
-        disk_mb=disk_of(robustness_costs.posts_cost),
+        mem_mb=memory_of(stages_robustness.posts_cost),
+        runtime=runtime_of(stages_robustness.posts_cost),
+        disk_mb=disk_of(stages_robustness.posts_cost),
         study=study.name,
     params:
         script=program("prepare_posts"),
@@ -58,9 +58,9 @@ rule tokenise_posts:
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(robustness_costs.posts_cost, "tokenizer"),
-        runtime=runtime_of(robustness_costs.posts_cost, "tokenizer"),
-        disk_mb=disk_of(robustness_costs.posts_cost, "tokenizer"),
+        mem_mb=memory_of(stages_robustness.posts_cost, "tokenizer"),
+        runtime=runtime_of(stages_robustness.posts_cost, "tokenizer"),
+        disk_mb=disk_of(stages_robustness.posts_cost, "tokenizer"),
         study=study.name,
     params:
         script=program("tokenise_posts"),
@@ -86,8 +86,8 @@ rule train_baseline:
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(robustness_costs.baseline_cost),
-        runtime=runtime_of(robustness_costs.baseline_cost),
+        mem_mb=memory_of(stages_robustness.baseline_cost),
+        runtime=runtime_of(stages_robustness.baseline_cost),
         study=study.name,
     params:
         script=program("train_baseline"),

@@ -30,7 +30,7 @@ rule write_prompts:
     params:
         script=program("write_prompts"),
         code=code_of("write_prompts"),
-        settings=settings_of(stage_settings.prompts_settings, "model"),
+        settings=settings_of(stages_concepts.prompts_settings, "model"),
     message:
         "Writing prompts for {wildcards.model}"
     shell:

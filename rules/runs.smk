@@ -14,8 +14,8 @@ STEPS:
 """
 
 from glossogenesis import run_lock
-from glossogenesis.config.frozen import FROZEN_FROM, freeze
-from glossogenesis.storage import revisions
+from glossogenesis.study.frozen import FROZEN_FROM, freeze
+from glossogenesis.hub import files as revisions
 
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 

@@ -39,10 +39,10 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         resources:
             gpu=model_setting("gpus"),
             mem_mb=memory_of(
-                block_cost(feature_costs.quality_cost, layers), "model", "sae"
+                block_cost(stages_features.quality_cost, layers), "model", "sae"
             ),
             runtime=runtime_of(
-                block_cost(feature_costs.quality_cost, layers), "model", "sae"
+                block_cost(stages_features.quality_cost, layers), "model", "sae"
             ),
             study=study.name,
             device=model_setting("device"),
@@ -75,8 +75,8 @@ rule measure_recovery:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(feature_costs.recovery_cost, "model", "sae"),
-        runtime=runtime_of(feature_costs.recovery_cost, "model", "sae"),
+        mem_mb=memory_of(stages_features.recovery_cost, "model", "sae"),
+        runtime=runtime_of(stages_features.recovery_cost, "model", "sae"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),
@@ -113,10 +113,10 @@ for number, (block, models) in enumerate(models_by_block().items()):
             "../envs/saes.yaml"
         resources:
             mem_mb=memory_of(
-                block_cost(feature_costs.seeds_cost, block), "model", "sae"
+                block_cost(stages_features.seeds_cost, block), "model", "sae"
             ),
             runtime=runtime_of(
-                block_cost(feature_costs.seeds_cost, block), "model", "sae"
+                block_cost(stages_features.seeds_cost, block), "model", "sae"
             ),
             study=study.name,
         params:

@@ -48,13 +48,13 @@ for number, (block, models) in enumerate(models_by_block().items()):
         resources:
             gpu=model_setting("gpus"),
             mem_mb=memory_of(
-                block_cost(feature_costs.training_cost, block), "model", "sae"
+                block_cost(stages_features.training_cost, block), "model", "sae"
             ),
             runtime=runtime_of(
-                block_cost(feature_costs.training_cost, block), "model", "sae"
+                block_cost(stages_features.training_cost, block), "model", "sae"
             ),
             disk_mb=disk_of(
-                block_cost(feature_costs.training_cost, block), "model", "sae"
+                block_cost(stages_features.training_cost, block), "model", "sae"
             ),
             study=study.name,
             batch_size=model_setting("batch_size"),

@@ -27,8 +27,8 @@ rule measure_variants:
     threads: model_setting("threads")
     resources:
         gpu=model_setting("gpus"),
-        mem_mb=memory_of(robustness_costs.variants_cost, "model", "sae"),
-        runtime=runtime_of(robustness_costs.variants_cost, "model", "sae"),
+        mem_mb=memory_of(stages_robustness.variants_cost, "model", "sae"),
+        runtime=runtime_of(stages_robustness.variants_cost, "model", "sae"),
         study=study.name,
         batch_size=model_setting("batch_size"),
         device=model_setting("device"),

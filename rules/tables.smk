@@ -40,7 +40,7 @@ rule tabulate_concepts:
     params:
         script=program("tabulate_concepts"),
         code=code_of("tabulate_concepts"),
-        settings=settings_of(stage_settings.table_settings),
+        settings=settings_of(stages_concepts.table_settings),
         patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
         folder=lambda wildcards, output: Path(output[0]).parent,
     message:

@@ -2,22 +2,18 @@
 
 from dataclasses import replace
 
-from glossogenesis.config.robustness import CircuitSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.classifier_posts import check_labels, labelled_posts
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.circuit import circuit_table, circuits_of
-from glossogenesis.patching.circuit_ablation import (
-    AblationRules,
-    ablation_table,
-    check_in_float32,
-)
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
+from glossogenesis.robustness.ablation import AblationRules, ablation_table, check_in_float32
+from glossogenesis.robustness.circuit import circuit_table, circuits_of
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_table, write_table
+from glossogenesis.study.robustness import CircuitSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

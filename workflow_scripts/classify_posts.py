@@ -14,14 +14,14 @@ from glossogenesis.models.classifier_posts import (
     labelled_posts,
 )
 from glossogenesis.models.classifier_run import classify_posts
-from glossogenesis.models.classifier_scores import chance_of, scores_of
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
+from glossogenesis.robustness.scores import chance_of, scores_of
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import write_tensors
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 PREDICTIONS_SCHEMA = pl.Schema(
     {

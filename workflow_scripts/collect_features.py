@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import FeatureRules, Features, collect_features
@@ -23,13 +22,14 @@ from glossogenesis.features.schemas import (
     sensitivity_schema,
     statistics_schema,
 )
-from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import read_tensors
+from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 if TYPE_CHECKING:
     from torch import Tensor

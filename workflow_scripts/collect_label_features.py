@@ -10,15 +10,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glossogenesis.config.robustness import LabelFeatureSettings
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.features.label_tables import collect_label_features
 from glossogenesis.models.device import resolve_device
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.label_tables import collect_label_features
 from glossogenesis.sae.files import check_origin, read_sae
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
+from glossogenesis.study.robustness import LabelFeatureSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

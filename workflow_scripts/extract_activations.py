@@ -15,8 +15,8 @@ from glossogenesis.models.residual_caches import (
     write_caches,
     write_empty_caches,
 )
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import diverged
+from glossogenesis.storage.provenance import diverged
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 SPLITS_OF_MODES = {"cache": ("held_out", "train"), "stream": ("held_out",)}
 

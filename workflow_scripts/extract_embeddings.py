@@ -6,8 +6,8 @@ They say which tokens mean the same. Where a model's embeddings are tied, both a
 from glossogenesis.errors import StudyError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tensors import write_tensors
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

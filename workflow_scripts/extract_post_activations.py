@@ -3,7 +3,6 @@
 Shards come first and the manifests last; what an interrupted run has finished is not redone.
 """
 
-from glossogenesis.config.robustness import PostActivationSettings
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
@@ -14,7 +13,8 @@ from glossogenesis.models.residual_caches import (
     of_each_layer,
     write_caches,
 )
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.study.robustness import PostActivationSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 SPLITS = ("held_out", "train")
 

@@ -3,15 +3,15 @@
 One forward pass a prompt, once per (concept, language pair); every patched setting averages them.
 """
 
+from glossogenesis.concepts.states import SourceStates, check_finite_states, extract_states
 from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.capture import residual_at
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.states import SourceStates, check_finite_states, extract_states
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import LEFT_OUT
+from glossogenesis.storage.provenance import LEFT_OUT
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import write_tensors
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

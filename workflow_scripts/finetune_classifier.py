@@ -7,18 +7,9 @@ after the last epoch that it kept under `--resume-dir`.
 from dataclasses import asdict
 from pathlib import Path
 
-from glossogenesis.config.robustness import ClassifierSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_model import fresh_classifier, save_classifier
 from glossogenesis.models.classifier_posts import check_fit, labelled_posts
-from glossogenesis.models.classifier_training import (
-    Device,
-    TrainedEpoch,
-    finetune,
-    remove_states,
-    training_table,
-)
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import (
@@ -26,9 +17,18 @@ from glossogenesis.models.manifest import (
     CheckpointManifest,
     describe_checkpoint,
 )
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import settings_digest
+from glossogenesis.robustness.classifier import fresh_classifier, save_classifier
+from glossogenesis.robustness.finetuning import (
+    Device,
+    TrainedEpoch,
+    finetune,
+    remove_states,
+    training_table,
+)
+from glossogenesis.storage.provenance import settings_digest
 from glossogenesis.storage.tables import write_table
+from glossogenesis.study.robustness import ClassifierSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.features.injection_groups import injection_groups
-from glossogenesis.left_out import reason_in
+from glossogenesis.injection.method import Method
+from glossogenesis.injection.perplexity import LayerInjection, PerplexityRun, TwoModels
+from glossogenesis.injection.tasks import TranslationTask, require_file, tasks_of
+from glossogenesis.injection.translation import translate, translation_table
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.limits import ModelLimits
@@ -25,21 +28,18 @@ from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.injection import Method
 from glossogenesis.patching.injection_comet import Comet, load_comet
 from glossogenesis.patching.injection_decoding import Decoding
-from glossogenesis.patching.injection_perplexity import LayerInjection, PerplexityRun, TwoModels
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.patching.injection_tables import perplexity_table
-from glossogenesis.patching.injection_tasks import TranslationTask, require_file, tasks_of
-from glossogenesis.patching.injection_translation import translate, translation_table
 from glossogenesis.patching.injection_variants import variants_of
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import LEFT_OUT, Provenance
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.storage.provenance import LEFT_OUT, Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
+from glossogenesis.workflow.left_out import reason_in
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.config.robustness import KnockoutSettings
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
@@ -29,18 +28,24 @@ from glossogenesis.models.classifier_posts import (
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
-from glossogenesis.patching.knockout import LayerKnockout, Removal, check_in_float32, knock_out
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
 from glossogenesis.patching.knockout_sets import CONDITIONS, FeatureSet, knockout_sets
 from glossogenesis.patching.top_features import firing_frequencies, top_features_by_label
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import file_digest
+from glossogenesis.robustness.knockout.knockout import (
+    LayerKnockout,
+    Removal,
+    check_in_float32,
+    knock_out,
+)
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
 from glossogenesis.sae.recovery import layers_in_memory
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
+from glossogenesis.study.robustness import KnockoutSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 @dataclass(frozen=True)

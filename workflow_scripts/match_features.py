@@ -9,10 +9,10 @@ import argparse
 from pathlib import Path
 
 from glossogenesis.features.tracking import MATCHES_SCHEMA, Dictionary, track_features
-from glossogenesis.left_out import left_out
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

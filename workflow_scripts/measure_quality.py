@@ -10,14 +10,14 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
-from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
 from glossogenesis.sae.files import check_origin, read_sae
 from glossogenesis.sae.quality import measure_quality
 from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

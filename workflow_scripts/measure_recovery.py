@@ -7,12 +7,9 @@ from dataclasses import replace
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import NotFiniteError
-from glossogenesis.left_out import left_out
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import diverged, reason_left_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import (
     check_origin,
@@ -27,8 +24,11 @@ from glossogenesis.sae.recovery import (
     measure_recovery,
     passes_of,
 )
-from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA, Resampling, recovery_table
+from glossogenesis.sae.tables import RECOVERY_SCHEMA, Resampling, recovery_table
+from glossogenesis.storage.provenance import diverged, reason_left_out
 from glossogenesis.storage.tables import write_table
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -13,13 +13,6 @@ from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.component_effects import (
-    ComponentEffects,
-    PatchedPairs,
-    PatchingRule,
-    component_effects,
-    n_runs,
-)
 from glossogenesis.patching.component_identities import (
     check_component_identities,
     check_components_in_float32,
@@ -30,9 +23,16 @@ from glossogenesis.patching.component_tables import (
     effects_table,
     pairs_of_posts,
 )
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
+from glossogenesis.robustness.components.effects import (
+    ComponentEffects,
+    PatchedPairs,
+    PatchingRule,
+    component_effects,
+    n_runs,
+)
 from glossogenesis.storage.tables import read_table, write_table
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

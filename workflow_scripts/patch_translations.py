@@ -9,6 +9,14 @@ from typing import Any
 
 import polars as pl
 
+from glossogenesis.concepts.scoring import CLOSING_QUOTE
+from glossogenesis.concepts.states import states_from_file
+from glossogenesis.concepts.translation import (
+    PatchingPlan,
+    check_in_float32,
+    layers_of,
+    patch_translations,
+)
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import answers_too_long
 from glossogenesis.errors import NotFiniteError, StudyError
@@ -22,17 +30,9 @@ from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.identities import CheckedInFloat32
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.patching.scoring import CLOSING_QUOTE
-from glossogenesis.patching.states import states_from_file
-from glossogenesis.patching.translation import (
-    PatchingPlan,
-    check_in_float32,
-    layers_of,
-    patch_translations,
-)
-from glossogenesis.program import program_arguments, provenance_of, run_program
-from glossogenesis.provenance import LEFT_OUT, reason_left_out
 from glossogenesis.storage import tables, tensors
+from glossogenesis.storage.provenance import LEFT_OUT, reason_left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

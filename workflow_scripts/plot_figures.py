@@ -6,11 +6,11 @@ import argparse
 import json
 from pathlib import Path
 
-from glossogenesis.figures.registry import FIGURES, draw_figure
 from glossogenesis.figures.style import save_figure
-from glossogenesis.program import run_program
-from glossogenesis.provenance import LEFT_OUT
+from glossogenesis.storage.provenance import LEFT_OUT
 from glossogenesis.storage.tables import read_provenance, read_table
+from glossogenesis.workflow.figures import FIGURES, draw_figure
+from glossogenesis.workflow.program import run_program
 
 
 def figure_path(text: str) -> Path:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 from glossogenesis.config.posts import PostFiles, PostsDemo, PostsSettings
 from glossogenesis.corpora.demo.posts import demo_posts, read_world
-from glossogenesis.corpora.post_files import read_post_file
 from glossogenesis.corpora.post_preparation import prepare_posts
 from glossogenesis.corpora.posts import LabelledPost
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.posts import read_post_file
 from glossogenesis.storage.tables import write_table
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -8,20 +8,15 @@ tokenizer. An interrupted run goes on where it last kept its state under `--resu
 from argparse import Namespace
 from pathlib import Path
 
-from glossogenesis.config.pretrain import FileText, PostsText, PretrainSettings
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.errors import StudyError
 from glossogenesis.models.continued_pretraining import checkpoint_start
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.models.pretraining import RunFiles, pretrain
-from glossogenesis.models.training_text import (
-    TextSource,
-    demo_source,
-    file_source,
-    posts_source,
-)
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.pretraining.text import TextSource, demo_source, file_source, posts_source
+from glossogenesis.pretraining.training import RunFiles, pretrain
+from glossogenesis.study.pretrain import FileText, PostsText, PretrainSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

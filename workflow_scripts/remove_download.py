@@ -4,10 +4,10 @@ Only what lies in the study's own folder of downloads is removed. A later job th
 fetches them again, by the recorded commit.
 """
 
-from glossogenesis.models.hub_removal import remove_weights
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, run_program
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.workflow.disk import remove_weights
+from glossogenesis.workflow.program import program_arguments, run_program
 
 
 def main() -> None:

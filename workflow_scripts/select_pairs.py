@@ -6,15 +6,10 @@ the study: the same in each model's file but for the cosine.
 
 import polars as pl
 
-from glossogenesis.config.robustness import PairSettings
-from glossogenesis.patching.post_pairs import (
-    PAIRS_SCHEMA,
-    pair_table,
-    read_candidates,
-    select_pairs,
-)
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.pairs import PAIRS_SCHEMA, pair_table, read_candidates, select_pairs
 from glossogenesis.storage.tables import read_provenance, write_table
+from glossogenesis.study.robustness import PairSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

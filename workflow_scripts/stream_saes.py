@@ -8,13 +8,13 @@ where it last kept its state under `--resume-dir`.
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.left_out import left_out
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.sae.jobs import StreamedTraining, train_from_model
 from glossogenesis.sae.outcome import write_nothing
-from glossogenesis.sae.streaming import StreamedTraining, train_from_model
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -6,30 +6,30 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.config.sheet import Checkpoint, read_sheet
-from glossogenesis.errors import StudyError
-from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
-from glossogenesis.patching.concept_comparisons import comparison_table
-from glossogenesis.patching.concept_trainings import trainings_table
-from glossogenesis.patching.pooled_tables import pooled_table
-from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
-from glossogenesis.patching.tables import (
+from glossogenesis.concepts.comparisons import comparison_table
+from glossogenesis.concepts.tables import (
     CHECKPOINT_FACTS,
     accuracy_table,
     outcomes_table,
     probability_table,
     with_checkpoint,
 )
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.errors import StudyError
+from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
+from glossogenesis.patching.concept_trainings import trainings_table
+from glossogenesis.patching.pooled_tables import pooled_table
+from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.progress import progress
-from glossogenesis.provenance import (
+from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.storage.provenance import (
     Provenance,
     facts_of_left_out,
     reason_left_out,
     settings_digest,
 )
-from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
+from glossogenesis.study.sheet import Checkpoint, read_sheet
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -6,18 +6,14 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.config.sheet import Checkpoint, read_sheet
-from glossogenesis.features.injection_summary import (
-    INJECTION_SCHEMA,
-    perplexity_rows,
-    translation_rows,
-)
-from glossogenesis.features.setups import Agreement, checkpoint_facts, chosen_rows
-from glossogenesis.patching.tables import with_checkpoint
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.concepts.tables import with_checkpoint
+from glossogenesis.injection.tables import INJECTION_SCHEMA, perplexity_rows, translation_rows
 from glossogenesis.progress import progress
-from glossogenesis.provenance import facts_of_left_out, reason_left_out
+from glossogenesis.storage.provenance import facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
+from glossogenesis.study.setups import Agreement, checkpoint_facts, chosen_rows
+from glossogenesis.study.sheet import Checkpoint, read_sheet
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 SHARED_INPUTS = ("source", "corpus", "sae", "statistics", "prompts")
 """Inputs that all targets must have in common."""

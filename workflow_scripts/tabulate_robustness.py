@@ -10,21 +10,21 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.features.robustness_tables.circuit import circuit_table
-from glossogenesis.features.robustness_tables.classification import classification_table
-from glossogenesis.features.robustness_tables.comparisons import comparisons_table
 from glossogenesis.features.robustness_tables.cues import cues_table
-from glossogenesis.features.robustness_tables.inputs import Results, compared_models
 from glossogenesis.features.robustness_tables.knockout import (
     knockout_table,
     with_best_layers,
 )
-from glossogenesis.features.robustness_tables.label_features import features_table
 from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
 from glossogenesis.features.robustness_tables.variants import variants_table
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.tables.circuit import circuit_table
+from glossogenesis.robustness.tables.classification import classification_table
+from glossogenesis.robustness.tables.comparisons import comparisons_table
+from glossogenesis.robustness.tables.features import features_table
+from glossogenesis.robustness.tables.inputs import Results, compared_models
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import write_csv, write_table
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

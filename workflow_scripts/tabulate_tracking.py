@@ -6,14 +6,14 @@ from pathlib import Path
 
 import polars as pl
 
-from glossogenesis.config.sheet import read_sheet
 from glossogenesis.errors import StudyError
-from glossogenesis.features.setups import Agreement, Setup, chosen_rows, setups, with_setup
 from glossogenesis.features.tracking_tables import SIMILARITIES, TRACKING_SCHEMA, tracking_counts
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance, facts_of_left_out, reason_left_out
+from glossogenesis.storage.provenance import Provenance, facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
+from glossogenesis.study.setups import Agreement, Setup, chosen_rows, setups, with_setup
+from glossogenesis.study.sheet import read_sheet
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

@@ -5,10 +5,10 @@ Beside the manifest stand the shards of both splits and the vocabulary.
 
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.posts import read_posts
-from glossogenesis.corpora.tokenised_post_writer import PostTokens, tokenise_posts
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.tokenised_posts import PostTokens, tokenise_posts
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

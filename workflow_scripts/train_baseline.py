@@ -2,12 +2,12 @@
 
 import polars as pl
 
-from glossogenesis.config.robustness import BaselineSettings
 from glossogenesis.corpora.posts import read_posts
-from glossogenesis.models.classifier_scores import scores_of
-from glossogenesis.models.text_baseline import classify_by_tfidf
-from glossogenesis.program import program_arguments, provenance_of, run_program
+from glossogenesis.robustness.baseline import classify_by_tfidf
+from glossogenesis.robustness.scores import scores_of
 from glossogenesis.storage.tables import write_table
+from glossogenesis.study.robustness import BaselineSettings
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

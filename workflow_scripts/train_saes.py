@@ -12,13 +12,13 @@ import argparse
 from pathlib import Path
 
 from glossogenesis.config.sae import SaeTraining
-from glossogenesis.left_out import left_out
 from glossogenesis.models.device import resolve_device
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.sae.block_training import train_block
 from glossogenesis.sae.cached_training import CachedTraining
 from glossogenesis.sae.outcome import write_nothing
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.workflow.left_out import left_out
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

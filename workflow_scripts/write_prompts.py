@@ -11,8 +11,8 @@ from glossogenesis.models.config_file import read_config
 from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.program import program_arguments, provenance_of, run_program
 from glossogenesis.storage.tables import write_table
+from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 
 def main() -> None:

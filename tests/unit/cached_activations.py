@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.cache import CacheDescription
 from glossogenesis.storage.activations.rows import ID_DTYPES, ActivationRows
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 
 PROVENANCE = Provenance("activations", "a-study", {}, {}, "", model="tiny", checkpoint="100")
 

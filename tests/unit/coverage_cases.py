@@ -16,21 +16,11 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from glossogenesis.features.monosemanticity_tables import BINS, _interval
+from glossogenesis.concepts.tables import share_rows
 from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.classification import macro_f1_of
-from glossogenesis.features.robustness_tables.resampling import Ratio as SampleRatio
-from glossogenesis.features.robustness_tables.resampling import (
-    counts_estimate,
-    independent_samples,
-    mean_estimate,
-    paired_means,
-    paired_ratios,
-    paired_samples,
-    ratio_estimate,
-)
+from glossogenesis.features.tables import BINS, _interval
 from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
-from glossogenesis.patching.tables import share_rows
+from glossogenesis.robustness.scores import macro_f1_of
 from glossogenesis.statistics.clustered import (
     ClusterSums,
     clustered_difference_interval,
@@ -47,7 +37,17 @@ from glossogenesis.statistics.intervals import (
     wilson_interval,
 )
 from glossogenesis.statistics.paired_shares import paired_score_interval
-from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
+from glossogenesis.statistics.resampling import Ratio as SampleRatio
+from glossogenesis.statistics.resampling import (
+    counts_estimate,
+    independent_samples,
+    mean_estimate,
+    paired_means,
+    paired_ratios,
+    paired_samples,
+    ratio_estimate,
+)
+from glossogenesis.statistics.tests import permutation_p, sign_flip_p
 
 Floats = NDArray[np.float64]
 Found = NDArray[np.bool_]

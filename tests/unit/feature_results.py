@@ -26,8 +26,8 @@ from glossogenesis.features.schemas import (
 )
 from glossogenesis.features.tracking_tables import SIMILARITIES
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
-from glossogenesis.provenance import Provenance
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 
 CODES = ("en", "ja")

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.features.collection import FeatureRules, Features, collect_features
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
 from planted_features import (
     SCRIPTS,
     VOCABULARY,

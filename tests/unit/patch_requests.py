@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.engine import PatchedRun, PatchPrompt, PatchRequest
 from tiny_models import VOCABULARY, random_tokens
 
 SUFFIXES = [3, 5, 5, 3, 5]

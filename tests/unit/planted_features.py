@@ -16,11 +16,11 @@ from torch import Tensor
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.rows import ID_DTYPES, ActivationRows
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 
 ORIGIN = Provenance("test", "demo", {}, {}, "0")
 LANGUAGES = ("en", "ja")

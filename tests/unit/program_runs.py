@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from glossogenesis.provenance import SCRIPTS
+from glossogenesis.storage.provenance import SCRIPTS
 
 ON_CPU = {"device": "cpu", "threads": torch.get_num_threads()}
 """Options of programs that compute."""

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.label_tables import LABELS_SCHEMA
 from glossogenesis.features.robustness_tables.ablations import ABLATIONS
-from glossogenesis.features.robustness_tables.circuit import EFFECTS
 from glossogenesis.models.anatomy import COMPONENTS
-from glossogenesis.patching.circuit import CIRCUIT_SCHEMA, circuit_table
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
-from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
-from glossogenesis.provenance import Provenance
+from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA, circuit_table
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
+from glossogenesis.robustness.label_tables import LABELS_SCHEMA
+from glossogenesis.robustness.pairs import PAIRS_SCHEMA
+from glossogenesis.robustness.tables.circuit import EFFECTS
 from glossogenesis.statistics.intervals import Bootstrap
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from planted_label_features import cues, features, post_features, survival
 from planted_models import LABELS, POSTS, Planted

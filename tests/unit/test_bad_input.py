@@ -18,15 +18,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from glossogenesis import preflight
-from glossogenesis.config import stage_settings
-from glossogenesis.config.study import load_study
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow import preflight, stages_concepts
 from hostile_content import places
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
@@ -55,14 +54,14 @@ def run_to_prompts(folder: Path) -> None:
     preflight.check_files(study, folder / "results")
     manifests = []
     for row in study.checkpoints_of("local"):
-        facts = stage_settings.checkpoint_settings(study, "local", row.checkpoint)
+        facts = stages_concepts.checkpoint_settings(study, "local", row.checkpoint)
         location = CheckpointLocation(facts["source"], facts["revision"], facts["subfolder"])
         manifests.append(
             describe_checkpoint(
                 location, model="local", checkpoint=row.checkpoint, source="", provenance={}
             )
         )
-    slice_ = stage_settings.prompts_settings(study, "local")
+    slice_ = stages_concepts.prompts_settings(study, "local")
     tokenizer = load_tokenizer(manifests[0].tokenizer_location)
     build_prompts(
         read_lexicon(study.lexicon_path, **slice_["lexicon"]),

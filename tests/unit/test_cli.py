@@ -10,10 +10,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from glossogenesis import __version__, planning
+from glossogenesis import __version__
 from glossogenesis.cli import app
-from glossogenesis.config.study import Study
 from glossogenesis.planned_jobs import Job
+from glossogenesis.study.study import Study
+from glossogenesis.workflow import plan
 from tiny_features_study import tiny_features_study
 from tiny_study import tiny_study
 
@@ -53,7 +54,7 @@ def test_plan_of_the_demo_study(runner: CliRunner, monkeypatch: pytest.MonkeyPat
         return [Job("pretrain_model", "demo", "pretraining/demo", is_pending=True)]
 
     monkeypatch.chdir(REPOSITORY)
-    monkeypatch.setattr(planning, "jobs_of", jobs_of)
+    monkeypatch.setattr(plan, "jobs_of", jobs_of)
     done = runner.invoke(app, ["plan"])
     assert done.exit_code == 0, done.output
     assert "Study demo, jobs to run: 1" in done.output

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 import glossogenesis
-from glossogenesis import code_digests
-from glossogenesis.code_digests import NOT_COMPUTING, CodeDigests, code_digest
-from glossogenesis.provenance import SCRIPTS
+from glossogenesis.storage.provenance import SCRIPTS
+from glossogenesis.workflow import code_digests
+from glossogenesis.workflow.code_digests import NOT_COMPUTING, CodeDigests, code_digest
 from tiny_study import replace
 
 FILES = {

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from glossogenesis import costs
-from glossogenesis.config.pretrain import ModelSize, PretrainSettings
-from glossogenesis.config.study import load_study
+from glossogenesis.study.pretrain import ModelSize, PretrainSettings
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow import costs
 from tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[2] / "resources" / "studies"

@@ -13,39 +13,26 @@ import pytest
 import yaml
 
 from glossogenesis import __version__
-from glossogenesis.config import (
-    concepts,
-    corpora,
-    features,
-    hub,
-    languages,
-    lexicon,
-    models,
-    posts,
-    pretrain,
-    robustness,
-    sae,
-    sheet,
-    study,
-)
-from glossogenesis.config.section import Section
-from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA
-from glossogenesis.inspection.content import KINDS
-from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.models.pretraining import TrainedStep
-from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA
-from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA
-from glossogenesis.patching.pooled_tables import pooled_table
-from glossogenesis.patching.rows import PATCHING_SCHEMA, SETTINGS
-from glossogenesis.patching.scoring import OUTCOMES
-from glossogenesis.patching.tables import (
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA
+from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.concepts.tables import (
     CHECKPOINT_FACTS,
     accuracy_table,
     outcomes_table,
     probability_table,
     with_checkpoint,
 )
-from glossogenesis.provenance import Provenance
+from glossogenesis.config import hub, languages, lexicon, models, posts, sae
+from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA
+from glossogenesis.inspection.content import KINDS
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA
+from glossogenesis.patching.pooled_tables import pooled_table
+from glossogenesis.patching.rows import PATCHING_SCHEMA, SETTINGS
+from glossogenesis.pretraining.training import TrainedStep
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study import concepts, features, inputs, pretrain, robustness, sheet, study
+from glossogenesis.study.section import Section
 from guide import DOCS, REPOSITORY, table_below
 
 PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOSITORY / "README.md"]
@@ -53,7 +40,7 @@ PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOS
 PAGE_OF_MODULE = {
     **dict.fromkeys((concepts, languages, lexicon, models, pretrain, sheet, study), "study.md"),
     hub: "hub.md",
-    **dict.fromkeys((corpora, features, sae), "study_features.md"),
+    **dict.fromkeys((inputs, features, sae), "study_features.md"),
     **dict.fromkeys((posts, robustness), "study_robustness.md"),
 }
 # SaeSettings is what a study has; SaeTraining, a part of it, is what a job is given.

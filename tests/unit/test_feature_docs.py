@@ -15,32 +15,32 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from glossogenesis.concepts.tables import CHECKPOINT_FACTS
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS
 from glossogenesis.corpora.tokenised_writer import VOCABULARY_SCHEMA
 from glossogenesis.features import schemas
 from glossogenesis.features.grid_table import GRID_SCHEMA
-from glossogenesis.features.injection_summary import INJECTION_SCHEMA
 from glossogenesis.features.language_tables import LANGUAGES_SCHEMA
-from glossogenesis.features.monosemanticity_tables import MONOSEMANTICITY_SCHEMA
 from glossogenesis.features.quality_tables import QUALITY_SCHEMA
 from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA
-from glossogenesis.features.setups import SETUP_FACTS
-from glossogenesis.features.stage_tables import STAGES_SCHEMA
+from glossogenesis.features.stages import STAGES_SCHEMA
+from glossogenesis.features.tables import MONOSEMANTICITY_SCHEMA
 from glossogenesis.features.tracking import MATCHES_SCHEMA
 from glossogenesis.features.tracking_tables import TRACKING_SCHEMA
-from glossogenesis.figures.registry import FIGURES
+from glossogenesis.injection.tables import INJECTION_SCHEMA
 from glossogenesis.inspection.content import KINDS
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
-from glossogenesis.patching.tables import CHECKPOINT_FACTS
-from glossogenesis.provenance import METADATA_KEY, Provenance
 from glossogenesis.sae.files import CONFIG_FILE, WEIGHTS_FILE, SaeFacts, write_sae
 from glossogenesis.sae.held_out import HeldOutFacts
 from glossogenesis.sae.outcome import TRAINING_SCHEMA, training_facts
 from glossogenesis.sae.quality import measure_quality
-from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA
 from glossogenesis.sae.seeds import SEEDS_SCHEMA
+from glossogenesis.sae.tables import RECOVERY_SCHEMA
 from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
+from glossogenesis.storage.provenance import METADATA_KEY, Provenance
+from glossogenesis.study.setups import SETUP_FACTS
+from glossogenesis.workflow.figures import FIGURES
 from guide import DOCS, REPOSITORY, table_below
 from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
 from tiny_corpus import tiny_corpus

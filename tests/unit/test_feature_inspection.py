@@ -13,11 +13,11 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import KINDS, Inspection
 from glossogenesis.inspection.page import inspect_path
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import WEIGHTS_FILE, SaeFacts, write_sae
 from glossogenesis.sae.quality import measure_quality
 from glossogenesis.storage.activations.cache import purge_shards
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
 from tiny_corpus import tiny_corpus

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import KINDS, cell, size_in_words
 from glossogenesis.inspection.page import inspect_path, lay_out
-from glossogenesis.provenance import Provenance
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
 

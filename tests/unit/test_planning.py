@@ -11,12 +11,13 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from glossogenesis import costs, planning
-from glossogenesis.config.study import Study, load_study
 from glossogenesis.errors import StudyError
 from glossogenesis.planned_jobs import Job, read_jobs
-from glossogenesis.planning import disk_warnings, plan_jobs
 from glossogenesis.planning_page import lay_out, time_in_words
+from glossogenesis.study.study import Study, load_study
+from glossogenesis.workflow import costs
+from glossogenesis.workflow import plan as planning
+from glossogenesis.workflow.plan import disk_warnings, plan_jobs
 
 STUDY = """\
 study: two

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from glossogenesis import preflight
-from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import write_json
+from glossogenesis.storage.files import write_json
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow import preflight
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_features_study import tiny_features_study
 from tiny_study import replace, tiny_study

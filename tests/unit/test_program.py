@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from glossogenesis.code_digests import code_digest
 from glossogenesis.errors import StudyError
-from glossogenesis.program import (
+from glossogenesis.storage.provenance import SCRIPTS, file_digest
+from glossogenesis.workflow.code_digests import code_digest
+from glossogenesis.workflow.program import (
     THREAD_VARIABLES,
     program_arguments,
     provenance_of,
     run_program,
 )
-from glossogenesis.provenance import SCRIPTS, file_digest
 
 COMMAND = ["write_prompts.py", "--study", "demo", "--settings", '{"seed": 1}']
 
@@ -129,7 +129,7 @@ def test_a_program_waits_for_one_that_makes_the_same_and_for_no_other(
     second: list[str],
     waits: bool,
 ) -> None:
-    code = "from glossogenesis.program import run_program\nrun_program(lambda: None)\n"
+    code = "from glossogenesis.workflow.program import run_program\nrun_program(lambda: None)\n"
     (tmp_path / second[0]).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", first)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import (
+from glossogenesis.storage.provenance import (
     METADATA_KEY,
     Provenance,
     file_digest,

@@ -13,9 +13,9 @@ import pytest
 import torch
 
 import glossogenesis
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from guide import DOCS, REPOSITORY
 from tiny_cache import D_MODEL, write_tiny_caches

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from glossogenesis import costs
-from glossogenesis import robustness_costs as own
-from glossogenesis.config.study import load_study
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow import costs
+from glossogenesis.workflow import stages_robustness as own
 from tiny_robustness_study import POSTS, tiny_robustness_study
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 from glossogenesis.cli import app
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.style import new_figure, save_figure
+from glossogenesis.hub.files import KeptRevision, keep_revision, revision_file
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
-from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.activations.cache import purge_shards
 from glossogenesis.storage.activations.writer import JOURNAL
-from glossogenesis.storage.atomic import write_json
-from glossogenesis.storage.revisions import KeptRevision, keep_revision, revision_file
+from glossogenesis.storage.files import write_json
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
-from glossogenesis.verification import verify
+from glossogenesis.workflow.verification import verify
 from tiny_cache import write_tiny_caches
 from tiny_corpus import tiny_corpus
 from tiny_saes import random_sae

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.rows import ID_DTYPES, STORED_DTYPES, ActivationRows
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 
 D_MODEL = 6
 SHARDS = {"train": (7, 7, 5), "held_out": (4, 2)}

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_rows import COMPONENTS, ComponentRows
+from glossogenesis.models.anatomy import COMPONENTS, Anatomy
+from glossogenesis.robustness.components.rows import ComponentRows
 from tiny_models import tiny_config, with_random_weights
 
 N_LABELS = 5

@@ -9,7 +9,7 @@ import numpy as np
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
-from glossogenesis.provenance import Provenance
+from glossogenesis.storage.provenance import Provenance
 from tiny_models import VOCABULARY
 
 CONTEXT = 12

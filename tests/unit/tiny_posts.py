@@ -10,7 +10,7 @@ import numpy as np
 from glossogenesis.corpora.posts import posts_table
 from glossogenesis.corpora.tokenised import NO_DOCUMENT, NO_LANGUAGE, TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
-from glossogenesis.provenance import Provenance
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from tiny_models import VOCABULARY
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from glossogenesis.config.pretrain import PretrainSettings
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.models.training_text import TextSource, demo_source
+from glossogenesis.pretraining.text import TextSource, demo_source
+from glossogenesis.study.pretrain import PretrainSettings
 
 ENDONYMS = {
     "en": "English",

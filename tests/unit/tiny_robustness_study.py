@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.config.study import Study
+from glossogenesis.study.study import Study
 from tiny_study import tiny_study
 
 POSTS = "title\tbody\tlabel\n" + "".join(

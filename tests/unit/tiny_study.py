@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from glossogenesis.config.study import Study, load_study
+from glossogenesis.study.study import Study, load_study
 
 WORDS = """\
 cat gato kissa кошка

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.storage.revisions import moved
+from glossogenesis.hub.files import moved
 from hub_server import HubServer, hub_server
 from tiny_models import tiny_model
 from tiny_study import tiny_lexicon

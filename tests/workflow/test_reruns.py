@@ -20,7 +20,7 @@ def test_added_row_plans_that_checkpoint_and_the_aggregates(tree: WorkingTree):
 
 def test_comment_and_docstring_edited_in_the_library_plans_nothing(tree: WorkingTree):
     tree.edit(
-        "workflow_scripts/glossogenesis/patching/scoring.py",
+        "workflow_scripts/glossogenesis/concepts/scoring.py",
         "def answer_of(",
         "# Everything after the quote is the next line of the prompt.\ndef answer_of(",
     )
@@ -30,7 +30,7 @@ def test_comment_and_docstring_edited_in_the_library_plans_nothing(tree: Working
 
 def test_changed_expression_plans_its_stage_and_what_follows(tree: WorkingTree):
     tree.edit(
-        "workflow_scripts/glossogenesis/patching/scoring.py",
+        "workflow_scripts/glossogenesis/concepts/scoring.py",
         "CLOSING_QUOTE = '\"'",
         "CLOSING_QUOTE = '”'",
     )

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.config.section import is_local
-from glossogenesis.config.sheet import Checkpoint
-from glossogenesis.config.stage_settings import endonyms, lexicon_settings
-from glossogenesis.config.study import Study
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.files import holds_tokenizer, tokenizer_digest
 from glossogenesis.models.limits import ModelLimits, check_supported
+from glossogenesis.study.section import is_local
+from glossogenesis.study.sheet import Checkpoint
+from glossogenesis.study.study import Study
+from glossogenesis.workflow.stages_concepts import endonyms, lexicon_settings
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,7 @@ def _long_prompts(study: Study, found: LocalCheckpoint, limits: ModelLimits) -> 
 
 def shortest_prompt(study: Study, lexicon: Lexicon, count: Callable[[str], int]) -> int:
     """Return the tokens of the longest pair's prompt of the shortest words: others have more."""
-    from glossogenesis.corpora.translation_prompts import demonstration, query_end, query_start
+    from glossogenesis.concepts.prompts import demonstration, query_end, query_start
 
     names = endonyms(study)
     shortest = []

@@ -66,10 +66,11 @@ def plan(
     configfile: Annotated[Path, typer.Option(help="The study file.")] = Path("config.yaml"),
 ) -> None:
     """Print the jobs, hours and disk that a study will take; what is finished does not count."""
-    from glossogenesis import planning, preflight
-    from glossogenesis.config.study import load_study
     from glossogenesis.planning_page import lay_out
+    from glossogenesis.study.study import load_study
     from glossogenesis.suspicious import suspicious
+    from glossogenesis.workflow import plan as planning
+    from glossogenesis.workflow import preflight
 
     with _errors_in_one_line():
         study = load_study(configfile)
@@ -97,11 +98,11 @@ def purge(
     ] = False,
 ) -> None:
     """Delete the activations that were used; manifests stay, and so does a finished study."""
-    from glossogenesis.config.study import load_study
     from glossogenesis.inspection.content import size_in_words
-    from glossogenesis.planning import not_here, results_folder
     from glossogenesis.purging import bytes_of_shards, caches_of
     from glossogenesis.storage.activations.cache import purge_shards
+    from glossogenesis.study.study import load_study
+    from glossogenesis.workflow.plan import not_here, results_folder
 
     with _errors_in_one_line():
         study = load_study(configfile)
@@ -129,7 +130,7 @@ def verify(
     results: Annotated[Path, typer.Argument(help="The folder of results.")] = Path("results"),
 ) -> None:
     """Compare all artifacts with their recorded digests; say how to make damaged ones again."""
-    from glossogenesis import verification
+    from glossogenesis.workflow import verification
 
     with _errors_in_one_line():
         found = verification.verify(results)

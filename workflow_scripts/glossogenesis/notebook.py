@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_ids
+from glossogenesis.concepts.scoring import CLOSING_QUOTE, answer_of
 from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
@@ -19,9 +21,7 @@ from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.engine import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.patching.run import run_patching
-from glossogenesis.patching.scoring import CLOSING_QUOTE, answer_of
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis import costs, feature_costs, robustness_costs
-from glossogenesis.config.study import Study
-from glossogenesis.costs import Cost
+from glossogenesis.study.study import Study
+from glossogenesis.workflow import costs, stages_features, stages_robustness
+from glossogenesis.workflow.costs import Cost
 
 PENDING = "update pending"
 
@@ -105,37 +105,37 @@ def cost_of(study: Study, job: Job) -> Cost:
 
 
 COST_OF_STUDY: Mapping[str, Callable[[Study], Cost]] = {
-    "inject_features": feature_costs.injection_cost,
-    "prepare_posts": robustness_costs.posts_cost,
-    "train_baseline": robustness_costs.baseline_cost,
+    "inject_features": stages_features.injection_cost,
+    "prepare_posts": stages_robustness.posts_cost,
+    "train_baseline": stages_robustness.baseline_cost,
 }
 COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
     "pretrain_model": costs.pretraining_cost,
     "fetch_checkpoint": costs.checkpoint_cost,
     "extract_states": costs.states_cost,
     "patch_translations": costs.patching_cost,
-    "prepare_corpus": feature_costs.corpus_cost,
-    "extract_activations": feature_costs.activations_cost,
-    "extract_embeddings": feature_costs.embeddings_cost,
-    "tokenise_posts": robustness_costs.posts_cost,
-    "finetune_classifier": robustness_costs.finetuning_cost,
-    "classify_posts": robustness_costs.classification_cost,
-    "select_pairs": robustness_costs.pairs_cost,
-    "patch_components": robustness_costs.components_cost,
-    "ablate_circuit": robustness_costs.circuit_cost,
-    "extract_post_activations": robustness_costs.post_activations_cost,
+    "prepare_corpus": stages_features.corpus_cost,
+    "extract_activations": stages_features.activations_cost,
+    "extract_embeddings": stages_features.embeddings_cost,
+    "tokenise_posts": stages_robustness.posts_cost,
+    "finetune_classifier": stages_robustness.finetuning_cost,
+    "classify_posts": stages_robustness.classification_cost,
+    "select_pairs": stages_robustness.pairs_cost,
+    "patch_components": stages_robustness.components_cost,
+    "ablate_circuit": stages_robustness.circuit_cost,
+    "extract_post_activations": stages_robustness.post_activations_cost,
 }
 COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
-    "measure_recovery": feature_costs.recovery_cost,
-    "train_post_saes": robustness_costs.post_training_cost,
-    "collect_label_features": robustness_costs.label_features_cost,
-    "knock_out_features": robustness_costs.knockout_cost,
-    "measure_variants": robustness_costs.variants_cost,
+    "measure_recovery": stages_features.recovery_cost,
+    "train_post_saes": stages_robustness.post_training_cost,
+    "collect_label_features": stages_robustness.label_features_cost,
+    "knock_out_features": stages_robustness.knockout_cost,
+    "measure_variants": stages_robustness.variants_cost,
 }
 COST_OF_LAYERS: Mapping[str, Callable[[Study, str, str, int], Cost]] = {
-    "train_saes": feature_costs.training_cost,
-    "measure_quality": feature_costs.quality_cost,
-    "compare_seeds": feature_costs.seeds_cost,
-    "collect_features": feature_costs.collection_cost,
-    "match_features": feature_costs.matching_cost,
+    "train_saes": stages_features.training_cost,
+    "measure_quality": stages_features.quality_cost,
+    "compare_seeds": stages_features.seeds_cost,
+    "collect_features": stages_features.collection_cost,
+    "match_features": stages_features.matching_cost,
 }

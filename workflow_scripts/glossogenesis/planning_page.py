@@ -9,7 +9,7 @@ from rich.text import Text
 
 from glossogenesis.inspection.content import size_in_words
 from glossogenesis.inspection.page import table
-from glossogenesis.planning import Plan, RulePlan
+from glossogenesis.workflow.plan import Plan, RulePlan
 
 AFTER_USE = "`glossogenesis purge` frees them after use"
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.config.sheet import Checkpoint
-from glossogenesis.config.study import Study
+from glossogenesis.study.sheet import Checkpoint
+from glossogenesis.study.study import Study
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from glossogenesis.checkpoint_checks import check_small_files, local_checkpoints
-from glossogenesis.config.sheet import same_steps
-from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
 from glossogenesis.models.weight_files import check_weights
-from glossogenesis.provenance import LEFT_OUT
+from glossogenesis.storage.provenance import LEFT_OUT
+from glossogenesis.study.sheet import same_steps
+from glossogenesis.study.study import Study
 
 READ_WHOLE = 1 << 26
 """Bytes up to which a weights file is compared whole."""

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from glossogenesis.config.frozen import FrozenStudy, freeze
-from glossogenesis.config.study import Study, check_study, load_study
+from glossogenesis.study.frozen import FrozenStudy, freeze
+from glossogenesis.study.study import Study, check_study, load_study
 from tiny_study import replace, write_tiny_study
 
 

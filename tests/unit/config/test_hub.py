@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings, is_commit
-from glossogenesis.config.stage_settings import checkpoint_settings
-from glossogenesis.config.study import Study, load_study
 from glossogenesis.errors import StudyError
+from glossogenesis.study.study import Study, load_study
+from glossogenesis.workflow.stages_concepts import checkpoint_settings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 STUDY = """\

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
-from glossogenesis.config.frozen import freeze
-from glossogenesis.config.study import Study, load_merged, load_study
+from glossogenesis.study.frozen import freeze
+from glossogenesis.study.study import Study, load_merged, load_study
 from tiny_features_study import tiny_features_study
 from tiny_study import SHEET
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glossogenesis.config.pretrain import PretrainSettings, one_training_a_seed
+from glossogenesis.study.pretrain import PretrainSettings, one_training_a_seed
 
 GOOD: dict[str, Any] = {
     "text": {"kind": "demo", "phases": {1: {"pairs": "pivot"}, 2: {"pairs": "all"}}},

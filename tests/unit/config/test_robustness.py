@@ -12,9 +12,9 @@ import pytest
 from glossogenesis.config import robustness_settings
 from glossogenesis.config.posts import PostsSettings
 from glossogenesis.config.robustness_settings import robustness_table_settings
-from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
-from glossogenesis.robustness_costs import number_of_labels, number_of_posts
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow.stages_robustness import number_of_labels, number_of_posts
 from tiny_robustness_study import tiny_robustness_study
 
 

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from glossogenesis.config.schema import SCHEMA_FILE, schema_text, study_schema
+from glossogenesis.study.schema import SCHEMA_FILE, schema_text, study_schema
 
 REPOSITORY = Path(__file__).parents[3]
 STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "resources/studies").glob("*.yaml"))]
@@ -18,7 +18,7 @@ STUDIES = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "resources/studies"
 
 def test_the_file_is_in_step() -> None:
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), (
-        "run `python -m glossogenesis.config.schema`"
+        "run `python -m glossogenesis.study.schema`"
     )
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.config.sheet import Checkpoint, read_sheet
 from glossogenesis.errors import StudyError
+from glossogenesis.study.sheet import Checkpoint, read_sheet
 
 HEADER = "model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder\n"
 

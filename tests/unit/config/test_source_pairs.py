@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.config.source_pairs import pair_name, seen_pairs, source_pairs
-from glossogenesis.config.study import Study, load_study
 from glossogenesis.errors import StudyError
+from glossogenesis.study.study import Study, load_study
 from tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[3] / "resources" / "studies"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
+from glossogenesis.study.study import load_study
 from tiny_study import change_study, replace, tiny_study, write_tiny_study
 
 

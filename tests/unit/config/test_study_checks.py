@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from glossogenesis import costs
-from glossogenesis.config.stage_settings import pretrain_settings
-from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
+from glossogenesis.study.study import Study
+from glossogenesis.workflow import costs
+from glossogenesis.workflow.stages_concepts import pretrain_settings
 from tiny_study import SHEET, tiny_study, write_tiny_study
 
 

@@ -16,7 +16,7 @@ from glossogenesis.corpora.control_tokens import control_ids, end_ids, text_enco
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker
 from glossogenesis.corpora.text import Document
 from glossogenesis.corpora.token_languages import ScriptLanguages
-from glossogenesis.models.training_text import token_batches
+from glossogenesis.pretraining.text import token_batches
 from tiny_pretraining import settings_of
 from tiny_tokenizers import byte_level, with_ends, word_level
 

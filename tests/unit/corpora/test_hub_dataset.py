@@ -10,11 +10,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.config.corpora import CorpusHub, CorpusSettings
-from glossogenesis.corpora.corpus_text import HubText
 from glossogenesis.corpora.hub_dataset import HubDataset
+from glossogenesis.corpora.sources import HubText
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.revisions import kept_revision, moved, revision_file
+from glossogenesis.hub.files import kept_revision, moved, revision_file
+from glossogenesis.study.inputs import CorpusHub, CorpusSettings
 from hub_server import HubServer, connected_hub
 from prepare_corpus import text_of_corpus
 

@@ -5,9 +5,9 @@ import polars as pl
 import pytest
 
 from glossogenesis.config.posts import PostFiles
-from glossogenesis.corpora.post_files import read_post_file
 from glossogenesis.corpora.posts import LabelledPost
 from glossogenesis.errors import StudyError
+from glossogenesis.robustness.posts import read_post_file
 
 ROWS = [
     {"title": "質問", "body": "車の色\t赤\n青", "label": "cars", "views": "3"},

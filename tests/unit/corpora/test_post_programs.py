@@ -10,7 +10,7 @@ from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import LIBRARY, file_digest
+from glossogenesis.storage.provenance import LIBRARY, file_digest
 from glossogenesis.storage.tables import read_provenance
 from program_runs import run_main
 from tiny_checkpoint import save_tiny_checkpoint, write_manifest

@@ -6,15 +6,15 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.corpora.contexts import ContextSpool
-from glossogenesis.corpora.corpus_text import LocalText, local_paths
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
+from glossogenesis.corpora.sources import LocalText, local_paths
 from glossogenesis.corpora.splitting import split_of
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text_of
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study.inputs import CorpusSettings
 from tiny_tokenizers import byte_level, with_ends
 
 WORDS = {"en": ["cat", "dog", "house", "runs"], "ja": ["猫", "いぬ", "家", "走る"]}

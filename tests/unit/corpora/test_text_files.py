@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from glossogenesis.corpora import text_files
-from glossogenesis.corpora.text_files import SkippedRows, texts_in
+from glossogenesis.corpora import documents
+from glossogenesis.corpora.documents import SkippedRows, texts_in
 from glossogenesis.errors import StudyError
 
 
@@ -42,7 +42,7 @@ def test_no_more_of_a_file_is_read_than_is_asked_for(tmp_path, monkeypatch):
     lines.write_text('{"text": "fine"}\nnot read', encoding="utf-8")
     assert next(iter(texts_in(lines))) == "fine"
 
-    monkeypatch.setattr(text_files, "ROWS_AT_ONCE", 2)
+    monkeypatch.setattr(documents, "ROWS_AT_ONCE", 2)
     table = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["a", "b", "c"]}), table, row_group_size=2)
     texts = texts_in(table)

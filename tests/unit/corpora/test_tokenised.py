@@ -7,8 +7,8 @@ import torch
 from glossogenesis.corpora.tokenised import TokenisedCorpus, text_of
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.provenance import Provenance
 
 CONTEXT = 4
 

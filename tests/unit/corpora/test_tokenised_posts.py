@@ -8,10 +8,10 @@ from transformers import PreTrainedTokenizerFast
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text_of
-from glossogenesis.corpora.tokenised_post_writer import PostTokens, tokenise_posts
 from glossogenesis.corpora.tokenised_posts import post_token_ids
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
 from glossogenesis.errors import StudyError
+from glossogenesis.robustness.tokenised_posts import PostTokens, tokenise_posts
 from tiny_posts import (
     PROVENANCE,
     labelled_rows,
@@ -145,7 +145,7 @@ def test_more_posts_than_are_tokenised_at_once(tokenised, monkeypatch):
     rows = labelled_rows(train=9, held_out=4)
     whole = tokenised(rows)
     expected = {split: post_token_ids(whole, split) for split in ("train", "held_out")}
-    monkeypatch.setattr("glossogenesis.corpora.tokenised_post_writer.POSTS_AT_ONCE", 4)
+    monkeypatch.setattr("glossogenesis.robustness.tokenised_posts.POSTS_AT_ONCE", 4)
     monkeypatch.setattr("glossogenesis.corpora.tokenised_posts.POSTS_AT_ONCE", 5)
     corpus = tokenised(rows)
     assert {split: post_token_ids(corpus, split) for split in expected} == expected

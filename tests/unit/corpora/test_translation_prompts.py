@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 from tokenizers import Tokenizer
 
-from glossogenesis.corpora.lexicon import Concept, Lexicon
-from glossogenesis.corpora.translation_prompts import (
+from glossogenesis.concepts.prompts import (
     answer_tokens,
     first_answer_tokens,
     require_open_end,
     tokenise_prompt,
 )
+from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.errors import StudyError
 from tiny_tokenizers import across_quotes, byte_level, encoder, with_ends, word_level
 

@@ -9,15 +9,11 @@ import pytest
 
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.monosemanticity import TokenTypes, meaning_entropies, monosemanticity
-from glossogenesis.features.monosemanticity_tables import (
-    HISTOGRAM_SCHEMA,
-    _binned,
-    monosemanticity_table,
-)
-from glossogenesis.features.setups import DEPTH_FACTS
 from glossogenesis.features.shares import with_shares
 from glossogenesis.features.spool import TOKEN_IDS
+from glossogenesis.features.tables import HISTOGRAM_SCHEMA, _binned, monosemanticity_table
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.study.setups import DEPTH_FACTS
 
 RUNS = 600
 

@@ -9,17 +9,17 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.config.robustness import LabelFeatureSettings
 from glossogenesis.corpora.posts import Posts
 from glossogenesis.errors import StudyError
-from glossogenesis.features.cues import (
+from glossogenesis.robustness.cues import (
     ACTIVATION,
     CUES_SCHEMA,
     StrongestActivations,
     cues_of,
     cues_table,
 )
-from glossogenesis.features.label_tables import collect_label_features
+from glossogenesis.robustness.label_tables import collect_label_features
+from glossogenesis.study.robustness import LabelFeatureSettings
 from planted_features import identity_sae, write_corpus
 from planted_posts import plant_posts
 
@@ -33,7 +33,7 @@ WHOLE, FILLER, STOP, FILM = 4, 5, 6, 7
 def test_strongest_activations_are_those_of_sorting_everything(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glossogenesis.features.cues._AT_LEAST_WAITING", 64)
+    monkeypatch.setattr("glossogenesis.robustness.cues._AT_LEAST_WAITING", 64)
     generator = np.random.default_rng(0)
     n_latents, number = 7, 5
     strongest = StrongestActivations(n_latents, number)

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from glossogenesis.config.robustness import POOLINGS, LabelFeatureSettings
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.errors import StudyError
 from glossogenesis.features import post_pooling
-from glossogenesis.features.label_collection import LabelSums, PostMeasures, top_ratios
-from glossogenesis.features.label_tables import (
+from glossogenesis.features.post_pooling import FiredTokens, PooledPosts, pooled_posts
+from glossogenesis.robustness.label_features import LabelSums, PostMeasures, top_ratios
+from glossogenesis.robustness.label_tables import (
     FEATURES_SCHEMA,
     LABELS_SCHEMA,
     POST_FEATURES_SCHEMA,
@@ -23,8 +23,8 @@ from glossogenesis.features.label_tables import (
     collect_label_features,
     posts_table,
 )
-from glossogenesis.features.post_pooling import FiredTokens, PooledPosts, pooled_posts
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder
+from glossogenesis.study.robustness import POOLINGS, LabelFeatureSettings
 from planted_features import VOCABULARY, identity_sae, write_cache, write_corpus
 from planted_posts import PlantedPosts, plant_posts, write_posts
 from tiny_saes import random_sae
@@ -74,7 +74,7 @@ def test_tables_are_what_dense_latents_give(
 ) -> None:
     # So few posts and tokens at a time that everything comes in several parts.
     monkeypatch.setattr(post_pooling, "_VALUES_AT_ONCE", 40)
-    monkeypatch.setattr("glossogenesis.features.label_collection.ROWS_AT_ONCE", 9)
+    monkeypatch.setattr("glossogenesis.robustness.label_features.ROWS_AT_ONCE", 9)
     labels = tuple(np.random.default_rng(0).choice(LABELS, 31).tolist())
     planted, activations = random_posts(tmp_path, labels, 6)
     sae = random_sae(6, 16, architecture=architecture, k=3)

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from glossogenesis.features.label_effects import (
+from glossogenesis.robustness.label_effects import (
     Specificity,
     cohens_d,
     corrected_specificity,
@@ -170,7 +170,7 @@ def test_shuffles_are_those_of_labels_that_are_permuted_one_by_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So few features at a time that there are several parts.
-    monkeypatch.setattr("glossogenesis.features.label_effects._VALUES_AT_ONCE", 200)
+    monkeypatch.setattr("glossogenesis.robustness.label_effects._VALUES_AT_ONCE", 200)
     values, labels = random_posts()
     threshold, seed, n_draws = 0.3, 7, 6
     given = (sparse.csr_array(values), labels, N_LABELS, threshold)

@@ -14,15 +14,15 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.features.cues import CUES_SCHEMA
-from glossogenesis.features.label_tables import (
+from glossogenesis.robustness.cues import CUES_SCHEMA
+from glossogenesis.robustness.label_tables import (
     FEATURES_SCHEMA,
     LABELS_SCHEMA,
     POST_FEATURES_SCHEMA,
 )
-from glossogenesis.provenance import SCRIPTS
 from glossogenesis.sae.files import SaeFacts, write_sae
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.storage.tables import read_provenance, read_table
 from planted_features import ORIGIN
 from planted_posts import plant_posts

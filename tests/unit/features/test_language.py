@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glossogenesis.config.features import LanguageBy
 from glossogenesis.corpora.token_languages import has_letter
 from glossogenesis.errors import StudyError
 from glossogenesis.features.examples import Examples
@@ -22,6 +21,7 @@ from glossogenesis.features.language import (
 )
 from glossogenesis.features.letters import lettered
 from glossogenesis.features.spool import TOKEN_IDS
+from glossogenesis.study.features import LanguageBy
 from planted_features import SCRIPTS, VOCABULARY, write_corpus
 
 NUMBER = {text: token for token, (text, _) in enumerate(VOCABULARY)}

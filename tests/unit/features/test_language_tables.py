@@ -9,20 +9,20 @@ import polars as pl
 import pytest
 
 from feature_results import sensitivity, statistics
-from glossogenesis.config.sheet import Checkpoint
 from glossogenesis.errors import StudyError
 from glossogenesis.features.grid_table import GRID_SCHEMA, filled_share, grid_table
 from glossogenesis.features.language_tables import LANGUAGES_SCHEMA, label_counts, languages_table
-from glossogenesis.features.monosemanticity_tables import (
+from glossogenesis.features.populations import matched_curves, ranked_counts
+from glossogenesis.features.schemas import statistics_schema
+from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA, sensitivity_rows
+from glossogenesis.features.tables import (
     MONOSEMANTICITY_SCHEMA,
     monosemanticity_histogram,
     monosemanticity_table,
 )
-from glossogenesis.features.populations import matched_curves, ranked_counts
-from glossogenesis.features.schemas import statistics_schema
-from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA, sensitivity_rows
-from glossogenesis.features.setups import Setup, with_depth
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
+from glossogenesis.study.setups import Setup, with_depth
+from glossogenesis.study.sheet import Checkpoint
 
 PATH = Path("statistics.parquet")
 ROW = Checkpoint(model="demo", checkpoint="step8", step=8, tokens=800, source="x")

@@ -27,15 +27,15 @@ import tabulate_injection
 import tabulate_tracking
 import train_saes
 from glossogenesis.config import feature_settings
-from glossogenesis.config.study import load_study
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.registry import FIGURES
 from glossogenesis.inspection.page import inspect_path
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table
+from glossogenesis.study.study import load_study
 from glossogenesis.suspicious import left_out
-from glossogenesis.verification import verify
+from glossogenesis.workflow.figures import FIGURES
+from glossogenesis.workflow.verification import verify
 from program_runs import ON_CPU, run_main
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_corpus import tiny_corpus

@@ -15,9 +15,9 @@ from glossogenesis.corpora.spellings import span_of
 from glossogenesis.errors import StudyError
 from glossogenesis.features.survival import SURVIVAL_SCHEMA
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import SaeFacts, read_sae, write_sae
 from glossogenesis.storage import tables
+from glossogenesis.storage.provenance import Provenance
 from program_runs import run_main
 from tiny_checkpoint import write_manifest
 from tiny_classifiers import tiny_classifier

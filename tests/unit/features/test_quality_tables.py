@@ -10,7 +10,6 @@ import pytest
 
 from feature_results import matches, perplexity, quality, recovery, translation
 from glossogenesis.errors import StudyError
-from glossogenesis.features.injection_summary import perplexity_rows, translation_rows
 from glossogenesis.features.quality_tables import (
     MEASURES,
     QUALITY_SCHEMA,
@@ -19,14 +18,15 @@ from glossogenesis.features.quality_tables import (
     recovery_rows,
     seed_row,
 )
-from glossogenesis.features.setups import SETUP_FACTS
 from glossogenesis.features.tracking import MATCHES_SCHEMA
 from glossogenesis.features.tracking_tables import tracking_counts
+from glossogenesis.injection.tables import perplexity_rows, translation_rows
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.sae.quality_sums import Measures
-from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA
 from glossogenesis.sae.seeds import SEEDS_SCHEMA
+from glossogenesis.sae.tables import RECOVERY_SCHEMA
 from glossogenesis.statistics.intervals import wilson_interval
+from glossogenesis.study.setups import SETUP_FACTS
 
 PATH = Path("made-up")
 SEEDS = pl.DataFrame(

@@ -15,11 +15,14 @@ from statsmodels.stats.multitest import multipletests
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.classification import label_counts
 from glossogenesis.features.robustness_tables.compared_features import _compare_counts
-from glossogenesis.features.robustness_tables.comparisons import comparisons_table
-from glossogenesis.features.robustness_tables.inputs import Results, compared_models
-from glossogenesis.features.robustness_tables.resampling import (
+from glossogenesis.robustness.pairs import PAIRS_SCHEMA
+from glossogenesis.robustness.scores import macro_f1_of
+from glossogenesis.robustness.tables.classification import label_counts
+from glossogenesis.robustness.tables.comparisons import comparisons_table
+from glossogenesis.robustness.tables.inputs import Results, compared_models
+from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
+from glossogenesis.statistics.resampling import (
     Ratio,
     counts_estimate,
     independent_samples,
@@ -27,10 +30,7 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_ratios,
     paired_samples,
 )
-from glossogenesis.models.classifier_scores import macro_f1_of
-from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
-from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
-from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
+from glossogenesis.statistics.tests import permutation_p, sign_flip_p
 from glossogenesis.storage.tables import write_table
 from planted_models import FIRST, LABELS, OTHER, Planted, without_tokenizer
 from robustness_results import (

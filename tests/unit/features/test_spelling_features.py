@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
 from glossogenesis.corpora.spellings import Spelling
 from glossogenesis.errors import StudyError
-from glossogenesis.features.spelling_features import (
+from glossogenesis.robustness.spellings import (
     LocatedSpelling,
     locate_spellings,
     states_of_spellings,

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA
-from glossogenesis.features.stage_tables import STAGES_SCHEMA, Point, stages_table, three_points
+from glossogenesis.features.stages import STAGES_SCHEMA, Point, stages_table, three_points
 
 
 def curve(

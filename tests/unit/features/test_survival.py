@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from glossogenesis.corpora.spellings import Spelling
-from glossogenesis.features.spelling_features import StrongestFeatures, strongest_features
 from glossogenesis.features.survival import SURVIVAL_SCHEMA, survival_rows
+from glossogenesis.robustness.spellings import StrongestFeatures, strongest_features
 from planted_features import identity_sae
 
 KINDS = ("kanji", "hiragana", "katakana")

@@ -9,17 +9,8 @@ import polars as pl
 import pytest
 
 from drawn_figures import check_pages, check_program, drawn, legend_texts
-from glossogenesis.errors import StudyError
-from glossogenesis.figures.concept_differences import plot_differences
-from glossogenesis.figures.concept_frames import (
-    Languages,
-    difference_frame,
-    outcome_frame,
-    patched_frame,
-    start_layer_frame,
-    unpatched_frame,
-)
-from glossogenesis.figures.concepts import (
+from glossogenesis.concepts.comparisons import comparison_table
+from glossogenesis.concepts.figures import (
     OUTCOME_NAMES,
     plot_outcomes,
     plot_patched_accuracy,
@@ -27,11 +18,20 @@ from glossogenesis.figures.concepts import (
     plot_unpatched_accuracy,
     setting_names,
 )
+from glossogenesis.concepts.frames import (
+    Languages,
+    difference_frame,
+    outcome_frame,
+    patched_frame,
+    start_layer_frame,
+    unpatched_frame,
+)
+from glossogenesis.concepts.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
+from glossogenesis.errors import StudyError
+from glossogenesis.figures.concept_differences import plot_differences
 from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
-from glossogenesis.patching.concept_comparisons import comparison_table
 from glossogenesis.patching.pooled_tables import pooled_table
 from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.patching.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
 
 LANGUAGES = Languages(
     {"en": "pivot", "es": "early", "ru": "early", "ja": "late", "sw": "unseen"},

@@ -13,7 +13,15 @@ from drawn_figures import check_pages, check_program, drawn, legend_texts
 from feature_results import CODES
 from feature_tables import ONE, STEPS, TABLES, feature_tables
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.feature_frames import (
+from glossogenesis.features.figures import (
+    plot_bilingual_features,
+    plot_feature_heatmap,
+    plot_feature_languages,
+    plot_model_sizes,
+    plot_monosemanticity,
+    stage_numbers,
+)
+from glossogenesis.features.frames import (
     bilingual_frame,
     heat_frame,
     monosemanticity_frame,
@@ -22,21 +30,9 @@ from glossogenesis.figures.feature_frames import (
     shown_layers,
     size_frame,
 )
-from glossogenesis.figures.features import (
-    plot_bilingual_features,
-    plot_feature_heatmap,
-    plot_feature_languages,
-    plot_model_sizes,
-    plot_monosemanticity,
-    stage_numbers,
-)
-from glossogenesis.figures.injection_figure import injection_frame, plot_injection
+from glossogenesis.features.tracking_figure import event_frame, origin_frame, plot_feature_tracking
 from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
-from glossogenesis.figures.tracking_figure import (
-    event_frame,
-    origin_frame,
-    plot_feature_tracking,
-)
+from glossogenesis.injection.figure import injection_frame, plot_injection
 
 
 def all_figures(made: dict[str, pl.DataFrame]) -> list[Figure]:

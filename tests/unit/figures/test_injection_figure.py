@@ -9,7 +9,7 @@ from drawn_figures import drawn
 from feature_results import CODES
 from feature_tables import TABLES
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.injection_figure import injection_frame, plot_injection
+from glossogenesis.injection.figure import injection_frame, plot_injection
 
 
 def test_injections_stand_beside_their_controls() -> None:

@@ -8,7 +8,7 @@ import pytest
 from drawn_figures import drawn
 from feature_results import CODES
 from feature_tables import TABLES
-from glossogenesis.figures.tracking_figure import (
+from glossogenesis.features.tracking_figure import (
     FROM_LANGUAGE,
     event_frame,
     origin_frame,

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from hypothesis import strategies as st
 
-from glossogenesis.provenance import METADATA_KEY, SEAL_KEY
+from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY
 from good_files import PROVENANCE
 from hostile_content import (
     json_texts,

@@ -33,7 +33,7 @@ from file_uses import (
     show,
     tokenise,
 )
-from glossogenesis.corpora.text_files import texts_in
+from glossogenesis.corpora.documents import texts_in
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.weight_files import check_weights
 from glossogenesis.storage import tables, tensors

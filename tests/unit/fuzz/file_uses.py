@@ -9,12 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from glossogenesis import planning, planning_page, preflight
+from glossogenesis import planning_page
 from glossogenesis.config.posts import PostFiles
-from glossogenesis.config.study import Study, load_study
 from glossogenesis.corpora.demo.posts import read_world
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.post_files import read_post_file
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.page import inspect_path, lay_out
@@ -22,8 +20,12 @@ from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.planned_jobs import Job
 from glossogenesis.purging import bytes_of_shards, caches_of
+from glossogenesis.robustness.posts import read_post_file
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from glossogenesis.study.study import Study, load_study
+from glossogenesis.workflow import plan as planning
+from glossogenesis.workflow import preflight
 
 LANGUAGES = ("en", "es", "fi", "ru")
 

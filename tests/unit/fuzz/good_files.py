@@ -16,8 +16,8 @@ from safetensors.torch import save
 
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.files import SaeFacts, write_sae
+from glossogenesis.storage.provenance import Provenance
 from tiny_cache import write_tiny_caches
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_corpus import tiny_corpus

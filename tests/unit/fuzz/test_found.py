@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from glossogenesis import preflight
-from glossogenesis.config.study import load_study
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.page import inspect_path, lay_out
-from glossogenesis.provenance import METADATA_KEY, SEAL_KEY, provenance_in
 from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.atomic import read_json
+from glossogenesis.storage.files import read_json
+from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY, provenance_in
+from glossogenesis.study.study import load_study
+from glossogenesis.workflow import preflight
 from tiny_cache import write_tiny_caches
 from tiny_corpus import tiny_corpus
 from tiny_features_study import tiny_features_study

@@ -14,8 +14,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from glossogenesis import planning
 from glossogenesis.cli import app
+from glossogenesis.workflow import plan
 from hostile_content import NAMES, YAML_TRICKS, yaml_bombs
 from hostile_pickles import torch_pickle
 from tiny_study import STUDY, change_study, replace, write_tiny_study
@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a tiny study, which is the working directory; nothing plans it."""
     write_tiny_study(tmp_path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(planning, "jobs_of", lambda study: [])
+    monkeypatch.setattr(plan, "jobs_of", lambda study: [])
     return tmp_path
 
 

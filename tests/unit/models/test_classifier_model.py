@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.classifier_model import fresh_classifier, save_classifier
 from glossogenesis.models.files import CheckpointLocation, tokenizer_digest
 from glossogenesis.models.loading import load_model
-from glossogenesis.provenance import Provenance, file_digest
+from glossogenesis.robustness.classifier import fresh_classifier, save_classifier
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tensors import read_provenance
 from separable_posts import LABELS, save_tiny_model, tiny_fresh_classifier
 from tiny_checkpoint import save_tiny_checkpoint

@@ -15,15 +15,15 @@ from statsmodels.stats.proportion import proportion_confint
 import classify_posts
 import finetune_classifier
 import train_baseline
-from glossogenesis.config.robustness import BaselineSettings, ClassifierSettings
 from glossogenesis.errors import StudyError
 from glossogenesis.models.classifier_posts import LabelledPosts
 from glossogenesis.models.files import tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.provenance import file_digest
+from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import read_tensors
+from glossogenesis.study.robustness import BaselineSettings, ClassifierSettings
 from program_runs import ON_CPU, run_main
 from separable_posts import LABELS, separable_posts
 from tiny_checkpoint import save_tiny_checkpoint, write_manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glossogenesis.models.classifier_scores import chance_of, scores_of
+from glossogenesis.robustness.scores import chance_of, scores_of
 
 
 def test_scores_of_names_by_hand() -> None:

@@ -12,12 +12,12 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-from glossogenesis.config.robustness import ClassifierSettings
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.classifier_posts import LabelledPosts
 from glossogenesis.models.classifier_run import classify_posts
-from glossogenesis.models.classifier_training import (
+from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.robustness.finetuning import (
     TRAINING_SCHEMA,
     Device,
     TrainedEpoch,
@@ -25,7 +25,7 @@ from glossogenesis.models.classifier_training import (
     remove_states,
     training_table,
 )
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.study.robustness import ClassifierSettings
 from separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
 
 TRAIN = separable_posts(72)

@@ -17,19 +17,19 @@ from torch.optim import AdamW
 from transformers import PreTrainedTokenizerFast
 
 import pretrain_model
-from glossogenesis.config.pretrain import PretrainSettings
 from glossogenesis.corpora.text import Document
 from glossogenesis.errors import StudyError
-from glossogenesis.models import pretraining
 from glossogenesis.models.continued_pretraining import checkpoint_start
 from glossogenesis.models.files import CheckpointLocation, tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.models.pretraining import RunFiles, pretrain
-from glossogenesis.models.pretraining_optimizers import make_optimizers
-from glossogenesis.models.training_text import token_batches
-from glossogenesis.provenance import SCRIPTS, Provenance, file_digest
+from glossogenesis.pretraining import training as pretraining
+from glossogenesis.pretraining.optimizers import make_optimizers
+from glossogenesis.pretraining.text import token_batches
+from glossogenesis.pretraining.training import RunFiles, pretrain
 from glossogenesis.storage import tables
+from glossogenesis.storage.provenance import SCRIPTS, Provenance, file_digest
+from glossogenesis.study.pretrain import PretrainSettings
 from tiny_models import ARCHITECTURES, EACH_ARCHITECTURE, tiny_anatomy, tiny_model
 from tiny_tokenizers import with_ends, word_level
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
+from glossogenesis.hub.files import KeptRevision, keep_revision, moved, revision_file
+from glossogenesis.models.checkpoints import HubAccess
 from glossogenesis.models.files import CheckpointLocation, local_files
-from glossogenesis.models.hub import HubAccess
-from glossogenesis.models.hub_removal import remove_weights
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from glossogenesis.storage.revisions import KeptRevision, keep_revision, moved, revision_file
+from glossogenesis.workflow.disk import remove_weights
 from hub_server import HubServer, connected_hub
 from tiny_checkpoint import save_tiny_checkpoint
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.config.study import Study, load_study
-from glossogenesis.models.hub_removal import fetched_rows, made_from_weights
+from glossogenesis.study.study import Study, load_study
+from glossogenesis.workflow.disk import fetched_rows, made_from_weights
 from tiny_features_study import tiny_features_study
 
 

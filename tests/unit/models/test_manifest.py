@@ -13,7 +13,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, WeightsFacts, describe_checkpoint
 from glossogenesis.models.saved_steps import folder_of_step
-from glossogenesis.provenance import file_digest
+from glossogenesis.storage.provenance import file_digest
 from tiny_checkpoint import save_tiny_checkpoint
 
 

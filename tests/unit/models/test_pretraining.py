@@ -10,15 +10,12 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bar_clock import BarClock, lines_of
-from glossogenesis.models import pretraining
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.pretraining import RunFiles, initial_model, pretrain
 from glossogenesis.models.pretraining_files import TrainedModel
-from glossogenesis.models.training_text import (
-    token_batches,
-    tokenizer_from_text,
-)
-from glossogenesis.provenance import Provenance, file_digest
+from glossogenesis.pretraining import training
+from glossogenesis.pretraining.text import token_batches, tokenizer_from_text
+from glossogenesis.pretraining.training import RunFiles, initial_model, pretrain
+from glossogenesis.storage.provenance import Provenance, file_digest
 from tiny_pretraining import SETTINGS, SETTINGS_OF_ADAMW, settings_of, source_of
 
 PROVENANCE = Provenance(kind="pretraining", study="test", settings={}, inputs={}, code="")
@@ -94,7 +91,7 @@ def test_checkpoints_load_and_the_last_one_predicts_better(finished):
         )
         assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys"))
         assert model.config.rope_parameters["rope_theta"] == 10_000
-        losses.append(pretraining.mean_loss(Anatomy.of(model), batch, "float32").item())
+        losses.append(training.mean_loss(Anatomy.of(model), batch, "float32").item())
     assert losses[1] < losses[0] - 0.3
 
 
@@ -103,7 +100,7 @@ def test_two_runs_are_byte_identical_even_when_one_is_interrupted(tmp_path, monk
     settings = settings_of(content)
     run(tmp_path / "whole", settings)
     steps_done = 0
-    step = pretraining._Run._step
+    step = training._Run._step
 
     def interrupted(*arguments):
         nonlocal steps_done
@@ -113,12 +110,12 @@ def test_two_runs_are_byte_identical_even_when_one_is_interrupted(tmp_path, monk
         step(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pretraining._Run, "_step", interrupted)
+        patch.setattr(training._Run, "_step", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "broken", settings, seconds_between_states=0.0)
     assert not (tmp_path / "broken/run/manifest.json").exists()
     steps_done = -1000
-    monkeypatch.setattr(pretraining._Run, "_step", interrupted)
+    monkeypatch.setattr(training._Run, "_step", interrupted)
     run(tmp_path / "broken", settings)
     assert steps_done == -1000 + 5  # steps 8 to 12
     assert digests(tmp_path / "broken") == digests(tmp_path / "whole")
@@ -140,7 +137,7 @@ def test_one_thread_and_two_give_equal_bytes(tmp_path, finished, threads):
 
 def test_the_bar_of_a_resumed_run_counts_from_where_it_goes_on(tmp_path, monkeypatch, capsys):
     """Twelve steps of six seconds; the second run takes the last five."""
-    clock, step, steps = BarClock(monkeypatch), pretraining._Run._step, iter(range(1, 14))
+    clock, step, steps = BarClock(monkeypatch), training._Run._step, iter(range(1, 14))
 
     def slow(*arguments):
         clock.sleep(6.01)
@@ -148,7 +145,7 @@ def test_the_bar_of_a_resumed_run_counts_from_where_it_goes_on(tmp_path, monkeyp
             raise KeyboardInterrupt
         step(*arguments)
 
-    monkeypatch.setattr(pretraining._Run, "_step", slow)
+    monkeypatch.setattr(training._Run, "_step", slow)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, settings_of(), seconds_between_states=0.0)
     capsys.readouterr()
@@ -163,7 +160,7 @@ def test_the_bar_of_a_resumed_run_counts_from_where_it_goes_on(tmp_path, monkeyp
 def test_a_run_begins_anew_where_its_state_or_checkpoints_are_gone(tmp_path, finished):
     settings = settings_of()
     files = files_of(tmp_path)
-    run_of = pretraining._Run(settings, random_start(settings), files, PROVENANCE, "cpu")
+    run_of = training._Run(settings, random_start(settings), files, PROVENANCE, "cpu")
     run_of._save_if_asked()
     run_of._step(torch.zeros(4, 32, dtype=torch.int64))
     run_of._keep_state()
@@ -181,7 +178,7 @@ def test_a_run_begins_anew_where_its_state_or_checkpoints_are_gone(tmp_path, fin
 def test_a_state_of_other_settings_is_not_resumed(tmp_path, finished):
     settings = settings_of()
     other = replace(PROVENANCE, settings={"other": 1})
-    run_of = pretraining._Run(settings, random_start(settings), files_of(tmp_path), other, "cpu")
+    run_of = training._Run(settings, random_start(settings), files_of(tmp_path), other, "cpu")
     run_of._step(torch.zeros(4, 32, dtype=torch.int64))
     run_of._keep_state()
     run(tmp_path, settings)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glossogenesis.models.pretraining import initial_model
 from glossogenesis.models.pretraining_files import TrainedModel, save_step
-from glossogenesis.models.training_text import demo_source, tokenizer_from_text
-from glossogenesis.provenance import Provenance
+from glossogenesis.pretraining.text import demo_source, tokenizer_from_text
+from glossogenesis.pretraining.training import initial_model
+from glossogenesis.storage.provenance import Provenance
 from tiny_pretraining import CONCEPTS, ENDONYMS, SHARES, settings_of
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.optim import Muon
 
-from glossogenesis.config.pretrain import OptimizerSettings
-from glossogenesis.models.pretraining_optimizers import muon_group, rate_factor
+from glossogenesis.pretraining.optimizers import muon_group, rate_factor
+from glossogenesis.study.pretrain import OptimizerSettings
 from tiny_pretraining import settings_of
 
 

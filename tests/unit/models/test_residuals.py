@@ -58,7 +58,7 @@ def expected_states(anatomy: Anatomy, corpus: TokenisedCorpus, split: str) -> Te
 
 
 def list_of_blocks(corpus: TokenisedCorpus, split: str) -> list[Any]:
-    from glossogenesis.models.context_windows import context_windows
+    from glossogenesis.models.batches import context_windows
 
     return list(context_windows(corpus.blocks(split, 1000), 10**9))
 

@@ -10,10 +10,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from glossogenesis.config.robustness import BaselineSettings
 from glossogenesis.errors import StudyError
-from glossogenesis.models.text_baseline import BaselinePredictions, classify_by_tfidf
-from glossogenesis.provenance import SCRIPTS
+from glossogenesis.robustness.baseline import BaselinePredictions, classify_by_tfidf
+from glossogenesis.storage.provenance import SCRIPTS
+from glossogenesis.study.robustness import BaselineSettings
 
 TEXTS = ["猫が好き", "猫と犬", "車を買う", "車の色", "米を炊く", "米と水"]
 LABELS = ["pets", "pets", "cars", "cars", "cooking", "cooking"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from glossogenesis.config.pretrain import PretrainSettings
 from glossogenesis.models.training_schedule import context_at, phase_of
+from glossogenesis.study.pretrain import PretrainSettings
 
 SETTINGS = PretrainSettings.model_validate(
     {

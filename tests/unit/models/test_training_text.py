@@ -8,19 +8,19 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.config.pretrain import FileText, PostsText
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.spellings import KINDS
 from glossogenesis.errors import StudyError
-from glossogenesis.models.pretraining import RunFiles, pretrain
-from glossogenesis.models.training_text import (
+from glossogenesis.pretraining.text import (
     demo_source,
     file_source,
     posts_source,
     token_batches,
     tokenizer_from_text,
 )
-from glossogenesis.provenance import Provenance
+from glossogenesis.pretraining.training import RunFiles, pretrain
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study.pretrain import FileText, PostsText
 from tiny_pretraining import CONCEPTS, ENDONYMS, SETTINGS, settings_of, source_of
 
 LEXICON = Path(__file__).parents[3] / "resources/demo/lexicon.tsv"

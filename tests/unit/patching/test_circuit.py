@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from glossogenesis.patching.circuit import (
+from glossogenesis.robustness.circuit import (
     CIRCUIT_SCHEMA,
     EFFECT_SUMS_SCHEMA,
     circuit_table,

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.patching import circuit_ablation
-from glossogenesis.patching.circuit import Circuit
-from glossogenesis.patching.circuit_ablation import (
+from glossogenesis.patching.component_runs import capture_components, run_components
+from glossogenesis.robustness import ablation
+from glossogenesis.robustness.ablation import (
     ABLATIONS_SCHEMA,
     AblationRules,
     ablation_table,
     check_in_float32,
     mean_outputs,
 )
-from glossogenesis.patching.component_rows import ComponentRows, ComponentValues, Outputs
-from glossogenesis.patching.component_runs import capture_components, run_components
+from glossogenesis.robustness.circuit import Circuit
+from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import random_tokens
 
@@ -162,7 +162,7 @@ def test_a_run_in_which_nothing_changes_something_is_refused(
         return run_components(*given, **options) + 0.1
 
     anatomy = planted()
-    monkeypatch.setattr(circuit_ablation, "run_components", shifted)
+    monkeypatch.setattr(ablation, "run_components", shifted)
     with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
         ablation_table(anatomy, [circuit(kind="none")], TRAIN, labelled(anatomy), RULES)
     with pytest.raises(RuntimeError, match=r"ablating no component changes a logit by 0.1"):
@@ -203,8 +203,8 @@ def test_another_post_stands_in_for_each(monkeypatch: pytest.MonkeyPatch) -> Non
             torch.testing.assert_close(found[row], logits[sources[post]], rtol=1e-4, atol=1e-4)
         return found
 
-    monkeypatch.setattr(circuit_ablation, "run_components", remembered)
-    monkeypatch.setattr(circuit_ablation, "POSTS_AT_ONCE", 5)
+    monkeypatch.setattr(ablation, "run_components", remembered)
+    monkeypatch.setattr(ablation, "POSTS_AT_ONCE", 5)
     rules = replace(RULES, methods=("resample",))
     posts = labelled(anatomy)
     table = ablation_table(anatomy, [circuit(*EVERYTHING)], TRAIN, posts, rules)
@@ -220,7 +220,7 @@ def test_blocks_of_posts_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     circuits = [circuit((0, 1), (2, 0)), circuit((3, 1), (1, 1), kind="random")]
     whole = ablation_table(anatomy, circuits, TRAIN, labelled(anatomy), RULES)
     finished: list[float] = []
-    monkeypatch.setattr(circuit_ablation, "POSTS_AT_ONCE", 4)
+    monkeypatch.setattr(ablation, "POSTS_AT_ONCE", 4)
     parts = ablation_table(anatomy, circuits, TRAIN, labelled(anatomy), RULES, finished.append)
     assert whole.equals(parts)
     assert sum(finished) == pytest.approx(len(HELD_OUT))
@@ -237,7 +237,7 @@ def test_what_has_the_same_effect_runs_once(monkeypatch: pytest.MonkeyPatch) -> 
         rows_run.append(len(rows))
         return run_components(anatomy, token_ids, rows, *given, **o)
 
-    monkeypatch.setattr(circuit_ablation, "run_components", counted)
+    monkeypatch.setattr(ablation, "run_components", counted)
     anatomy = planted()
     some, rest = EVERYTHING[:3], EVERYTHING[3:]
     circuits = [
@@ -259,7 +259,7 @@ def test_what_has_the_same_effect_runs_once(monkeypatch: pytest.MonkeyPatch) -> 
 def test_means_are_over_training_posts_drawn_by_seed(monkeypatch: pytest.MonkeyPatch) -> None:
     anatomy = tiny_classifier("llama")
     every = capture_components(anatomy, TRAIN, batch_size=8)[0].outputs.double().mean(dim=0)
-    monkeypatch.setattr(circuit_ablation, "POSTS_AT_ONCE", 7)
+    monkeypatch.setattr(ablation, "POSTS_AT_ONCE", 7)
     all_posts = mean_outputs(anatomy, TRAIN, replace(RULES, reference_posts=100))
     torch.testing.assert_close(all_posts, every, rtol=1e-5, atol=1e-6)
     some = [mean_outputs(anatomy, TRAIN, replace(RULES, seed=seed)) for seed in (0, 0, 1)]

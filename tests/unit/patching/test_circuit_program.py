@@ -11,10 +11,10 @@ from transformers import PreTrainedTokenizerFast
 
 import ablate_circuit
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.circuit import CIRCUIT_SCHEMA
-from glossogenesis.patching.circuit_ablation import ABLATIONS_SCHEMA
-from glossogenesis.provenance import Provenance
+from glossogenesis.robustness.ablation import ABLATIONS_SCHEMA
+from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA
 from glossogenesis.storage import tables
+from glossogenesis.storage.provenance import Provenance
 from program_runs import ON_CPU, run_main
 from tiny_checkpoint import write_manifest
 from tiny_classifiers import tiny_classifier

@@ -12,18 +12,10 @@ import torch
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.patching import component_identities
-from glossogenesis.patching.component_effects import (
-    ComponentEffects,
-    PatchedPairs,
-    PatchingRule,
-    component_effects,
-    n_runs,
-)
 from glossogenesis.patching.component_identities import (
     check_component_identities,
     check_components_in_float32,
 )
-from glossogenesis.patching.component_rows import ComponentValues, Outputs
 from glossogenesis.patching.component_runs import capture_components, run_components
 from glossogenesis.patching.component_tables import (
     EFFECTS_SCHEMA,
@@ -32,6 +24,14 @@ from glossogenesis.patching.component_tables import (
     pairs_of_posts,
 )
 from glossogenesis.patching.direct_effects import DirectEffects
+from glossogenesis.robustness.components.effects import (
+    ComponentEffects,
+    PatchedPairs,
+    PatchingRule,
+    component_effects,
+    n_runs,
+)
+from glossogenesis.robustness.components.rows import ComponentValues, Outputs
 from tiny_classifiers import LENGTHS, tiny_classifier
 from tiny_models import EACH_ARCHITECTURE, random_tokens
 

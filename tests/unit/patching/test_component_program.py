@@ -11,8 +11,8 @@ import pytest
 import patch_components
 from glossogenesis.errors import StudyError
 from glossogenesis.patching.component_tables import EFFECTS_SCHEMA
-from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
-from glossogenesis.provenance import Provenance
+from glossogenesis.robustness.pairs import PAIRS_SCHEMA
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 from program_runs import ON_CPU, run_main
 from tiny_checkpoint import save_tiny_checkpoint, write_manifest

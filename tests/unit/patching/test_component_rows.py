@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glossogenesis.patching.component_rows import ComponentRows
+from glossogenesis.robustness.components.rows import ComponentRows
 
 REPLACED = torch.tensor(
     [

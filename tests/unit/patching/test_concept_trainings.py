@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA
 from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA, trainings_table
 
 

@@ -17,14 +17,14 @@ import extract_states
 import patch_translations
 import tabulate_concepts
 import write_prompts
-from glossogenesis.config import stage_settings
+from glossogenesis.concepts.states import check_finite_states
 from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.patching.identities import check_identities
 from glossogenesis.patching.run import run_patching
-from glossogenesis.patching.states import check_finite_states
 from glossogenesis.storage.tables import read_provenance, read_table
+from glossogenesis.workflow import stages_concepts
 from patch_requests import request_for
 from program_runs import ON_CPU, run_main
 from tiny_checkpoint import save_tiny_checkpoint
@@ -82,7 +82,7 @@ class Run:
             ).write(self.manifest(name))
         run_main(
             write_prompts,
-            stage_settings.prompts_settings(self.study, "local"),
+            stages_concepts.prompts_settings(self.study, "local"),
             model="local",
             lexicon=lexicon,
             checkpoint=self.manifest("early"),
@@ -93,14 +93,14 @@ class Run:
             states = self.patching(name).with_name("states.safetensors")
             run_main(
                 extract_states,
-                stage_settings.states_settings(self.study, "local"),
+                stages_concepts.states_settings(self.study, "local"),
                 prompts=prompts,
                 output=states,
                 **common,
             )
             run_main(
                 patch_translations,
-                stage_settings.patching_settings(self.study, "local"),
+                stages_concepts.patching_settings(self.study, "local"),
                 prompts=prompts,
                 states=states,
                 lexicon=lexicon,
@@ -109,7 +109,7 @@ class Run:
             )
         run_main(
             tabulate_concepts,
-            stage_settings.table_settings(self.study),
+            stages_concepts.table_settings(self.study),
             sheet=self.folder / "sheet.tsv",
             patching=self.folder / "concepts",
             output=self.folder / "tables",

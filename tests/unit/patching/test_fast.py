@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from glossogenesis.concepts.fast import run_fast
+from glossogenesis.concepts.request import NO_TOKEN, PatchedRun, PatchPrompt
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.engine import NO_TOKEN, PatchedRun, PatchPrompt
-from glossogenesis.patching.fast import run_fast
 from glossogenesis.patching.reference import run_reference
 from patch_requests import assert_equal_runs, request_for
 from tiny_models import EACH_ARCHITECTURE, tiny_anatomy

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glossogenesis.patching.engine import PatchedRun, PatchRequest
+from glossogenesis.concepts.request import PatchedRun, PatchRequest
 from glossogenesis.patching.identities import check_identities
 from glossogenesis.patching.run import run_patching
 from patch_requests import request_for

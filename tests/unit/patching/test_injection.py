@@ -6,13 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.patching.injection import (
-    Method,
-    Reading,
-    Variant,
-    change_of,
-    changed_states,
-)
+from glossogenesis.injection.method import Method, Reading, Variant, change_of, changed_states
 from glossogenesis.patching.injection_variants import (
     LatentGroups,
     variants_of,

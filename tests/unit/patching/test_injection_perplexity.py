@@ -12,16 +12,11 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
+from glossogenesis.injection.method import Method, Reading, Variant, change_of
+from glossogenesis.injection.perplexity import LayerInjection, Losses, PerplexityRun, TwoModels
+from glossogenesis.models.batches import predicted_contexts
 from glossogenesis.models.capture import block_output
-from glossogenesis.models.context_windows import predicted_contexts
 from glossogenesis.models.prefill import Prefill
-from glossogenesis.patching.injection import Method, Reading, Variant, change_of
-from glossogenesis.patching.injection_perplexity import (
-    LayerInjection,
-    Losses,
-    PerplexityRun,
-    TwoModels,
-)
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA
 from glossogenesis.patching.injection_tables import perplexity_table
 from glossogenesis.patching.injection_variants import LatentGroups, variants_of

@@ -17,20 +17,15 @@ import torch
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
+from glossogenesis.injection.method import Method
+from glossogenesis.injection.perplexity import LayerInjection, TwoModels
+from glossogenesis.injection.tasks import TranslationTask, parallel_tasks, prompt_tasks, tasks_of
+from glossogenesis.injection.translation import Answers, translate, translation_table
 from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.injection import Method
 from glossogenesis.patching.injection_comet import load_comet
 from glossogenesis.patching.injection_decoding import Decoding
-from glossogenesis.patching.injection_perplexity import LayerInjection, TwoModels
 from glossogenesis.patching.injection_rows import TRANSLATION_SCHEMA
 from glossogenesis.patching.injection_scoring import TranslationScorer
-from glossogenesis.patching.injection_tasks import (
-    TranslationTask,
-    parallel_tasks,
-    prompt_tasks,
-    tasks_of,
-)
-from glossogenesis.patching.injection_translation import Answers, translate, translation_table
 from glossogenesis.patching.injection_variants import LatentGroups, variants_of
 from glossogenesis.patching.pair_scorer import AnswerWords
 from glossogenesis.statistics.intervals import Bootstrap

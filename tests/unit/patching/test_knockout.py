@@ -15,8 +15,8 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import block_output
 from glossogenesis.models.prefill import Prefill
-from glossogenesis.patching import knockout as module
-from glossogenesis.patching.knockout import KnockedOut, LayerKnockout, Removal, knock_out
+from glossogenesis.robustness.knockout import knockout as module
+from glossogenesis.robustness.knockout.knockout import KnockedOut, LayerKnockout, Removal, knock_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from planted_classifier import COMMON, STRENGTH, planted_classifier, planted_posts
 from tiny_classifiers import tiny_classifier

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossogenesis.patching.knockout import batches_of_runs
+from glossogenesis.robustness.knockout.knockout import batches_of_runs
 
 POSTS = st.lists(
     st.integers(1, 90).flatmap(lambda n: st.tuples(st.integers(0, n - 1), st.just(n))), max_size=60

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 import knock_out_features
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
-from glossogenesis.provenance import Provenance, file_digest
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.sae.files import SaeFacts, write_sae
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 from planted_classifier import LABELS, planted_classifier, planted_posts
 from program_runs import ON_CPU, run_main

@@ -10,8 +10,6 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.classifier_scores import scores_of
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
 from glossogenesis.patching.knockout_schemas import (
     COMPARISON_SCHEMA,
     LABEL_COMPARISON_SCHEMA,
@@ -19,7 +17,8 @@ from glossogenesis.patching.knockout_schemas import (
     LAYER_SCHEMA,
 )
 from glossogenesis.patching.knockout_sets import FeatureSet
-from glossogenesis.patching.knockout_summary import (
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
+from glossogenesis.robustness.knockout.summary import (
     best_layer,
     compare_labels,
     compare_models,
@@ -27,6 +26,7 @@ from glossogenesis.patching.knockout_summary import (
     label_drops,
     layer_drops,
 )
+from glossogenesis.robustness.scores import scores_of
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 
 PATH = Path("knockout.parquet")

@@ -14,9 +14,9 @@ import torch
 
 import select_pairs
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.post_pairs import PAIRS_SCHEMA
-from glossogenesis.provenance import SCRIPTS, Provenance
+from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage import tables, tensors
+from glossogenesis.storage.provenance import SCRIPTS, Provenance
 from program_runs import run_main
 
 

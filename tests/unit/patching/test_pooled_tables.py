@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA, comparison_table
+from glossogenesis.concepts.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
 from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
-from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA, comparison_table
 from glossogenesis.patching.pooled_tables import pooled_table, pools_of
 from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.patching.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios

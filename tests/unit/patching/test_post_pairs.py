@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from glossogenesis.errors import StudyError
-from glossogenesis.patching import post_pairs
-from glossogenesis.patching.post_pairs import (
+from glossogenesis.robustness import pairs as post_pairs
+from glossogenesis.robustness.pairs import (
     PAIRS_SCHEMA,
     CandidatePosts,
     DrawnPairs,

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.engine import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.patching.run import Mode, run_patching
 from patch_requests import assert_equal_runs, request_for
 from tiny_models import EACH_ARCHITECTURE, tiny_anatomy, tiny_model

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossogenesis.patching.scoring import (
+from glossogenesis.concepts.scoring import (
     OUTCOMES,
     Outcome,
     Words,

@@ -8,13 +8,9 @@ import polars as pl
 import pytest
 import torch
 
+from glossogenesis.concepts.states import SourceStates, extract_states, states_from_file
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.states import (
-    SourceStates,
-    extract_states,
-    states_from_file,
-)
-from glossogenesis.provenance import Provenance
+from glossogenesis.storage.provenance import Provenance
 
 PROMPTS = pl.DataFrame(
     {

@@ -11,19 +11,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
-from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
-from glossogenesis.patching.scoring import OUTCOMES
-from glossogenesis.patching.tables import (
+from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.concepts.tables import (
     CHECKPOINT_FACTS,
     accuracy_table,
     outcomes_table,
     probability_table,
     with_checkpoint,
 )
-from glossogenesis.provenance import Provenance
+from glossogenesis.errors import StudyError
+from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
 
 PROGRAM = Path(__file__).parents[3] / "workflow_scripts" / "tabulate_concepts.py"

@@ -12,21 +12,21 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.corpora.prompt_table import build_prompts
-from glossogenesis.errors import StudyError
-from glossogenesis.models.capture import residual_at
-from glossogenesis.patching import translation
-from glossogenesis.patching.engine import PatchedRun, PatchRequest
-from glossogenesis.patching.pair_scorer import AnswerWords
-from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.patching.states import SourceStates, extract_states
-from glossogenesis.patching.translation import (
+from glossogenesis.concepts import translation
+from glossogenesis.concepts.request import PatchedRun, PatchRequest
+from glossogenesis.concepts.states import SourceStates, extract_states
+from glossogenesis.concepts.translation import (
     PatchingPlan,
     check_in_float32,
     layers_of,
     patch_translations,
 )
+from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
+from glossogenesis.corpora.prompt_table import build_prompts
+from glossogenesis.errors import StudyError
+from glossogenesis.models.capture import residual_at
+from glossogenesis.patching.pair_scorer import AnswerWords
+from glossogenesis.patching.rows import PATCHING_SCHEMA
 from tiny_models import tiny_anatomy
 from tiny_study import LANGUAGES, tiny_lexicon
 from tiny_tokenizers import encoder, word_level

@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import (
     CONFIG_FILE,
@@ -24,6 +23,7 @@ from glossogenesis.sae.files import (
     read_sae,
     write_sae,
 )
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tensors import read_provenance
 
 D_MODEL, LATENTS = 24, 96

@@ -24,7 +24,7 @@ from glossogenesis.sae.recovery import (
     measure_recovery,
     passes_of,
 )
-from glossogenesis.sae.recovery_table import RECOVERY_SCHEMA, Resampling, recovery_table
+from glossogenesis.sae.tables import RECOVERY_SCHEMA, Resampling, recovery_table
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [12, 7, 12, 9]

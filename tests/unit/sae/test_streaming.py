@@ -16,13 +16,13 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import residual_windows
-from glossogenesis.provenance import Provenance
 from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
 from glossogenesis.sae.files import WEIGHTS_FILE, read_sae
-from glossogenesis.sae.streaming import StreamedTraining, train_from_model
+from glossogenesis.sae.jobs import StreamedTraining, train_from_model
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 from tiny_corpus import CONTEXT, tiny_corpus
 from tiny_models import D_MODEL, tiny_anatomy
 
@@ -173,7 +173,7 @@ def test_an_interrupted_run_goes_on_without_the_windows_that_it_is_done_with(
             seen.append(window.number)
             yield window
 
-    monkeypatch.setattr("glossogenesis.sae.streaming.residual_windows", counted)
+    monkeypatch.setattr("glossogenesis.sae.jobs.residual_windows", counted)
     capsys.readouterr()
     train_from_model(job, anatomy, corpus, PROVENANCE)
     percentages = [percent for percent, _, _ in lines_of(capsys.readouterr().err, "layers 1 to 3")]

@@ -11,14 +11,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glossogenesis.config.sheet import read_sheet
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.models.weight_files import check_weights
-from glossogenesis.provenance import SEAL_KEY
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from glossogenesis.storage.provenance import SEAL_KEY
+from glossogenesis.study.sheet import read_sheet
 from hostile_content import assert_one_line
 from tiny_cache import write_tiny_caches
 from tiny_corpus import tiny_corpus

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from glossogenesis.statistics.false_discovery import adjusted
-from glossogenesis.statistics.permutation import permutation_p, sign_flip_p
+from glossogenesis.statistics.tests import permutation_p, sign_flip_p
 
 
 def enumerated_sign_flip_p(differences: list[float]) -> float:

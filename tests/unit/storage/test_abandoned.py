@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.storage.atomic import A_DAY, atomic_path, write_text
+from glossogenesis.storage.files import A_DAY, atomic_path, write_text
 
 WRITER = """
 import sys, time
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.files import atomic_path
 with atomic_path(sys.argv[1]) as temporary:
     temporary.write_text("half")
     print(temporary, flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import atomic_path, read_json, write_json, write_text
+from glossogenesis.storage.files import atomic_path, read_json, write_json, write_text
 
 
 def test_appears_only_when_complete(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.files import atomic_path
 from glossogenesis.storage.full_disk import full_disk_in_one_line, is_disk_full
 
 FULL = (

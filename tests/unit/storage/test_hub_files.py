@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.hub_errors import WAITS
+from glossogenesis.hub.errors import WAITS
 from glossogenesis.storage.hub_files import HubSnapshot, fetch_file
 from hub_server import HubServer, connected_hub
 

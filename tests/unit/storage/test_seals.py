@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.example_file import write_examples
-from glossogenesis.provenance import Provenance
-from glossogenesis.storage.atomic import read_json, sealed_path, write_json
+from glossogenesis.storage.files import read_json, sealed_path, write_json
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.resume import ResumeState
 from glossogenesis.storage.seals import SealState, seal_state
 from glossogenesis.storage.tables import read_table, write_table

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import METADATA_KEY, Provenance
+from glossogenesis.storage.provenance import METADATA_KEY, Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 
 ORIGIN = Provenance("table", "demo", {"seed": 1}, {}, "ab", model="m", libraries={"torch": "2"})

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tensors import read_provenance, read_tensors, write_tensors
 
 ORIGIN = Provenance("states", "demo", {}, {}, "ab", libraries={}, facts={"concepts": ["cat"]})

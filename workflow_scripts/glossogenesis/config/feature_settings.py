@@ -5,16 +5,11 @@ As in `stage_settings`: one plain dict a stage, with what changes its results an
 
 from __future__ import annotations
 
-from glossogenesis.config.corpora import CorpusDemo, CorpusFiles
-from glossogenesis.config.feature_checks import injection_model
-from glossogenesis.config.features import InjectionSettings, ParallelText
-from glossogenesis.config.stage_settings import (
-    Settings,
-    endonyms,
-    labels_of,
-    lexicon_settings,
-)
-from glossogenesis.config.study import Study
+from glossogenesis.study.features import InjectionSettings, ParallelText
+from glossogenesis.study.inputs import CorpusDemo, CorpusFiles
+from glossogenesis.study.loading import injection_model
+from glossogenesis.study.study import Study
+from glossogenesis.workflow.stages_concepts import Settings, endonyms, labels_of, lexicon_settings
 
 
 def corpus_settings(study: Study, corpus: str, tokenizer: str) -> Settings:

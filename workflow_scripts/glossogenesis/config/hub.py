@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import StringConstraints
 
-from glossogenesis.config.section import Section
 from glossogenesis.errors import StudyError
+from glossogenesis.study.section import Section
 
 if TYPE_CHECKING:
-    from glossogenesis.config.study import Study
+    from glossogenesis.study.study import Study
 
 COMMIT_PATTERN = r"^[0-9a-f]{40}$"
 

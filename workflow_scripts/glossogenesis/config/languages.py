@@ -8,7 +8,7 @@ from typing import Annotated
 import regex
 from pydantic import AfterValidator, Field
 
-from glossogenesis.config.section import Section
+from glossogenesis.study.section import Section
 
 JAPANESE = "Japanese"
 """Kana and Han together, which is no script of Unicode's own."""

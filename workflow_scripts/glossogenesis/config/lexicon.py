@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from glossogenesis.config.section import LanguageCode, PathText, Section
+from glossogenesis.study.section import LanguageCode, PathText, Section
 
 
 class LexiconSettings(Section):

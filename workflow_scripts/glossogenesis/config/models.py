@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from glossogenesis.config.hub import HubId
-from glossogenesis.config.section import IsSource, Name, Section
+from glossogenesis.study.section import IsSource, Name, Section
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 

@@ -18,9 +18,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import yaml
 
 from glossogenesis.config.limits import load_yaml
-from glossogenesis.config.section import IsPath, IsSource, Section, is_local, stays_in_place
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.text import read_text
+from glossogenesis.study.section import IsPath, IsSource, Section, is_local, stays_in_place
 
 Location = tuple[Any, ...]
 

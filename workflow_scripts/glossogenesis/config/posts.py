@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from glossogenesis.config.section import LanguageCode, PathText, Section
+from glossogenesis.study.section import LanguageCode, PathText, Section
 
 Positive = Annotated[int, Field(ge=1)]
 

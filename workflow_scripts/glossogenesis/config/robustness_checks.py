@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from glossogenesis.config.feature_checks import check_layers, check_tokenizer
 from glossogenesis.errors import StudyError
+from glossogenesis.study.loading import check_layers, check_tokenizer
 
 if TYPE_CHECKING:
-    from glossogenesis.config.study import Study
+    from glossogenesis.study.study import Study
 
 
 def check_robustness(study: Study) -> None:

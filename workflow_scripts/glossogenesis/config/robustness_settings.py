@@ -5,9 +5,9 @@ As in `stage_settings`: one plain dict a stage, with what changes its results an
 
 from __future__ import annotations
 
-from glossogenesis.config.robustness import VariantSettings
-from glossogenesis.config.stage_settings import Settings, labels_of
-from glossogenesis.config.study import Study
+from glossogenesis.study.robustness import VariantSettings
+from glossogenesis.study.study import Study
+from glossogenesis.workflow.stages_concepts import Settings, labels_of
 
 
 def posts_settings(study: Study) -> Settings:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from itertools import permutations
 
-from glossogenesis.config.section import LanguagePair
-from glossogenesis.config.study import Study
 from glossogenesis.errors import StudyError
+from glossogenesis.study.section import LanguagePair
+from glossogenesis.study.study import Study
 
 
 def pair_name(pair: LanguagePair) -> str:

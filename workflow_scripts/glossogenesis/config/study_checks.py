@@ -5,12 +5,12 @@ from __future__ import annotations
 from itertools import product
 from typing import TYPE_CHECKING
 
-from glossogenesis.config.corpora import CorpusDemo
-from glossogenesis.config.pretrain import DemoText, FileText, PostsText
 from glossogenesis.errors import StudyError
+from glossogenesis.study.inputs import CorpusDemo
+from glossogenesis.study.pretrain import DemoText, FileText, PostsText
 
 if TYPE_CHECKING:
-    from glossogenesis.config.study import Study, StudySettings
+    from glossogenesis.study.study import Study, StudySettings
 
 
 def check_parts(study: Study) -> None:

@@ -1,1 +1,1 @@
-"""Words, prompts and text: what models read."""
+"""Words and text: what models read."""

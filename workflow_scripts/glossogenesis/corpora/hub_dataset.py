@@ -7,15 +7,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.hub_errors import HubPlace, patiently
-from glossogenesis.storage.hub_files import HubSnapshot, cached_commit, fetch_file
-from glossogenesis.storage.revisions import (
+from glossogenesis.hub.errors import HubPlace, patiently
+from glossogenesis.hub.files import (
     KeptRevision,
     forget_others,
     keep_revision,
     kept_revision,
     resolved,
 )
+from glossogenesis.storage.hub_files import HubSnapshot, cached_commit, fetch_file
 
 SHOWN_FILES = 3
 """Files that an error message gives as examples."""

@@ -11,19 +11,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.config.corpora import CorpusSettings
 from glossogenesis.config.languages import Script
 from glossogenesis.corpora.contexts import ContextFiller, ContextShape, ContextSpool, merged
-from glossogenesis.corpora.corpus_text import CorpusText
 from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker
+from glossogenesis.corpora.sources import CorpusText
 from glossogenesis.corpora.splitting import SPLITS, Split, split_of
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.errors import StudyError
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.full_disk import full_disk_in_one_line
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study.inputs import CorpusSettings
 
 DOCUMENTS_AT_ONCE = 1000
 CHARACTERS_AT_ONCE = 200_000

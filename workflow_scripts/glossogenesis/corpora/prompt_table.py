@@ -8,16 +8,16 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.corpora.concept_pairs import Item, ItemSelection, select_items
-from glossogenesis.corpora.control_tokens import Encode
-from glossogenesis.corpora.lexicon import Lexicon
-from glossogenesis.corpora.translation_prompts import (
+from glossogenesis.concepts.prompts import (
     LanguagePair,
     answer_length,
     answer_tokens,
     require_open_end,
     tokenise_prompt,
 )
+from glossogenesis.corpora.concept_pairs import Item, ItemSelection, select_items
+from glossogenesis.corpora.control_tokens import Encode
+from glossogenesis.corpora.lexicon import Lexicon
 
 PROMPTS_SCHEMA = pl.Schema(
     {

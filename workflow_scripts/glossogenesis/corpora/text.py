@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.corpora.text_files import SkippedRows, texts_in
+from glossogenesis.corpora.documents import SkippedRows, texts_in
 from glossogenesis.errors import StudyError
 
 

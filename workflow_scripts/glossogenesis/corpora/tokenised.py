@@ -17,7 +17,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
 from glossogenesis.storage.records import Count, PlainName, record_of
 
 NO_LANGUAGE = 255

@@ -19,7 +19,7 @@ from glossogenesis.corpora.tokenised import (
     SplitFacts,
     TokenisedCorpus,
 )
-from glossogenesis.provenance import Provenance, file_digest
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import write_tensors
 

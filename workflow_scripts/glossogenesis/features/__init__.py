@@ -1,1 +1,1 @@
-"""What the features of sparse autoencoders are: language, meaning, and both over training."""
+"""The features study: language and meaning of features, and both over training."""

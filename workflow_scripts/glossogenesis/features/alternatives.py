@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from glossogenesis.config.features import (
+from glossogenesis.features.schemas import DEFAULT
+from glossogenesis.study.features import (
     LanguageBy,
     LanguageRule,
     Linkage,
     MonosemanticityRule,
     Sensitivity,
 )
-from glossogenesis.features.schemas import DEFAULT
 
 
 @dataclass(frozen=True)

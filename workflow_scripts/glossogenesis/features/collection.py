@@ -17,7 +17,6 @@ import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.config.features import LanguageRule, MonosemanticityRule, Sensitivity
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.features.alternatives import Choices, alternatives
 from glossogenesis.features.examples import ExampleFinder, Examples
@@ -33,6 +32,7 @@ from glossogenesis.features.top_tokens import TokenCounts
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
 
 
 @dataclass(frozen=True)

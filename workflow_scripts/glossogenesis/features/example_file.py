@@ -8,8 +8,8 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as pq
 
-from glossogenesis.provenance import Provenance
-from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.files import sealed_path
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.seals import sealed_metadata
 
 

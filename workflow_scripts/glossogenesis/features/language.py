@@ -21,12 +21,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glossogenesis.config.features import LanguageBy
 from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.firing import SPLIT
 from glossogenesis.features.schemas import NOT_LANGUAGES
+from glossogenesis.study.features import LanguageBy
 
 _PUBLISHED_LATIN = re.compile(r"[a-zA-Z\s\"'(),.\-]+")
 _DIGITS = -1

@@ -15,7 +15,8 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.schemas import NOT_LANGUAGES, WITHOUT_SHARE
-from glossogenesis.features.setups import (
+from glossogenesis.features.shares import with_shares
+from glossogenesis.study.setups import (
     DEPTH,
     DEPTH_FACTS,
     EVERY_DEPTH,
@@ -23,7 +24,6 @@ from glossogenesis.features.setups import (
     require_columns,
     schema_of_setups,
 )
-from glossogenesis.features.shares import with_shares
 
 LANGUAGES_SCHEMA = schema_of_setups(
     {

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.config.features import LanguageBy
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.features.alternatives import Choices
 from glossogenesis.features.examples import Examples
@@ -26,6 +25,7 @@ from glossogenesis.features.monosemanticity import (
     monosemanticity,
     unit_vectors,
 )
+from glossogenesis.study.features import LanguageBy
 
 Reals = NDArray[np.float64]
 

@@ -18,10 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.config.features import Linkage
 from glossogenesis.errors import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.progress import progress
+from glossogenesis.study.features import Linkage
 
 Reals = NDArray[np.float64]
 

@@ -15,7 +15,7 @@ import polars as pl
 
 from glossogenesis.features.language_tables import over_layers
 from glossogenesis.features.schemas import BILINGUAL, DEAD, UNLABELLED, WITHOUT_SHARE
-from glossogenesis.features.setups import DEPTH_FACTS, require_columns
+from glossogenesis.study.setups import DEPTH_FACTS, require_columns
 
 MATCHED = ("population", "matched")
 """Choice and value of rows whose populations are alike."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from glossogenesis.config.robustness import Pooling
+from glossogenesis.study.robustness import Pooling
 
 Integers = NDArray[np.int64]
 Reals = NDArray[np.float32]

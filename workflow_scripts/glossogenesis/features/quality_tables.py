@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.setups import SETUP_FACTS, require_columns, schema_of_setups
+from glossogenesis.study.setups import SETUP_FACTS, require_columns, schema_of_setups
 
 ALL = "all"
 MEASURES = (

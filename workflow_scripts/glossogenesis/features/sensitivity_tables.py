@@ -12,10 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
-from glossogenesis.features.monosemanticity_tables import ALL
 from glossogenesis.features.schemas import BILINGUAL, WITHOUT_SHARE
-from glossogenesis.features.setups import DEPTH_FACTS, require_columns, schema_of_setups
 from glossogenesis.features.shares import with_shares
+from glossogenesis.features.tables import ALL
+from glossogenesis.study.setups import DEPTH_FACTS, require_columns, schema_of_setups
 
 RANGE = "range"
 READ_COLUMNS = {

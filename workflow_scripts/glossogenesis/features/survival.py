@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.corpora.spellings import Spelling
-from glossogenesis.features.spelling_features import StrongestFeatures
+from glossogenesis.robustness.spellings import StrongestFeatures
 
 SURVIVAL_SCHEMA = pl.Schema(
     {

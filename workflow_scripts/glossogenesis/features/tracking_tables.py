@@ -19,8 +19,8 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.setups import require_columns, schema_of_setups
 from glossogenesis.features.shares import with_shares
+from glossogenesis.study.setups import require_columns, schema_of_setups
 
 EVENTS = ("kept", "birth", "death")
 MATCHED_COLUMNS = {

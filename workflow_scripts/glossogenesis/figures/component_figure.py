@@ -15,7 +15,6 @@ from matplotlib.patches import Patch, Rectangle
 
 from glossogenesis.figures.feature_panels import draw_heading
 from glossogenesis.figures.panels import legend_below
-from glossogenesis.figures.robustness_frames import draw_whiskers, nothing_to_draw, point
 from glossogenesis.figures.style import (
     FAINT,
     INK,
@@ -26,6 +25,7 @@ from glossogenesis.figures.style import (
     paper_style,
 )
 from glossogenesis.models.anatomy import COMPONENTS
+from glossogenesis.robustness.figures.frames import draw_whiskers, nothing_to_draw, point
 
 SETS = {"own": "own pairs", "common": "common pairs"}
 

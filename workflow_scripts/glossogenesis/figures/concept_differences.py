@@ -9,14 +9,14 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from glossogenesis.concepts.figures import setting_look, setting_names
+from glossogenesis.concepts.frames import layer_note
 from glossogenesis.figures.checkpoint_axis import (
     CHECKPOINT_COLUMNS,
     even_places,
     short_number,
     training_axis,
 )
-from glossogenesis.figures.concept_frames import layer_note
-from glossogenesis.figures.concepts import setting_look, setting_names
 from glossogenesis.figures.panels import handle, legend_below, note_above
 from glossogenesis.figures.style import FAINT, INK, PAGE_WIDTH, Look, new_figure, paper_style
 

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.feature_panels import draw_heading
 from glossogenesis.figures.panels import legend_below
-from glossogenesis.figures.robustness_frames import (
+from glossogenesis.figures.style import INK, PAGE_WIDTH, Look, new_figure, paper_style
+from glossogenesis.robustness.figures.frames import (
     MEAN,
     best_layers,
     counted,
@@ -23,7 +24,6 @@ from glossogenesis.figures.robustness_frames import (
     point,
     with_l0,
 )
-from glossogenesis.figures.style import INK, PAGE_WIDTH, Look, new_figure, paper_style
 
 PANELS = {
     "surface": ("top_surface_share", "unique_surfaces"),

@@ -14,10 +14,10 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from glossogenesis.features.monosemanticity_tables import ALL
+from glossogenesis.features.frames import LABELLED
 from glossogenesis.features.schemas import BILINGUAL, MIXED
+from glossogenesis.features.tables import ALL
 from glossogenesis.figures.checkpoint_axis import even_places, short_number, training_axis
-from glossogenesis.figures.feature_frames import LABELLED
 from glossogenesis.figures.style import FAINT, FONT_SIZE, INK, LINE_STYLES, MARKERS, Look, look_of
 
 _LETTERS_PER_INCH = 17

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from glossogenesis.errors import StudyError
+from glossogenesis.features.frames import shown_layers
 from glossogenesis.figures.checkpoint_axis import (
     CHECKPOINT_COLUMNS,
     draw_phases,
@@ -17,7 +18,6 @@ from glossogenesis.figures.checkpoint_axis import (
     positions,
     training_axis,
 )
-from glossogenesis.figures.feature_frames import shown_layers
 from glossogenesis.figures.feature_panels import draw_heading, layer_look
 from glossogenesis.figures.panels import draw_line, handle, label_outer, legend_below
 from glossogenesis.figures.style import PAGE_WIDTH, new_figure, paper_style

@@ -20,8 +20,8 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from glossogenesis.provenance import file_digest
-from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.files import sealed_path
+from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.seals import NUMBERS_DIGEST, sealed_json
 from glossogenesis.storage.tables import write_csv
 

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from glossogenesis.errors import StudyError
 from glossogenesis.figures.feature_panels import draw_heading
 from glossogenesis.figures.panels import label_outer, legend_below
-from glossogenesis.figures.robustness_frames import (
+from glossogenesis.figures.style import LINE_STYLES, PAGE_WIDTH, Look, new_figure, paper_style
+from glossogenesis.robustness.figures.frames import (
     counted,
     draw_whiskers,
     evenly,
@@ -21,7 +22,6 @@ from glossogenesis.figures.robustness_frames import (
     of_models,
     with_l0,
 )
-from glossogenesis.figures.style import LINE_STYLES, PAGE_WIDTH, Look, new_figure, paper_style
 
 ALL = "all"
 """The kinds of rows over all pairs of spellings."""

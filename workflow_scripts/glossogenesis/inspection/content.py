@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import METADATA_KEY
+from glossogenesis.storage.provenance import METADATA_KEY
 
 KINDS = {
     ("pretraining", ".json"): "manifest of a pretraining run",

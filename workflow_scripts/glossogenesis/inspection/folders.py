@@ -20,7 +20,7 @@ from glossogenesis.inspection.content import (
     provenance_in_json,
     size_in_words,
 )
-from glossogenesis.storage.atomic import read_json
+from glossogenesis.storage.files import read_json
 
 JSON_WITH_PROVENANCE = ("manifest.json", "cfg.json", "quality.json")
 

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import Inspection, Section
+from glossogenesis.inspection.describe import describe_json
 from glossogenesis.inspection.files import (
     describe_delimited,
     describe_parquet,
     describe_tensors,
 )
 from glossogenesis.inspection.folders import describe_checkpoint, describe_folder
-from glossogenesis.inspection.manifests import describe_json
 
 CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 

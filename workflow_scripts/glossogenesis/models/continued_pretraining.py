@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.config.pretrain import PretrainSettings, StartPoint
 from glossogenesis.errors import StudyError
 from glossogenesis.models.files import tokenizer_files
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.pretraining_files import TrainedModel
+from glossogenesis.study.pretrain import PretrainSettings, StartPoint
 
 
 def checkpoint_start(

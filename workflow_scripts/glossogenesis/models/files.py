@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.hub import TOKENIZER_FILES, HubAccess, fetch_files
+from glossogenesis.models.checkpoints import TOKENIZER_FILES, HubAccess, fetch_files
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from glossogenesis.errors import StudyError
+from glossogenesis.hub.files import forget_others
+from glossogenesis.models.checkpoints import HubAccess, fetch_files
 from glossogenesis.models.config_file import read_config
 from glossogenesis.models.files import (
     CheckpointLocation,
@@ -15,12 +17,10 @@ from glossogenesis.models.files import (
     local_files,
     tokenizer_digest,
 )
-from glossogenesis.models.hub import HubAccess, fetch_files
 from glossogenesis.models.weight_files import check_weights, surplus_weights
-from glossogenesis.provenance import file_digest
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.records import Count, PlainName, record_of
-from glossogenesis.storage.revisions import forget_others
 
 CLASSIFIER_SOURCE = "classifier"
 """The `source` of a checkpoint that the workflow fine-tuned to classify posts."""
@@ -133,7 +133,7 @@ class CheckpointManifest:
     def fetch_again(self, path: Path, *, weights: bool = True) -> None:
         """Fetch a Hub checkpoint whose files were removed, and compare it with its manifest `path`.
 
-        Several jobs may do so at once. StudyError as in `models.hub.fetch_files`, or where the
+        Several jobs may do so at once. StudyError as in `models.checkpoints.fetch_files`, or where the
         SHA-256 of a weights file is not the recorded one.
         """
         depth = len(PurePosixPath(self.subfolder or "").parts)

@@ -11,8 +11,8 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from glossogenesis.models.saved_steps import folder_of_step
-from glossogenesis.provenance import Provenance, file_digest
-from glossogenesis.storage.atomic import atomic_path, write_json
+from glossogenesis.storage.files import atomic_path, write_json
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.safetensors_file import write_safetensors
 
 

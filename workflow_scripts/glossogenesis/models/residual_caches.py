@@ -19,11 +19,11 @@ from glossogenesis.models.residuals import (
     residual_windows,
 )
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.rows import bytes_of_a_row
 from glossogenesis.storage.activations.shards import require_room
 from glossogenesis.storage.activations.writer import CacheWriter
+from glossogenesis.storage.provenance import Provenance
 
 
 @dataclass(frozen=True)

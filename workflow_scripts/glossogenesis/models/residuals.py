@@ -14,7 +14,7 @@ from glossogenesis.corpora.tokenised import ContextBlock, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.activation_order import window_order
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.context_windows import (
+from glossogenesis.models.batches import (
     batches_of_contexts,
     context_windows,
     last_tokens,

@@ -5,7 +5,7 @@ They decide what is trained, so they do not stand with the settings, whose code 
 
 from __future__ import annotations
 
-from glossogenesis.config.pretrain import PretrainSettings
+from glossogenesis.study.pretrain import PretrainSettings
 
 
 def phase_of(settings: PretrainSettings, step: int) -> int:

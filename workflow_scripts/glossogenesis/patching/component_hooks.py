@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
-from glossogenesis.patching.component_rows import (
+from glossogenesis.robustness.components.rows import (
     ComponentRows,
     ComponentValues,
     Outputs,

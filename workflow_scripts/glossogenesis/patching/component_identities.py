@@ -8,12 +8,10 @@ import torch
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.float32 import in_float32
-from glossogenesis.patching.component_effects import PatchedPairs, PatchingRule
-from glossogenesis.patching.component_rows import (
-    ComponentRows,
-)
 from glossogenesis.patching.component_runs import capture_components, run_components
 from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
+from glossogenesis.robustness.components.effects import PatchedPairs, PatchingRule
+from glossogenesis.robustness.components.rows import ComponentRows
 
 SAMPLE = 4
 """Pairs that are checked; each takes three passes more."""

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_fast import capture_at_last, run_last_positions
-from glossogenesis.patching.component_reference import capture_by_hooks, run_by_hooks
-from glossogenesis.patching.component_rows import (
+from glossogenesis.robustness.components.fast import capture_at_last, run_last_positions
+from glossogenesis.robustness.components.hooks import capture_by_hooks, run_by_hooks
+from glossogenesis.robustness.components.rows import (
     ComponentRows,
     ComponentValues,
     Mode,

@@ -10,7 +10,7 @@ import torch
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import COMPONENTS
-from glossogenesis.patching.component_effects import ComponentEffects, PatchedPairs
+from glossogenesis.robustness.components.effects import ComponentEffects, PatchedPairs
 
 EFFECTS_SCHEMA = pl.Schema(
     {

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from glossogenesis.patching.concept_comparisons import COMPARISON_SCHEMA, LEVEL
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA, LEVEL
 from glossogenesis.statistics.between_runs import mean_over_runs, variance_of_interval
 from glossogenesis.statistics.false_discovery import adjusted
 

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_rows import ComponentValues
 from glossogenesis.patching.identities import TOLERANCE
+from glossogenesis.robustness.components.rows import ComponentValues
 
 _PAIRS_AT_ONCE = 64
 

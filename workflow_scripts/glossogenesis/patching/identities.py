@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from glossogenesis.concepts.request import PatchedRun, PatchRequest
 from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.engine import PatchedRun, PatchRequest
 
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest difference of log-probabilities that rounding explains, by number format."""

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from glossogenesis.concepts.request import NO_TOKEN
+from glossogenesis.injection.method import Method, Reading, Variant, change_of, changed_states
+from glossogenesis.injection.perplexity import LayerInjection, TwoModels
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import changed_layer, read_layers
 from glossogenesis.models.padding import PaddedBatch, pad_left
 from glossogenesis.patching.answer_tokens import AnswerTokens
 from glossogenesis.patching.answers import answer, is_stop
-from glossogenesis.patching.engine import NO_TOKEN
-from glossogenesis.patching.injection import Method, Reading, Variant, change_of, changed_states
-from glossogenesis.patching.injection_perplexity import LayerInjection, TwoModels
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 
 

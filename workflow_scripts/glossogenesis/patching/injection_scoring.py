@@ -17,9 +17,9 @@ from sacrebleu.metrics.base import Metric
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 
+from glossogenesis.concepts.scoring import is_correct
+from glossogenesis.injection.tasks import TranslationTask
 from glossogenesis.patching.injection_comet import Comet
-from glossogenesis.patching.injection_tasks import TranslationTask
-from glossogenesis.patching.scoring import is_correct
 from glossogenesis.statistics.intervals import Bootstrap, times_drawn
 
 Floats = NDArray[np.float64]

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.patching.injection import Control, Variant
-from glossogenesis.patching.injection_perplexity import LayerInjection, Losses, Sums
+from glossogenesis.injection.method import Control, Variant
+from glossogenesis.injection.perplexity import LayerInjection, Losses, Sums
 from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
 

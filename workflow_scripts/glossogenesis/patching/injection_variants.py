@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from glossogenesis.patching.injection import Method, Reading, Variant, change_of
+from glossogenesis.injection.method import Method, Reading, Variant, change_of
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from functools import cached_property
 import polars as pl
 from torch import Tensor
 
+from glossogenesis.concepts.scoring import Words, classify_outcome
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.patching.scoring import Words, classify_outcome
 
 LanguagePair = tuple[str, str]
 

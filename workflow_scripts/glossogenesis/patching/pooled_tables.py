@@ -10,8 +10,8 @@ from collections.abc import Collection
 
 import polars as pl
 
-from glossogenesis.patching.scoring import OUTCOMES
-from glossogenesis.patching.tables import CHECKPOINT_FACTS, outcome_counts, share_rows
+from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.concepts.tables import CHECKPOINT_FACTS, outcome_counts, share_rows
 
 TRANSLATION = "translation"
 KINDS = ("copying", "pivot", "no_pivot", "unseen")

@@ -13,11 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.capture import block_output, residual_at, watched_blocks
-from glossogenesis.models.padding import batches_by_length, pad_left
-from glossogenesis.patching.answers import answer, is_stop
-from glossogenesis.patching.engine import (
+from glossogenesis.concepts.request import (
     NO_TOKEN,
     OnBatch,
     PatchedRun,
@@ -25,6 +21,10 @@ from glossogenesis.patching.engine import (
     PatchRequest,
     check_fits,
 )
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.capture import block_output, residual_at, watched_blocks
+from glossogenesis.models.padding import batches_by_length, pad_left
+from glossogenesis.patching.answers import answer, is_stop
 
 
 @dataclass(frozen=True)

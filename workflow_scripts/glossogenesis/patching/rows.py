@@ -10,8 +10,8 @@ from typing import Literal, get_args
 
 import polars as pl
 
+from glossogenesis.concepts.scoring import OUTCOMES
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.scoring import OUTCOMES
 
 Setting = Literal["tgt_unpatched", "src_unpatched", "seen", "tgt", "en_en", "copy", "self"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)

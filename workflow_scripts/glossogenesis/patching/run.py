@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from glossogenesis.concepts.fast import run_fast
+from glossogenesis.concepts.request import OnBatch, PatchedRun, PatchRequest
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.engine import OnBatch, PatchedRun, PatchRequest
-from glossogenesis.patching.fast import run_fast
 from glossogenesis.patching.reference import run_reference
 
 Mode = Literal["fast", "reference"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
 from glossogenesis.sae.files import CONFIG_FILE, WEIGHTS_FILE, read_own_facts, read_sae
 from glossogenesis.sae.outcome import TRAINING_FILE
+from glossogenesis.storage.provenance import Provenance, settings_digest
 from glossogenesis.storage.tables import read_provenance
 
 

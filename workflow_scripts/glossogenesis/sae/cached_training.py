@@ -11,12 +11,12 @@ import torch
 from glossogenesis.config.sae import SaeTraining
 from glossogenesis.models.activation_order import cached_batches
 from glossogenesis.progress import progress
-from glossogenesis.provenance import Provenance, reason_left_out, settings_digest
 from glossogenesis.sae.files import origin_of_sae, read_own_facts, read_sae
 from glossogenesis.sae.outcome import write_outcome
 from glossogenesis.sae.resume import StateKeeper
 from glossogenesis.sae.training import TrainingPlan, TrainingRun, total_steps_of
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.provenance import Provenance, reason_left_out, settings_digest
 from glossogenesis.storage.resume import ResumeState
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance, file_digest
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.sae_lens_format import (
     NORMALISATIONS,
@@ -22,7 +21,8 @@ from glossogenesis.sae.sae_lens_format import (
     fill_from_sae_lens,
     to_sae_lens,
 )
-from glossogenesis.storage.atomic import atomic_path, read_json, write_json
+from glossogenesis.storage.files import atomic_path, read_json, write_json
+from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.safetensors_file import write_safetensors
 from glossogenesis.storage.tensors import read_tensors
 

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.errors import NotFiniteError
-from glossogenesis.provenance import Provenance, diverged
 from glossogenesis.sae.files import SaeFacts, write_no_sae, write_sae
 from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan, TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.provenance import Provenance, diverged
 from glossogenesis.storage.tables import write_table
 
 TRAINING_FILE = "training.parquet"

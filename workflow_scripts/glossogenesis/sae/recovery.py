@@ -21,12 +21,8 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock, TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.batches import PredictedContexts, next_token_losses, predicted_contexts
 from glossogenesis.models.blocks import BlockRunner
-from glossogenesis.models.context_windows import (
-    PredictedContexts,
-    next_token_losses,
-    predicted_contexts,
-)
 from glossogenesis.models.prefill import prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 

@@ -1,1 +1,1 @@
-"""Intervals and tests over the tables that a study writes."""
+"""Intervals, resampling and tests over the tables that a study writes."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import file_digest
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.provenance import file_digest
 
 DIGESTS = "digests.json"
 

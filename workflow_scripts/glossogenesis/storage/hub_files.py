@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import file_digest
-from glossogenesis.storage.hub_errors import HubPlace, patiently, study_error
+from glossogenesis.hub.errors import HubPlace, patiently, study_error
 from glossogenesis.storage.leases import claimed
+from glossogenesis.storage.provenance import file_digest
 
 Kind = Literal["model", "dataset"]
 

@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.files import sealed_path
 from glossogenesis.storage.safetensors_file import write_safetensors
 from glossogenesis.storage.seals import SealState, seal_state, sealed_json
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import METADATA_KEY, SEAL_KEY, Provenance
+from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY, Provenance
 
 _PREFIX = "sha256-of-file:"
 _DIGITS = 2 * hashlib.sha256().digest_size

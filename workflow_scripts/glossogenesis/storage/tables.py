@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance, provenance_in
-from glossogenesis.storage.atomic import atomic_path, sealed_path
+from glossogenesis.storage.files import atomic_path, sealed_path
+from glossogenesis.storage.provenance import Provenance, provenance_in
 from glossogenesis.storage.seals import check_seal, sealed_metadata
 
 

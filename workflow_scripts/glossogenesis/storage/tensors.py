@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance, provenance_in
-from glossogenesis.storage.atomic import sealed_path
+from glossogenesis.storage.files import sealed_path
+from glossogenesis.storage.provenance import Provenance, provenance_in
 from glossogenesis.storage.safetensors_file import write_safetensors
 from glossogenesis.storage.seals import check_seal, sealed_metadata
 

@@ -12,8 +12,8 @@ import torch
 from safetensors import safe_open
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import SCRIPTS
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
+from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.storage.tensors import read_provenance
 from tiny_cache import D_MODEL, SHARDS, tiny_rows, window_of, write_tiny_caches
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage import atomic
+from glossogenesis.storage import files
 from glossogenesis.storage.activations import writer as writer_module
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.activations.shards import write_shard
@@ -35,14 +35,14 @@ def expected(tmp_path: Path) -> dict[str, bytes]:
 
 def fail_at(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
     """Let the flush of one shard of layer 1 fail, as where a full disk shows only then."""
-    flush = atomic._flush_to_disk
+    flush = files._flush_to_disk
 
     def flush_or_fail(path: Path) -> None:
         if path.name.startswith(f".{name}.") and path.parent.name == "layer_1":
             raise error
         flush(path)
 
-    monkeypatch.setattr(atomic, "_flush_to_disk", flush_or_fail)
+    monkeypatch.setattr(files, "_flush_to_disk", flush_or_fail)
 
 
 def test_writes_shards_and_manifests_only(expected: dict[str, bytes]) -> None:

@@ -14,14 +14,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import shortest_digits
-from glossogenesis.features.robustness_tables.resampling import (
-    BOOTSTRAP,
-    OVER_DRAWS,
-    Floats,
-    counts_estimate,
-)
+from glossogenesis.robustness.tables.inputs import shortest_digits
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.resampling import BOOTSTRAP, OVER_DRAWS, Floats, counts_estimate
 
 RANDOM = "random"
 UNITS = ("relative", "points")

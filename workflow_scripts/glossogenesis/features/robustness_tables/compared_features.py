@@ -18,9 +18,12 @@ import numpy as np
 import polars as pl
 from scipy.stats import fisher_exact
 
-from glossogenesis.features.robustness_tables import cues, knockout, label_features, variants
-from glossogenesis.features.robustness_tables.inputs import ComparedModel, Results
-from glossogenesis.features.robustness_tables.resampling import (
+from glossogenesis.features.robustness_tables import cues, knockout, variants
+from glossogenesis.robustness.knockout.summary import best_layer, compare_labels, compare_models
+from glossogenesis.robustness.tables import features
+from glossogenesis.robustness.tables.inputs import ComparedModel, Results
+from glossogenesis.statistics.intervals import Bootstrap, newcombe_interval
+from glossogenesis.statistics.resampling import (
     BOOTSTRAP,
     BY_SIGNS,
     BY_SWAPS,
@@ -29,8 +32,6 @@ from glossogenesis.features.robustness_tables.resampling import (
     paired_means,
     paired_ratios,
 )
-from glossogenesis.patching.knockout_summary import best_layer, compare_labels, compare_models
-from glossogenesis.statistics.intervals import Bootstrap, newcombe_interval
 
 Row = dict[str, Any]
 
@@ -78,7 +79,7 @@ def compare_features(comparison: Comparison) -> Iterator[Row]:
     for layer in comparison.equal_layers:
         where = {"rule": "equal", "layer_first": layer, "layer_other": layer}
         both = [
-            label_features.read_dictionary(comparison.results, model, layer, comparison.sae)
+            features.read_dictionary(comparison.results, model, layer, comparison.sae)
             for model in comparison.models
         ]
         counts.append([(each.specific, each.distinguishing, len(each.variety)) for each in both])
@@ -87,7 +88,7 @@ def compare_features(comparison: Comparison) -> Iterator[Row]:
             told = {"measure": "l0", "note": OTHER_TOKENIZER}
             yield where | told
             continue
-        for measure in label_features.POST_MEASURES:
+        for measure in features.POST_MEASURES:
             first, other = (each.over_posts(measure) for each in both)
             found = paired_ratios(first, other, comparison.bootstrap)
             yield (

@@ -14,15 +14,15 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import (
+from glossogenesis.robustness.tables.inputs import (
     ComparedModel,
     Results,
     frame_of,
     layers_with_saes,
     table_schema,
 )
-from glossogenesis.features.robustness_tables.resampling import BOOTSTRAP, mean_estimate
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.resampling import BOOTSTRAP, mean_estimate
 
 MEAN = "mean"
 """The label of rows over all labels."""

@@ -13,15 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.resampling import (
-    BOOTSTRAP,
-    Floats,
-    mean_estimate,
-    ratio_estimate,
-)
 from glossogenesis.models.anatomy import COMPONENTS
-from glossogenesis.patching.circuit import Members, effect_matrices
+from glossogenesis.robustness.circuit import Members, effect_matrices
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.resampling import BOOTSTRAP, Floats, mean_estimate, ratio_estimate
 
 Row = dict[str, Any]
 

@@ -16,22 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import (
-    ComparedModel,
-    Results,
-    frame_of,
-    table_schema,
-)
-from glossogenesis.features.robustness_tables.resampling import (
-    BOOTSTRAP,
-    LEFT_OUT,
-    NEWCOMBE,
-    OVER_DRAWS,
-    WILSON,
-)
-from glossogenesis.patching.knockout_rows import KNOCKOUT_SCHEMA
-from glossogenesis.patching.knockout_summary import cross_fitted, label_drops, layer_drops
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
+from glossogenesis.robustness.knockout.summary import cross_fitted, label_drops, layer_drops
+from glossogenesis.robustness.tables.inputs import ComparedModel, Results, frame_of, table_schema
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
+from glossogenesis.statistics.resampling import BOOTSTRAP, LEFT_OUT, NEWCOMBE, OVER_DRAWS, WILSON
 
 MEAN = "mean"
 """The label of rows over all labels."""

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import frame_of
-from glossogenesis.features.robustness_tables.resampling import LEFT_OUT, OVER_DRAWS
+from glossogenesis.robustness.tables.inputs import frame_of
 from glossogenesis.statistics.between_runs import mean_over_runs, variance_of_interval
 from glossogenesis.statistics.false_discovery import adjusted
+from glossogenesis.statistics.resampling import LEFT_OUT, OVER_DRAWS
 
 ONE_RUN = "{}, of one run"
 OVER_RUNS = "95 % t over runs and {}"

@@ -15,14 +15,9 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.features.robustness_tables.inputs import (
-    ComparedModel,
-    Results,
-    frame_of,
-    table_schema,
-)
-from glossogenesis.features.robustness_tables.resampling import BOOTSTRAP, mean_estimate
+from glossogenesis.robustness.tables.inputs import ComparedModel, Results, frame_of, table_schema
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.resampling import BOOTSTRAP, mean_estimate
 
 ALL = "all"
 """The kinds of rows over all pairs."""

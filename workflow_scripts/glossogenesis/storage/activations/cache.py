@@ -12,7 +12,7 @@ from typing import Any
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.activations.rows import ActivationRows
 from glossogenesis.storage.activations.shards import ShardFacts, read_shard
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
 from glossogenesis.storage.records import Count, record_of
 
 MANIFEST = "manifest.json"

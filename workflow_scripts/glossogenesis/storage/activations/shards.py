@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 
 from glossogenesis.errors import StudyError
-from glossogenesis.provenance import Provenance
 from glossogenesis.storage.activations.rows import ActivationRows
-from glossogenesis.storage.atomic import atomic_path
+from glossogenesis.storage.files import atomic_path
+from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.records import Count, PlainName
 from glossogenesis.storage.safetensors_file import safetensors_parts
 

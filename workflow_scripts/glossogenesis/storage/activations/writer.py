@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from glossogenesis.provenance import Provenance, settings_digest
 from glossogenesis.storage.activations.cache import (
     MANIFEST,
     ActivationCache,
@@ -21,7 +20,8 @@ from glossogenesis.storage.activations.shards import (
     is_intact,
     write_shard,
 )
-from glossogenesis.storage.atomic import read_json, write_json
+from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.provenance import Provenance, settings_digest
 from glossogenesis.storage.records import record_of
 
 JOURNAL = "unfinished.json"

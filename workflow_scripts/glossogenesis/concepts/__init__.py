@@ -1,0 +1,1 @@
+"""The concepts study: cross-lingual activation patching of few-shot word translation."""

@@ -1,0 +1,220 @@
+"""Tables of the concepts study: accuracy, outcomes, probabilities, each with its interval.
+
+The rows come from `patching.parquet` files (`rows.PATCHING_SCHEMA`), joined with the facts of their
+checkpoint (`CHECKPOINT_FACTS`). Every table is a sum per checkpoint, so that a study with many
+checkpoints can be tabulated file by file and stacked in sheet order.
+
+A concept is expected by several items, whose answers resemble each other: every interval takes the
+expected concept as what was drawn.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
+from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
+
+CHECKPOINT_FACTS = pl.Schema(
+    {
+        "model": pl.String,
+        "checkpoint": pl.String,
+        "step": pl.Int64,
+        "tokens": pl.Int64,
+        "phase": pl.Int32,
+    }
+)
+
+_KEYS = (
+    *CHECKPOINT_FACTS.names(),
+    "setting",
+    "input_language",
+    "output_language",
+    "start_layer",
+    "chosen_layers",
+)
+_SUBSETS = pl.Enum(["all", "copyable", "not_copyable"])
+_OUTCOMES = pl.Enum(OUTCOMES)
+_CONCEPTS = pl.Enum(["expected", "source", "target"])
+
+# Probabilities are summed as whole numbers of this unit: a sum of whole numbers does not depend on
+# the order of the addends, so equal runs give equal bytes on any number of threads. The unit is
+# finer than the float32 of the rows, and sums over up to two million rows stay exact in float64.
+_PROBABILITY_UNIT = 2.0**-32
+
+
+def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows.
+
+    `chosen_layers` is null: see `chosen_layers.rows_at_chosen` for others.
+    """
+    if facts.height != 1:
+        raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
+    named = facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names())
+    return named.join(rows, how="cross").with_columns(chosen_layers=pl.lit(None, pl.String))
+
+
+def accuracy_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """Accuracy per checkpoint, setting, language pair, start layer and subset, with its interval.
+
+    Rows without an answer at their start layer do not count; a group without any answer has no row.
+    Checkpoints keep the order in which they first appear in `rows`. The ends are null where a group
+    has a single expected concept.
+
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, chosen_layers, subset (all, copyable, not_copyable), n, correct, accuracy, low,
+    high.
+    """
+    groups, answers = _numbered(rows.filter(pl.col("correct").is_not_null()))
+    counted = answers.group_by("group", "copyable", "concept").agg(
+        n=pl.len().cast(pl.Int64), hits=pl.col("correct").cast(pl.Int64).sum()
+    )
+    named = pl.when("copyable").then(pl.lit("copyable")).otherwise(pl.lit("not_copyable"))
+    subsets = pl.concat(
+        [counted.with_columns(subset=pl.lit("all")), counted.with_columns(subset=named)]
+    )
+    subsets = subsets.with_columns(pl.col("subset").cast(_SUBSETS))
+    return _named(groups, share_rows(subsets, "group", "subset"), "subset").select(
+        *_KEYS, "subset", "n", correct="hits", accuracy="share", low="low", high="high"
+    )
+
+
+def outcomes_table(rows: pl.DataFrame) -> pl.DataFrame:
+    """Share of each outcome per checkpoint, setting, language pair and start layer.
+
+    Every group has a row for each of `OUTCOMES`, also for those that never happened; the shares of
+    a group add up to 1. Rows as in `accuracy_table`.
+
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, chosen_layers, outcome, n (answers of the group), count, share, low, high.
+    """
+    groups, answers = _numbered(rows.filter(pl.col("outcome").is_not_null()))
+    counted = (
+        answers.group_by("group", "concept")
+        .agg(pl.len().cast(pl.Int64).alias("n"), *outcome_counts())
+        .unpivot(
+            on=OUTCOMES,
+            index=["group", "concept", "n"],
+            variable_name="outcome",
+            value_name="hits",
+        )
+        .with_columns(pl.col("outcome").cast(_OUTCOMES))
+    )
+    return _named(groups, share_rows(counted, "group", "outcome"), "outcome").select(
+        *_KEYS, "outcome", "n", count="hits", share="share", low="low", high="high"
+    )
+
+
+def outcome_counts() -> list[pl.Expr]:
+    """How many answers of a group have each of `OUTCOMES`, a column each."""
+    return [(pl.col("outcome") == name).cast(pl.Int64).sum().alias(name) for name in OUTCOMES]
+
+
+def share_rows(counted: pl.DataFrame, *keys: str) -> pl.DataFrame:
+    """Columns `keys`, n, hits, share, low and high: shares with the interval of drawn concepts.
+
+    `counted` has `keys`, concept, n and hits; a concept may have several rows, such as one a
+    language pair, and is drawn with all of them. Ends are null with a single concept.
+    """
+    table = (
+        counted.group_by(*keys, "concept")
+        .agg(pl.col("n", "hits").sum())
+        .group_by(*keys)
+        .agg(
+            pl.col("n", "hits").sum(),
+            clusters=pl.len(),
+            squares=(pl.col("hits") ** 2).sum(),
+            products=(pl.col("hits") * pl.col("n")).sum(),
+            n_squares=(pl.col("n") ** 2).sum(),
+        )
+    )
+    summed = ("clusters", "hits", "n", "squares", "products", "n_squares")
+    sums = ClusterSums(*(table[name].to_numpy().astype(np.float64) for name in summed))
+    low, high = (
+        pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in clustered_share_interval(sums)
+    )
+    return table.select(*keys, "n", "hits", share=pl.col("hits") / pl.col("n"), low=low, high=high)
+
+
+def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None) -> pl.DataFrame:
+    """Mean first-token probability of the source, target and expected concept.
+
+    A concept's probability is the sum over the first tokens of its words in the output language
+    (Dumas et al. 2025); the interval resamples expected concepts and is null where there is a
+    single one. Rows without a probability do not count.
+
+    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
+    start_layer, chosen_layers, concept (expected, source, target), n, mean, low, high.
+    """
+    groups, answers = _numbered(rows)
+    parts = []
+    for name in _CONCEPTS.categories:
+        probability = pl.col(f"log_p_{name}").cast(pl.Float64).exp()
+        whole = (probability / _PROBABILITY_UNIT).round().cast(pl.Int64)
+        counted = answers.drop_nulls(f"log_p_{name}").group_by("group", "concept")
+        parts.append(
+            counted.agg(n=pl.len().cast(pl.Int64), hits=whole.sum()).with_columns(
+                kind=pl.lit(name, _CONCEPTS)
+            )
+        )
+    table = _resampled(pl.concat(parts), "kind", bootstrap or Bootstrap())
+    unit = pl.lit(_PROBABILITY_UNIT)
+    return _named(groups, table, "kind").select(
+        *_KEYS,
+        pl.col("kind").alias("concept"),
+        "n",
+        mean=pl.col("share") * unit,
+        low=pl.col("low") * unit,
+        high=pl.col("high") * unit,
+    )
+
+
+def _numbered(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The groups of a table, in its order, with their number; and the rows with that number.
+
+    Rows also get the number of their expected concept: numbers are counted much faster than names.
+    """
+    order = rows.select("model", "checkpoint").unique(maintain_order=True).with_row_index("order")
+    groups = (
+        rows.select(_KEYS)
+        .unique()
+        .join(order, on=["model", "checkpoint"])
+        .sort("order", *_KEYS[len(CHECKPOINT_FACTS) :])
+        .drop("order")
+        .with_row_index("group")
+    )
+    numbered = rows.join(groups, on=_KEYS, nulls_equal=True).with_columns(
+        concept=pl.col("expected_concept").rank("dense")
+    )
+    return groups, numbered
+
+
+def _named(groups: pl.DataFrame, table: pl.DataFrame, kind: str) -> pl.DataFrame:
+    """`table` with the keys of its groups, in their order, then in that of the categories."""
+    return table.join(groups, on="group").sort("group", kind).cast({kind: pl.String})
+
+
+def _resampled(counted: pl.DataFrame, kind: str, bootstrap: Bootstrap) -> pl.DataFrame:
+    """Columns group, `kind`, n, hits, share, low and high, with ends over resampled concepts.
+
+    `counted` has group, `kind`, concept, n and hits. Ends are null where a row has a single
+    concept.
+    """
+    table = (
+        counted.sort("group", kind, "concept")
+        .group_by("group", kind, maintain_order=True)
+        .agg(pl.col("n", "hits").sum(), counts="n", sums="hits")
+    )
+    ends = np.full((2, table.height), np.nan)
+    concepts = table["sums"].list.len().to_numpy()
+    for number in np.unique(concepts):
+        chosen = np.flatnonzero(concepts == number)
+        part = table[chosen]
+        sums, counts = (
+            part[column].explode().to_numpy().reshape(-1, number) for column in ("sums", "counts")
+        )
+        ends[:, chosen] = bootstrap_ratios(sums, counts, bootstrap)
+    low, high = (pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in ends)
+    return table.with_columns(share=pl.col("hits") / pl.col("n"), low=low, high=high)

@@ -1,0 +1,1 @@
+"""Features of a later checkpoint injected into an earlier one."""

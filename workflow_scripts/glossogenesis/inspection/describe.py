@@ -1,0 +1,191 @@
+"""Describe a JSON file: a manifest with the files that it names, an autoencoder, its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from glossogenesis.errors import StudyError
+from glossogenesis.inspection.content import (
+    Inspection,
+    Section,
+    as_yaml,
+    cell,
+    damaged,
+    kind_in_words,
+    origin,
+    provenance_in_json,
+    provenance_sections,
+    size_in_words,
+)
+from glossogenesis.storage.files import read_json
+from glossogenesis.storage.provenance import METADATA_KEY
+
+Content = dict[str, Any]
+
+MALFORMED = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError)
+"""What comes of a manifest that has other values than its kind has."""
+
+WEIGHTS_FILE = "sae_weights.safetensors"
+"""What lies beside an autoencoder's `cfg.json`; `sae` has the same name, but imports torch."""
+
+
+def describe_json(path: Path) -> Inspection:
+    """Describe a manifest, and whether the files that it names are in place; or any JSON file."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise StudyError(f"{path}: not a manifest, which is a JSON object")
+    provenance = provenance_in_json(content)
+    content.pop("provenance", None)
+    kinds: dict[str, Callable[[Path, Content], Iterator[Section]]] = {
+        "corpus": _shard_sections,
+        "activations": _shard_sections,
+        "quality": _quality_sections,
+        "sae": _autoencoder_sections,
+    }
+    describe = kinds.get(str((provenance or {}).get("kind")), _weight_sections)
+    try:
+        sections = tuple(describe(path, content))
+    except (LookupError, *MALFORMED) as error:
+        raise damaged(path, "manifest", error) from None
+    return Inspection(
+        path,
+        kind_in_words(path, provenance),
+        origin(path, provenance),
+        (*sections, *provenance_sections(provenance)),
+    )
+
+
+def _weight_sections(path: Path, content: Content) -> Iterator[Section]:
+    """The weights of a checkpoint, where a manifest names some."""
+    weights: dict[str, Content] = content.pop("weights", None) or {}
+    folder = Path(content.get("folder", path.parent))
+    files = tuple(
+        (
+            name,
+            size_in_words(facts["bytes"]),
+            _state(folder / name, facts["bytes"]),
+            cell(facts["sha256"]),
+        )
+        for name, facts in weights.items()
+    )
+    yield Section("Contents", text=as_yaml(content))
+    if files:
+        yield Section("Weights", ("file", "size", "on disk", "SHA-256"), files)
+
+
+def _shard_sections(path: Path, content: Content) -> Iterator[Section]:
+    """The splits of a corpus or of a layer's activations, and every shard."""
+    splits: dict[str, Content] = content.pop("splits")
+    vocabulary: Content | None = content.pop("vocabulary_file", None)
+    yield Section("Contents", text=as_yaml(content))
+    counted = next(([name for name in split if name != "shards"] for split in splits.values()), [])
+    rows = tuple(
+        (
+            name,
+            *(_counts(split[column]) for column in counted),
+            f"{len(split['shards']):,}",
+            size_in_words(sum(facts["bytes"] for facts in split["shards"])),
+            _state_of_split(path.parent, split["shards"]),
+        )
+        for name, split in splits.items()
+    )
+    yield Section("Splits", ("split", *counted, "shards", "size", "on disk"), rows)
+    shards = [facts for split in splits.values() for facts in split["shards"]]
+    number = "contexts" if "contexts" in counted else "rows"
+    files = tuple(
+        (
+            cell(facts["file"]),
+            f"{facts[number]:,}" if facts[number] else "-",
+            size_in_words(facts["bytes"]),
+            _state(path.parent / facts["file"], facts["bytes"]),
+            cell(facts["sha256"]),
+        )
+        for facts in (*shards, *([vocabulary] if vocabulary else []))
+    )
+    yield Section("Shards", ("file", number, "size", "on disk", "SHA-256"), files)
+
+
+def _quality_sections(path: Path, content: Content) -> Iterator[Section]:
+    """The measures of all tokens beside those of each language, and what concerns latents."""
+    if "by_language" not in content:
+        # Of an autoencoder that was left out, as the provenance says.
+        return
+    parts: dict[str, Content] = {"all": content, **content["by_language"]}
+    measures = [name for name, value in content.items() if not isinstance(value, str | dict)]
+    rows = tuple(
+        (name, *(cell(part[name]) if name in part else "" for part in parts.values()))
+        for name in measures
+    )
+    said = {name: value for name, value in content.items() if isinstance(value, str)}
+    yield Section("Contents", text=as_yaml(said))
+    yield Section("Measures", ("measure", *parts), rows)
+    distributions = [name for name, value in content.items() if _is_distribution(value)]
+    shares = list(content[distributions[0]]["quantiles"]) if distributions else []
+    yield Section(
+        "Latents",
+        ("cosine", "mean", "minimum", *shares, "maximum"),
+        tuple(_spread(name, content[name]) for name in distributions),
+    )
+    density = content["density"]
+    edges = density["log10_edges"]
+    bins = zip(edges, edges[1:], density["latents"], strict=False)
+    filled = tuple((f"{low:g} to {high:g}", f"{number:,}") for low, high, number in bins if number)
+    never = ("never", f"{density['never']:,}")
+    yield Section("Firing frequency", ("log10 of the share of tokens", "latents"), (*filled, never))
+
+
+def _autoencoder_sections(path: Path, content: Content) -> Iterator[Section]:
+    """What SAELens reads, how training went, and whether the weights are there."""
+    metadata: Content = content.pop("metadata")
+    own: Content = metadata.pop(METADATA_KEY)
+    own.pop("provenance")
+    digest: str = own.pop("weights_sha256")
+    training: Content = dict(own.pop("training"))
+    rates: list[Content] = training.pop("held_out", [])
+    yield Section("Contents", text=as_yaml(content))
+    yield Section("Metadata", text=as_yaml(metadata))
+    yield Section("In the words of this program", text=as_yaml(own))
+    yield Section("Training", text=as_yaml(training))
+    if rates:
+        names = tuple(rates[0])
+        rows = tuple(tuple(cell(rate[name]) for name in names) for rate in rates)
+        yield Section("Learning rates on held-out tokens", names, rows)
+    weights = path.with_name(WEIGHTS_FILE)
+    there = weights.is_file()
+    size = size_in_words(weights.stat().st_size) if there else "-"
+    row = (WEIGHTS_FILE, size, "in place" if there else "missing", cell(digest))
+    yield Section("Weights", ("file", "size", "on disk", "SHA-256"), (row,))
+
+
+def _state(file: Path, size: int) -> str:
+    """Say whether a file is where its manifest says, and in full."""
+    if not file.is_file():
+        return "missing"
+    actual = file.stat().st_size
+    return "in place" if actual == size else f"{actual:,} bytes instead of {size:,}"
+
+
+def _state_of_split(folder: Path, shards: list[Content]) -> str:
+    """Say how many shards of a split are in place, and what to do where none is there."""
+    states = [_state(folder / facts["file"], facts["bytes"]) for facts in shards]
+    if states and set(states) == {"missing"}:
+        return "none; to have them again, delete this manifest and make it anew"
+    return f"{states.count('in place'):,} of {len(states):,} in place"
+
+
+def _counts(value: int | Mapping[str, int]) -> str:
+    """Return a number, or numbers by language, as text."""
+    if isinstance(value, int):
+        return f"{value:,}"
+    return ", ".join(f"{name} {number:,}" for name, number in value.items())
+
+
+def _is_distribution(value: object) -> bool:
+    return isinstance(value, dict) and "quantiles" in value
+
+
+def _spread(name: str, value: Content) -> tuple[str, ...]:
+    ends = (cell(value[end]) for end in ("mean", "minimum"))
+    return (name, *ends, *map(cell, value["quantiles"].values()), cell(value["maximum"]))

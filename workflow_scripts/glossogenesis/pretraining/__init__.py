@@ -1,0 +1,1 @@
+"""Small models that a study trains itself, in phases."""

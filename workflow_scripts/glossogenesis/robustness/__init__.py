@@ -1,0 +1,1 @@
+"""The robustness study: what a classifier's decisions rest on."""

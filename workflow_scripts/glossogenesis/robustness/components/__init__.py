@@ -1,0 +1,1 @@
+"""Patching of attention and MLP outputs at the last position."""

@@ -1,0 +1,134 @@
+"""Component patching the plain way: hooks on the whole model, and every row's prompt in full.
+
+This is what the fast engine is tested and measured against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.padding import PaddedBatch, batches_by_length, pad_left
+from glossogenesis.patching.component_hooks import recording, replacing
+from glossogenesis.robustness.components.rows import (
+    ComponentRows,
+    ComponentValues,
+    OnBatch,
+    Outputs,
+    Where,
+    check_prompts,
+    check_rows,
+)
+
+
+@torch.inference_mode()
+def capture_by_hooks(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    outputs: Outputs,
+    batch_size: int,
+    added: ComponentValues | None = None,
+) -> tuple[ComponentValues, Tensor]:
+    """See `component_runs.capture_components`; `batch_size` full prompts in a forward pass."""
+    check_prompts(anatomy, token_ids)
+    values = ComponentValues.empty(anatomy, len(token_ids))
+    logits = torch.empty(len(token_ids), anatomy.config.num_labels)
+    for batch in batches_by_length([len(ids) for ids in token_ids], batch_size):
+        padded = pad_left([token_ids[index] for index in batch], anatomy.device)
+        last = torch.full((len(batch),), padded.token_ids.shape[1] - 1, device=anatomy.device)
+        with (
+            recording(anatomy, outputs, last) as recorded,
+            recording(anatomy, "added", last) as recorded_added,
+            _embeddings(anatomy) as embeddings,
+        ):
+            logits[batch] = _logits(anatomy, padded)
+        values.put(batch, recorded, embeddings[0])
+        if added is not None:
+            added.put(batch, recorded_added, embeddings[0])
+    return values, logits
+
+
+@torch.inference_mode()
+def run_by_hooks(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    rows: ComponentRows,
+    values: ComponentValues,
+    *,
+    outputs: Outputs,
+    positions: Where,
+    batch_size: int,
+    on_batch: OnBatch | None = None,
+    added: ComponentValues | None = None,
+) -> Tensor:
+    """See `component_runs.run_components`; `batch_size` full prompts in a forward pass."""
+    check_rows(anatomy, token_ids, rows, values)
+    logits = torch.empty(len(rows), anatomy.config.num_labels)
+    prompts = rows.prompts.tolist()
+    for batch in batches_by_length([len(token_ids[prompt]) for prompt in prompts], batch_size):
+        part = rows.take(batch)
+        padded = pad_left([token_ids[prompts[row]] for row in batch], anatomy.device)
+        last = torch.full((len(batch),), padded.token_ids.shape[1] - 1, device=anatomy.device)
+        with (
+            replacing(anatomy, part, values, outputs=outputs, where=positions),
+            recording(anatomy, "added", last) as recorded,
+            _embeddings(anatomy, part, values, where=positions) as embeddings,
+        ):
+            logits[batch] = _logits(anatomy, padded)
+        if added is not None:
+            as_they_are = (~(part.replaced.any(dim=(1, 2)) | part.embedding)).nonzero()[:, 0]
+            index = as_they_are.to(recorded.device)
+            added.put(part.prompts[as_they_are].tolist(), recorded[index], embeddings[0][index])
+        if on_batch is not None:
+            on_batch(len(batch))
+    return logits
+
+
+def _logits(anatomy: Anatomy, padded: PaddedBatch) -> Tensor:
+    """The model's own logits `[prompt, label]`, float32 on the CPU."""
+    if anatomy.config.pad_token_id is None and len(padded.token_ids) > 1:
+        raise StudyError(
+            "the classifier's configuration has no `pad_token_id`, without which transformers "
+            "classifies one post at a time; fine-tune it again, or patch in mode `fast`"
+        )
+    logits: Tensor = anatomy.model(**padded.model_inputs(anatomy), use_cache=False).logits
+    return logits.float().cpu()
+
+
+@contextmanager
+def _embeddings(
+    anatomy: Anatomy,
+    rows: ComponentRows | None = None,
+    values: ComponentValues | None = None,
+    *,
+    where: Where = "last",
+) -> Iterator[list[Tensor]]:
+    """Within the context, what enters block 0 at the last column is kept in the yielded list.
+
+    Where rows are given, it is replaced first in those that say so.
+    """
+    kept: list[Tensor] = []
+
+    def hook(module: Any, inputs: Any) -> None:
+        hidden = inputs[0]
+        if rows is not None and values is not None:
+            new = values.embeddings[rows.sources[rows.embedding]].to(hidden)
+            chosen = rows.embedding.to(hidden.device)
+            if where == "all":
+                hidden[chosen] = new[:, None]
+            else:
+                hidden[chosen, -1] = new
+        kept.append(hidden[:, -1].clone())
+
+    handle = anatomy.blocks[0].register_forward_pre_hook(hook)
+    try:
+        yield kept
+    finally:
+        handle.remove()

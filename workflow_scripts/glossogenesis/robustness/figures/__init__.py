@@ -1,0 +1,1 @@
+"""Figures of the robustness study, and the numbers behind them."""

@@ -1,0 +1,1 @@
+"""Features removed from a classifier's residual stream."""

@@ -1,0 +1,1 @@
+"""Tables of the robustness study: one module a table, and what they share."""

@@ -1,0 +1,1 @@
+"""Studies: pydantic models of a YAML file, one module a section; unknown keys are errors."""

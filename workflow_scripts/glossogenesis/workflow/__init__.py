@@ -1,0 +1,1 @@
+"""What runs a study: programs, stages and their costs, checks, plans and disk."""
