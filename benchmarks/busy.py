@@ -41,10 +41,9 @@ from rich.console import Console
 from rich.table import Table
 from sae_programs import Setting, our_run
 
+from glossogenesis.concepts.translation import run_patching
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.halved_batches import HalvedBatches
-from glossogenesis.patching.run import run_patching
-from glossogenesis.pretraining.optimizers import make_optimizers
+from glossogenesis.pretraining.optimizers import HalvedBatches, make_optimizers
 from glossogenesis.pretraining.training import mean_loss
 from glossogenesis.study.pretrain import OptimizerSettings
 from patching import random_request

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from glossogenesis.corpora.contexts import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.residual_pass import hook_name
-from glossogenesis.models.residuals import residual_windows
+from glossogenesis.models.residuals import hook_name, residual_windows
 from glossogenesis.storage.activations.cache import CacheDescription
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance

@@ -26,13 +26,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from glossogenesis.corpora.contexts import CorpusHeader, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
-from glossogenesis.features.collection import FeatureRules, collect_features
-from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.collection import FeatureRules, collect_features, write_examples
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
-from glossogenesis.storage.activations.rows import ActivationRows
+from glossogenesis.storage.activations.cache import (
+    ActivationCache,
+    ActivationRows,
+    CacheDescription,
+)
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table

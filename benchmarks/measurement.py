@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig
 
+from glossogenesis.concepts.translation import Mode
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.run import Mode
 
 Result = TypeVar("Result")
 

@@ -35,9 +35,9 @@ from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest
+from glossogenesis.concepts.translation import Mode, run_patching
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.run import Mode, run_patching
 
 N_SETTINGS = 4
 N_TOKENS_OF_INTEREST = 16

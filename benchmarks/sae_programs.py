@@ -6,8 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.sae.training import TrainingPlan, TrainingRun
+from glossogenesis.study.features import SaeTraining
 
 HAS_SAE_LENS = importlib.util.find_spec("sae_lens") is not None
 OURS = "glossogenesis"

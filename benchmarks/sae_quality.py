@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from glossogenesis.models.activation_order import cached_batches
 from glossogenesis.sae.autoencoder import to_sae_space
-from glossogenesis.sae.initialisation import initial_autoencoder
+from glossogenesis.sae.trainer import initial_autoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
 
 EPOCHS = 1000

@@ -49,7 +49,7 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
         params:
             script=program("extract_activations"),
             code=code_of("extract_activations"),
-            settings=settings_of(feature_settings.activations_settings, "model"),
+            settings=settings_of(stages_features.activations_settings, "model"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
             "Extracting activations of {wildcards.model} {wildcards.checkpoint}"
@@ -78,7 +78,7 @@ rule extract_embeddings:
     params:
         script=program("extract_embeddings"),
         code=code_of("extract_embeddings"),
-        settings=settings_of(feature_settings.embeddings_settings, "model"),
+        settings=settings_of(stages_features.embeddings_settings, "model"),
     message:
         "Extracting the vectors of tokens of {wildcards.model}"
     shell:

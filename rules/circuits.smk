@@ -36,7 +36,7 @@ rule select_pairs:
     params:
         script=program("select_pairs"),
         code=code_of("select_pairs"),
-        settings=settings_of(robustness_settings.pair_settings, "model"),
+        settings=settings_of(stages_robustness.pair_settings, "model"),
     message:
         "Selecting pairs for {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
@@ -70,7 +70,7 @@ rule patch_components:
     params:
         script=program("patch_components"),
         code=code_of("patch_components"),
-        settings=settings_of(robustness_settings.component_settings, "model"),
+        settings=settings_of(stages_robustness.component_settings, "model"),
     message:
         "Patching components of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
@@ -107,7 +107,7 @@ rule ablate_circuit:
     params:
         script=program("ablate_circuit"),
         code=code_of("ablate_circuit"),
-        settings=settings_of(robustness_settings.circuit_settings, "model"),
+        settings=settings_of(stages_robustness.circuit_settings, "model"),
     message:
         "Ablating circuits of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:

@@ -55,7 +55,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         params:
             script=program("extract_post_activations"),
             code=code_of("extract_post_activations"),
-            settings=settings_of(robustness_settings.post_activations_settings, "model"),
+            settings=settings_of(stages_robustness.post_activations_settings, "model"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
             "Extracting activations of the classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -97,7 +97,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         params:
             script=program("train_saes"),
             code=code_of("train_saes"),
-            settings=settings_of(robustness_settings.post_training_settings, "sae"),
+            settings=settings_of(stages_robustness.post_training_settings, "sae"),
             resume_dir=resume_dir,
         message:
             "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -148,7 +148,7 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
         params:
             script=program("collect_label_features"),
             code=code_of("collect_label_features"),
-            settings=settings_of(robustness_settings.label_feature_settings),
+            settings=settings_of(stages_robustness.label_feature_settings),
         message:
             "Collecting features of labels of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
         shell:
@@ -185,7 +185,7 @@ rule knock_out_features:
     params:
         script=program("knock_out_features"),
         code=code_of("knock_out_features"),
-        settings=settings_of(robustness_settings.knockout_settings, "model", "sae"),
+        settings=settings_of(stages_robustness.knockout_settings, "model", "sae"),
         saes=lambda wildcards, input: layer_folder(input.saes),
         features=lambda wildcards, input: layer_folder(input.features),
     message:

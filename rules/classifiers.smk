@@ -42,7 +42,7 @@ rule finetune_classifier:
     params:
         script=program("finetune_classifier"),
         code=code_of("finetune_classifier"),
-        settings=settings_of(robustness_settings.classifier_settings, "model", "seed"),
+        settings=settings_of(stages_robustness.classifier_settings, "model", "seed"),
         resume_dir=resume_dir,
     message:
         "Fine-tuning a classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -80,7 +80,7 @@ rule classify_posts:
     params:
         script=program("classify_posts"),
         code=code_of("classify_posts"),
-        settings=settings_of(robustness_settings.classification_settings, "model"),
+        settings=settings_of(stages_robustness.classification_settings, "model"),
     message:
         "Classifying posts with {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:

@@ -21,12 +21,12 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 from glossogenesis.workflow.code_digests import CodeDigests
-from glossogenesis import suspicious
+from glossogenesis.workflow import preflight
 from glossogenesis.workflow import costs, preflight, stages_features, stages_robustness
-from glossogenesis.config import feature_settings, robustness_settings
+from glossogenesis.workflow import stages_features, stages_robustness
 from glossogenesis.workflow import stages_concepts
 from glossogenesis.study.section import NAME_PATTERN
-from glossogenesis.study.study import load_merged
+from glossogenesis.study.loading import load_merged
 from glossogenesis.errors import StudyError
 
 try:
@@ -43,7 +43,7 @@ try:
         preflight.check(study)
         if missing := preflight.absent(study, results):
             logger.warning(f"Not in place yet: {missing}")
-        for line in suspicious.suspicious(study, results):
+        for line in preflight.suspicious(study, results):
             logger.warning(line)
 except StudyError as error:
     raise WorkflowError(str(error)) from None

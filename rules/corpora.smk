@@ -36,7 +36,7 @@ rule prepare_corpus:
     params:
         script=program("prepare_corpus"),
         code=code_of("prepare_corpus"),
-        settings=settings_of(feature_settings.corpus_settings, "corpus", "tokenizer"),
+        settings=settings_of(stages_features.corpus_settings, "corpus", "tokenizer"),
     message:
         "Preparing corpus {wildcards.corpus} with the tokenizer of {wildcards.tokenizer}"
     shell:

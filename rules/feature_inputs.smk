@@ -150,5 +150,5 @@ def weights_of_all_seeds(layers):
 @told_signature
 def own_vectors(wildcards):
     """Return the user's own file of token vectors, or nothing."""
-    path = feature_settings.embedding_file(study)
+    path = stages_features.embedding_file(study)
     return [path] if path else []

@@ -52,10 +52,10 @@ def every_recovery(wildcards):
 
 def every_injection(wildcards):
     """Return the results of every injection."""
-    model = feature_settings.injection_model(study)
+    model = stages_features.injection_model(study)
     return [
         f"<results>/injection/{model}/{checkpoint}/{name}.parquet"
-        for checkpoint in feature_settings.injection_targets(study)
+        for checkpoint in stages_features.injection_targets(study)
         for name in ("perplexity", "translation")
     ]
 

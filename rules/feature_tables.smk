@@ -48,7 +48,7 @@ rule tabulate_features:
     params:
         script=program("tabulate_features"),
         code=code_of("tabulate_features"),
-        settings=settings_of(feature_settings.feature_table_settings),
+        settings=settings_of(stages_features.feature_table_settings),
         results=results,
     message:
         "Tabulating the features study"
@@ -80,7 +80,7 @@ if is_tracked():
         params:
             script=program("tabulate_tracking"),
             code=code_of("tabulate_tracking"),
-            settings=settings_of(feature_settings.tracking_table_settings),
+            settings=settings_of(stages_features.tracking_table_settings),
             results=results,
         message:
             "Tabulating features that were followed over checkpoints"
@@ -112,7 +112,7 @@ if is_injected():
         params:
             script=program("tabulate_injection"),
             code=code_of("tabulate_injection"),
-            settings=settings_of(feature_settings.injection_table_settings),
+            settings=settings_of(stages_features.injection_table_settings),
             results=results,
         message:
             "Tabulating injections"

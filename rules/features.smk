@@ -56,7 +56,7 @@ for number, (block, models) in enumerate(models_by_block().items()):
         params:
             script=program("collect_features"),
             code=code_of("collect_features"),
-            settings=settings_of(feature_settings.collection_settings),
+            settings=settings_of(stages_features.collection_settings),
         message:
             "Collecting features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
         shell:
@@ -96,7 +96,7 @@ for number, (block, models) in enumerate(models_by_block().items()):
         params:
             script=program("match_features"),
             code=code_of("match_features"),
-            settings=settings_of(feature_settings.matching_settings),
+            settings=settings_of(stages_features.matching_settings),
         message:
             "Matching features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
         shell:

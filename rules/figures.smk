@@ -30,8 +30,8 @@ DRAWN_TABLES = {
 
 FIGURE_SETTINGS = {
     "concepts": stages_concepts.figure_settings,
-    "features": feature_settings.feature_figure_settings,
-    "robustness": robustness_settings.robustness_figure_settings,
+    "features": stages_features.feature_figure_settings,
+    "robustness": stages_robustness.robustness_figure_settings,
 }
 
 

@@ -43,10 +43,10 @@ rule inject_features:
     params:
         script=program("inject_features"),
         code=code_of("inject_features"),
-        settings=settings_of(feature_settings.injection_settings),
+        settings=settings_of(stages_features.injection_settings),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
         statistics=lambda wildcards, input: Path(input.statistics[0]).parents[2],
-        sae=feature_settings.injection_sae(study),
+        sae=stages_features.injection_sae(study),
     message:
         "Injecting features into {wildcards.model} {wildcards.checkpoint}"
     shell:

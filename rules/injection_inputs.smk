@@ -8,7 +8,7 @@ REQUIRED INPUTS:
 
 def injection_source_manifest(wildcards):
     """Return the manifest of the checkpoint whose features are injected."""
-    source = feature_settings.injection_source(study)
+    source = stages_features.injection_source(study)
     return f"<results>/checkpoints/{wildcards.model}/{source}/manifest.json"
 
 
@@ -16,8 +16,8 @@ def injected_files(stage, name):
     """Return an input function: one file of each autoencoder whose features are injected."""
 
     def files(wildcards):
-        source = feature_settings.injection_source(study)
-        sae = feature_settings.injection_sae(study)
+        source = stages_features.injection_source(study)
+        sae = stages_features.injection_sae(study)
         return [
             f"<results>/{stage}/{wildcards.model}/{source}/layer_{layer}/{sae}/{name}"
             for layer in study.features.injection.layers
@@ -43,6 +43,6 @@ def injection_parallel_text(wildcards):
     """Return the parallel text that is translated, as far as it is in place."""
     return [
         path
-        for _, path in feature_settings.parallel_files(study)
+        for _, path in stages_features.parallel_files(study)
         if os.path.exists(path)
     ]

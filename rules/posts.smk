@@ -36,7 +36,7 @@ rule prepare_posts:
     params:
         script=program("prepare_posts"),
         code=code_of("prepare_posts"),
-        settings=settings_of(robustness_settings.posts_settings),
+        settings=settings_of(stages_robustness.posts_settings),
     message:
         "Preparing posts"
     shell:
@@ -65,7 +65,7 @@ rule tokenise_posts:
     params:
         script=program("tokenise_posts"),
         code=code_of("tokenise_posts"),
-        settings=settings_of(robustness_settings.tokenised_posts_settings, "tokenizer"),
+        settings=settings_of(stages_robustness.tokenised_posts_settings, "tokenizer"),
     message:
         "Cutting posts with the tokenizer of {wildcards.tokenizer}"
     shell:
@@ -92,7 +92,7 @@ rule train_baseline:
     params:
         script=program("train_baseline"),
         code=code_of("train_baseline"),
-        settings=settings_of(robustness_settings.baseline_settings),
+        settings=settings_of(stages_robustness.baseline_settings),
     message:
         "Training the baseline"
     shell:

@@ -53,7 +53,7 @@ rule tabulate_robustness:
     params:
         script=program("tabulate_robustness"),
         code=code_of("tabulate_robustness"),
-        settings=settings_of(robustness_settings.robustness_table_settings),
+        settings=settings_of(stages_robustness.robustness_table_settings),
         results=results,
     message:
         "Tabulating the robustness study"

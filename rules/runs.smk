@@ -13,7 +13,7 @@ STEPS:
     after the last job     says which branches of the Hub have moved since they were fetched
 """
 
-from glossogenesis import run_lock
+from glossogenesis.workflow import program as run_lock
 from glossogenesis.study.frozen import FROZEN_FROM, freeze
 from glossogenesis.hub import files as revisions
 
@@ -51,9 +51,9 @@ onstart:
 def notes():
     """Return what a reader of the results should know, for the report and the end of a run."""
     return [
-        *suspicious.left_out(results),
-        *suspicious.same_weights(study, results),
-        *suspicious.same_steps(study.sheet),
+        *preflight.left_out(results),
+        *preflight.same_weights(study, results),
+        *preflight.same_steps(study.sheet),
     ]
 
 

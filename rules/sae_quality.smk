@@ -83,7 +83,7 @@ rule measure_recovery:
     params:
         script=program("measure_recovery"),
         code=code_of("measure_recovery"),
-        settings=settings_of(feature_settings.recovery_settings, "model", "sae"),
+        settings=settings_of(stages_features.recovery_settings, "model", "sae"),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
     message:
         "Splicing {wildcards.sae} into {wildcards.model} {wildcards.checkpoint}"

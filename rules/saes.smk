@@ -62,7 +62,7 @@ for number, (block, models) in enumerate(models_by_block().items()):
         params:
             script=program("stream_saes") if IS_STREAMED else program("train_saes"),
             code=code_of("stream_saes" if IS_STREAMED else "train_saes"),
-            settings=settings_of(feature_settings.training_settings, "model", "sae"),
+            settings=settings_of(stages_features.training_settings, "model", "sae"),
             resume_dir=resume_dir,
         message:
             "Training {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"

@@ -35,7 +35,7 @@ rule measure_variants:
     params:
         script=program("measure_variants"),
         code=code_of("measure_variants"),
-        settings=settings_of(robustness_settings.variant_settings, "model", "sae"),
+        settings=settings_of(stages_robustness.variant_settings, "model", "sae"),
         saes=lambda wildcards, input: layer_folder(input.saes),
     message:
         "Measuring spelling variants of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"

@@ -99,7 +99,7 @@ def figures_of(part):
     if part == "features":
         figures += ["model_sizes"] if len(models) > 1 else []
         if is_injected():
-            figures.append(f"{feature_settings.injection_model(study)}/injection")
+            figures.append(f"{stages_features.injection_model(study)}/injection")
     return figures
 
 

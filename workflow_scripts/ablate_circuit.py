@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_posts import check_labels, labelled_posts
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.robustness.ablation import AblationRules, ablation_table, check_in_float32
 from glossogenesis.robustness.circuit import circuit_table, circuits_of
+from glossogenesis.robustness.tokenised_posts import check_labels, labelled_posts
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_table, write_table
 from glossogenesis.study.robustness import CircuitSettings

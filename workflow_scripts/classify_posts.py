@@ -8,16 +8,16 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_posts import (
-    check_fit,
-    check_labels,
-    labelled_posts,
-)
-from glossogenesis.models.classifier_run import classify_posts
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.robustness.scores import chance_of, scores_of
+from glossogenesis.robustness.tokenised_posts import (
+    check_fit,
+    check_labels,
+    classify_posts,
+    labelled_posts,
+)
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import write_tensors

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.features.collection import FeatureRules, Features, collect_features
-from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.collection import (
+    FeatureRules,
+    Features,
+    collect_features,
+    write_examples,
+)
 from glossogenesis.features.schemas import (
     EXAMPLES_SCHEMA,
     sensitivity_schema,

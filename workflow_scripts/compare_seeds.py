@@ -13,7 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae, sae_folder
-from glossogenesis.sae.seeds import SEEDS_SCHEMA, Dictionary, compare_dictionaries
+from glossogenesis.sae.tables import SEEDS_SCHEMA, Dictionary, compare_dictionaries
 from glossogenesis.storage.tables import write_table
 from glossogenesis.workflow.left_out import left_out
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program

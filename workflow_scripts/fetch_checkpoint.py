@@ -9,12 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings
 from glossogenesis.hub.files import revision_file
-from glossogenesis.models.checkpoints import HubAccess
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation, HubAccess
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.models.saved_steps import folder_of_step
+from glossogenesis.study.inputs import WORDS_OF_MODES, HubSettings
+from glossogenesis.study.pretrain import folder_of_step
 from glossogenesis.study.sheet import PRETRAIN_PREFIX
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

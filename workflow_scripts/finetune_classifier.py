@@ -9,9 +9,8 @@ from pathlib import Path
 
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.classifier_posts import check_fit, labelled_posts
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.device import resolve_device
-from glossogenesis.models.files import CheckpointLocation
 from glossogenesis.models.manifest import (
     CLASSIFIER_SOURCE,
     CheckpointManifest,
@@ -25,6 +24,7 @@ from glossogenesis.robustness.finetuning import (
     remove_states,
     training_table,
 )
+from glossogenesis.robustness.tokenised_posts import check_fit, labelled_posts
 from glossogenesis.storage.provenance import settings_digest
 from glossogenesis.storage.tables import write_table
 from glossogenesis.study.robustness import ClassifierSettings

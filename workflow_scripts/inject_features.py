@@ -13,26 +13,24 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.corpora.control_tokens import text_encoder
+from glossogenesis.corpora.control_tokens import AnswerTokens, text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import NotFiniteError, StudyError
-from glossogenesis.features.injection_groups import injection_groups
-from glossogenesis.injection.method import Method
-from glossogenesis.injection.perplexity import LayerInjection, PerplexityRun, TwoModels
-from glossogenesis.injection.tasks import TranslationTask, require_file, tasks_of
-from glossogenesis.injection.translation import translate, translation_table
-from glossogenesis.models.config_file import read_config
+from glossogenesis.injection.method import Method, injection_groups, variants_of
+from glossogenesis.injection.perplexity import (
+    LayerInjection,
+    PerplexityRun,
+    TwoModels,
+    perplexity_table,
+)
+from glossogenesis.injection.tables import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
+from glossogenesis.injection.tasks import Comet, TranslationTask, load_comet, require_file, tasks_of
+from glossogenesis.injection.translation import Decoding, translate, translation_table
 from glossogenesis.models.device import resolve_device
-from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.injection_comet import Comet, load_comet
-from glossogenesis.patching.injection_decoding import Decoding
-from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
-from glossogenesis.patching.injection_tables import perplexity_table
-from glossogenesis.patching.injection_variants import variants_of
+from glossogenesis.models.weight_files import ModelLimits, read_config
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_sae
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap

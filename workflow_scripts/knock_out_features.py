@@ -20,16 +20,9 @@ from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.classifier_posts import (
-    check_fit,
-    check_labels,
-    labelled_posts,
-)
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
-from glossogenesis.patching.knockout_sets import CONDITIONS, FeatureSet, knockout_sets
-from glossogenesis.patching.top_features import firing_frequencies, top_features_by_label
 from glossogenesis.progress import progress
 from glossogenesis.robustness.knockout.knockout import (
     LayerKnockout,
@@ -37,7 +30,16 @@ from glossogenesis.robustness.knockout.knockout import (
     check_in_float32,
     knock_out,
 )
-from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
+from glossogenesis.robustness.knockout.sets import (
+    CONDITIONS,
+    KNOCKOUT_SCHEMA,
+    FeatureSet,
+    LayerPredictions,
+    knockout_rows,
+    knockout_sets,
+)
+from glossogenesis.robustness.label_effects import firing_frequencies, top_features_by_label
+from glossogenesis.robustness.tokenised_posts import check_fit, check_labels, labelled_posts
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
 from glossogenesis.sae.recovery import layers_in_memory

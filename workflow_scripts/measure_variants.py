@@ -10,19 +10,20 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
-from glossogenesis.corpora.spellings import Spelling, read_spellings
-from glossogenesis.features.survival import SURVIVAL_SCHEMA, survival_rows
+from glossogenesis.corpora.contexts import CorpusTokenizer
+from glossogenesis.corpora.posts import Spelling, read_spellings
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import LoadedModel, load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.progress import progress
 from glossogenesis.robustness.spellings import (
+    SURVIVAL_SCHEMA,
     SpellingStates,
     locate_spellings,
     states_of_spellings,
     strongest_features,
+    survival_rows,
 )
 from glossogenesis.sae.files import check_origin, read_sae, weights_of_layers
 from glossogenesis.storage.tables import write_table

@@ -8,28 +8,23 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_posts import post_token_ids
+from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.component_identities import (
-    check_component_identities,
-    check_components_in_float32,
-)
-from glossogenesis.patching.component_tables import (
-    EFFECTS_SCHEMA,
-    distinct_pairs,
-    effects_table,
-    pairs_of_posts,
-)
 from glossogenesis.progress import progress
 from glossogenesis.robustness.components.effects import (
+    EFFECTS_SCHEMA,
     ComponentEffects,
     PatchedPairs,
     PatchingRule,
+    check_component_identities,
+    check_components_in_float32,
     component_effects,
+    distinct_pairs,
+    effects_table,
     n_runs,
+    pairs_of_posts,
 )
 from glossogenesis.storage.tables import read_table, write_table
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program

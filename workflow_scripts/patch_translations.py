@@ -9,7 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.concepts.scoring import CLOSING_QUOTE
+from glossogenesis.concepts.prompts import answers_too_long
+from glossogenesis.concepts.scoring import CLOSING_QUOTE, PATCHING_SCHEMA, AnswerWords
 from glossogenesis.concepts.states import states_from_file
 from glossogenesis.concepts.translation import (
     PatchingPlan,
@@ -17,19 +18,15 @@ from glossogenesis.concepts.translation import (
     layers_of,
     patch_translations,
 )
+from glossogenesis.corpora.control_tokens import AnswerTokens
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.prompt_table import answers_too_long
 from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.config_file import read_config
+from glossogenesis.models.capture import CheckedInFloat32
 from glossogenesis.models.device import resolve_device
-from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.identities import CheckedInFloat32
-from glossogenesis.patching.pair_scorer import AnswerWords
-from glossogenesis.patching.rows import PATCHING_SCHEMA
+from glossogenesis.models.weight_files import ModelLimits, read_config
 from glossogenesis.storage import tables, tensors
 from glossogenesis.storage.provenance import LEFT_OUT, reason_left_out
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program

@@ -8,18 +8,22 @@ Hub stood for at first is kept in `revisions/` of the results, and taken again.
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.contexts import CorpusTokenizer
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
 from glossogenesis.corpora.sources import CorpusText, GeneratedText, HubText, LocalText, local_paths
 from glossogenesis.hub.files import revision_file
-from glossogenesis.models.config_file import read_config
-from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.storage.leases import claimed
-from glossogenesis.study.inputs import CorpusDemo, CorpusFiles, CorpusSettings
+from glossogenesis.models.weight_files import ModelLimits, read_config
+from glossogenesis.storage.files import claimed
+from glossogenesis.study.inputs import (
+    WORDS_OF_MODES,
+    CorpusDemo,
+    CorpusFiles,
+    CorpusSettings,
+    HubSettings,
+)
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 

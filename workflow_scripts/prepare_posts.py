@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from glossogenesis.config.posts import PostFiles, PostsDemo, PostsSettings
 from glossogenesis.corpora.demo.posts import demo_posts, read_world
-from glossogenesis.corpora.post_preparation import prepare_posts
 from glossogenesis.corpora.posts import LabelledPost
-from glossogenesis.robustness.posts import read_post_file
+from glossogenesis.robustness.posts import prepare_posts, read_post_file
 from glossogenesis.storage.tables import write_table
+from glossogenesis.study.robustness import PostFiles, PostsDemo, PostsSettings
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.errors import StudyError
-from glossogenesis.models.continued_pretraining import checkpoint_start
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.pretraining.text import TextSource, demo_source, file_source, posts_source
-from glossogenesis.pretraining.training import RunFiles, pretrain
+from glossogenesis.pretraining.training import RunFiles, checkpoint_start, pretrain
 from glossogenesis.study.pretrain import FileText, PostsText, PretrainSettings
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

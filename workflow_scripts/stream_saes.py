@@ -5,14 +5,13 @@ all learning rates. For each layer the files are those of `train_saes`. An inter
 where it last kept its state under `--resume-dir`.
 """
 
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.sae.jobs import StreamedTraining, train_from_model
-from glossogenesis.sae.outcome import write_nothing
+from glossogenesis.sae.jobs import StreamedTraining, train_from_model, write_nothing
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.study.features import SaeTraining
 from glossogenesis.workflow.left_out import left_out
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

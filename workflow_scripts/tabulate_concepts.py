@@ -6,19 +6,21 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.concepts.comparisons import comparison_table
+from glossogenesis.concepts.comparisons import (
+    ChosenLayers,
+    choose_layers,
+    comparison_table,
+    rows_at_chosen,
+    trainings_table,
+)
+from glossogenesis.concepts.scoring import PATCHING_SCHEMA, check_rows
 from glossogenesis.concepts.tables import (
-    CHECKPOINT_FACTS,
     accuracy_table,
     outcomes_table,
+    pooled_table,
     probability_table,
-    with_checkpoint,
 )
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.chosen_layers import ChosenLayers, choose_layers, rows_at_chosen
-from glossogenesis.patching.concept_trainings import trainings_table
-from glossogenesis.patching.pooled_tables import pooled_table
-from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.progress import progress
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.provenance import (
@@ -28,6 +30,7 @@ from glossogenesis.storage.provenance import (
     settings_digest,
 )
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
+from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 from glossogenesis.study.sheet import Checkpoint, read_sheet
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

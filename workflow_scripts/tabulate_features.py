@@ -14,24 +14,34 @@ from typing import Any
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.grid_table import grid_table
-from glossogenesis.features.language_tables import label_counts, languages_table
-from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.quality_tables import (
     joined_quality,
     quality_rows,
     recovery_rows,
     seed_row,
 )
-from glossogenesis.features.sensitivity_tables import sensitivity_rows
-from glossogenesis.features.stages import stages_table
-from glossogenesis.features.tables import monosemanticity_histogram, monosemanticity_table
+from glossogenesis.features.stages import matched_curves, ranked_counts, stages_table
+from glossogenesis.features.tables import (
+    label_counts,
+    languages_table,
+    monosemanticity_histogram,
+    monosemanticity_table,
+    sensitivity_rows,
+)
 from glossogenesis.progress import progress
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import Provenance, facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
-from glossogenesis.study.setups import Agreement, Setup, chosen_rows, setups, with_depth, with_setup
+from glossogenesis.study.setups import (
+    Agreement,
+    Setup,
+    chosen_rows,
+    grid_table,
+    setups,
+    with_depth,
+    with_setup,
+)
 from glossogenesis.study.sheet import Checkpoint, read_sheet
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

@@ -6,12 +6,11 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.concepts.tables import with_checkpoint
 from glossogenesis.injection.tables import INJECTION_SCHEMA, perplexity_rows, translation_rows
 from glossogenesis.progress import progress
 from glossogenesis.storage.provenance import facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
-from glossogenesis.study.setups import Agreement, checkpoint_facts, chosen_rows
+from glossogenesis.study.setups import Agreement, checkpoint_facts, chosen_rows, with_checkpoint
 from glossogenesis.study.sheet import Checkpoint, read_sheet
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

@@ -10,17 +10,14 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.features.robustness_tables.cues import cues_table
-from glossogenesis.features.robustness_tables.knockout import (
+from glossogenesis.robustness.tables.circuit import circuit_table
+from glossogenesis.robustness.tables.classification import (
+    classification_table,
     knockout_table,
     with_best_layers,
 )
-from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
-from glossogenesis.features.robustness_tables.variants import variants_table
-from glossogenesis.robustness.tables.circuit import circuit_table
-from glossogenesis.robustness.tables.classification import classification_table
-from glossogenesis.robustness.tables.comparisons import comparisons_table
-from glossogenesis.robustness.tables.features import features_table
+from glossogenesis.robustness.tables.comparisons import comparisons_table, with_rows_over_runs
+from glossogenesis.robustness.tables.features import cues_table, features_table, variants_table
 from glossogenesis.robustness.tables.inputs import Results, compared_models
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import write_csv, write_table

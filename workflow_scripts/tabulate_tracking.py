@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.tracking_tables import SIMILARITIES, TRACKING_SCHEMA, tracking_counts
+from glossogenesis.features.tables import SIMILARITIES, TRACKING_SCHEMA, tracking_counts
 from glossogenesis.progress import progress
 from glossogenesis.storage.provenance import Provenance, facts_of_left_out, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table

@@ -3,7 +3,7 @@
 Beside the manifest stand the shards of both splits and the vocabulary.
 """
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.contexts import CorpusTokenizer
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest

@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.models.device import resolve_device
-from glossogenesis.sae.block_training import train_block
-from glossogenesis.sae.cached_training import CachedTraining
-from glossogenesis.sae.outcome import write_nothing
+from glossogenesis.sae.jobs import CachedTraining, train_block, write_nothing
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.study.features import SaeTraining
 from glossogenesis.workflow.left_out import left_out
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

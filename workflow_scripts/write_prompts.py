@@ -4,13 +4,12 @@ from pathlib import Path
 
 import polars as pl
 
+from glossogenesis.concepts.prompts import build_prompts
 from glossogenesis.corpora.control_tokens import text_encoder
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.prompt_table import build_prompts
-from glossogenesis.models.config_file import read_config
-from glossogenesis.models.limits import ModelLimits
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.weight_files import ModelLimits, read_config
 from glossogenesis.storage.tables import write_table
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
 

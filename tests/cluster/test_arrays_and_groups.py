@@ -3,7 +3,7 @@
 import pytest
 
 from cluster_run import ClusterRun
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import costs
 from gpu_study import CHECKPOINTS, STUDY, results_of
 from working_tree import WorkingTree

@@ -6,7 +6,8 @@ from itertools import combinations
 import pytest
 
 from cluster_run import ClusterRun
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from gpu_study import CHECKPOINTS, STUDY, results_of
 from working_tree import WorkingTree

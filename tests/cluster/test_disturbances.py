@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from cluster_run import ClusterRun, start_run
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from gpu_study import STUDY, copy_without, results_of
 from local_slurm import LocalSlurm

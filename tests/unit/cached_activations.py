@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from glossogenesis.storage.activations.cache import CacheDescription
-from glossogenesis.storage.activations.rows import ID_DTYPES, ActivationRows
+from glossogenesis.storage.activations.cache import ID_DTYPES, ActivationRows, CacheDescription
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 

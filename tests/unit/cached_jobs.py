@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cached_activations import write_cache
-from glossogenesis.config.sae import SaeTraining
-from glossogenesis.sae.cached_training import CachedTraining
+from glossogenesis.sae.jobs import CachedTraining
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study.features import SaeTraining
 from planted_dictionary import planted
 
 PROVENANCE = Provenance("sae", "a-study", {}, {}, "", model="tiny", checkpoint="100", layer=3)

@@ -16,27 +16,27 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from glossogenesis.concepts.comparisons import choose_layers, rows_at_chosen
 from glossogenesis.concepts.tables import share_rows
-from glossogenesis.features.robustness_tables.ablations import value_of
 from glossogenesis.features.tables import BINS, _interval
-from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
 from glossogenesis.robustness.scores import macro_f1_of
+from glossogenesis.robustness.tables.circuit import value_of
 from glossogenesis.statistics.clustered import (
     ClusterSums,
+    adjusted,
     clustered_difference_interval,
     clustered_share_interval,
     whole_sign_flip_p,
 )
-from glossogenesis.statistics.false_discovery import adjusted
 from glossogenesis.statistics.intervals import (
     Bootstrap,
     bootstrap_ratios,
     cluster_bootstrap,
     newcombe_interval,
     paired_difference,
+    paired_score_interval,
     wilson_interval,
 )
-from glossogenesis.statistics.paired_shares import paired_score_interval
 from glossogenesis.statistics.resampling import Ratio as SampleRatio
 from glossogenesis.statistics.resampling import (
     counts_estimate,

@@ -24,8 +24,8 @@ from glossogenesis.features.schemas import (
     sensitivity_schema,
     statistics_schema,
 )
-from glossogenesis.features.tracking_tables import SIMILARITIES
-from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
+from glossogenesis.features.tables import SIMILARITIES
+from glossogenesis.injection.tables import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.storage.files import write_json
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table

@@ -15,18 +15,26 @@ from feature_results import (
     statistics,
     translation,
 )
-from glossogenesis.concepts.tables import with_checkpoint
-from glossogenesis.features.grid_table import grid_table
-from glossogenesis.features.language_tables import label_counts, languages_table
-from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.quality_tables import joined_quality, quality_rows, recovery_rows
-from glossogenesis.features.sensitivity_tables import sensitivity_rows
-from glossogenesis.features.stages import stages_table
-from glossogenesis.features.tables import monosemanticity_histogram, monosemanticity_table
-from glossogenesis.features.tracking_tables import tracking_counts
+from glossogenesis.features.stages import matched_curves, ranked_counts, stages_table
+from glossogenesis.features.tables import (
+    label_counts,
+    languages_table,
+    monosemanticity_histogram,
+    monosemanticity_table,
+    sensitivity_rows,
+    tracking_counts,
+)
 from glossogenesis.injection.tables import perplexity_rows, translation_rows
 from glossogenesis.statistics.intervals import Bootstrap
-from glossogenesis.study.setups import Setup, checkpoint_facts, with_depth, with_setup
+from glossogenesis.study.setups import (
+    Setup,
+    checkpoint_facts,
+    grid_table,
+    with_checkpoint,
+    with_depth,
+    with_setup,
+)
 from glossogenesis.study.sheet import Checkpoint
 
 PATH = Path("made-up")

@@ -14,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from glossogenesis.corpora.contexts import CorpusHeader, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
-from glossogenesis.storage.activations.rows import ID_DTYPES, ActivationRows
+from glossogenesis.storage.activations.cache import (
+    ID_DTYPES,
+    ActivationCache,
+    ActivationRows,
+    CacheDescription,
+)
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.ablations import ABLATIONS
 from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA, circuit_table
 from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.robustness.label_tables import LABELS_SCHEMA
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
-from glossogenesis.robustness.tables.circuit import EFFECTS
+from glossogenesis.robustness.tables.circuit import ABLATIONS, EFFECTS
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.files import write_json
 from glossogenesis.storage.provenance import Provenance

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel
 
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.robustness.classifier import fresh_classifier
+from glossogenesis.robustness.tokenised_posts import LabelledPosts
 from tiny_models import tiny_model
 
 LABELS = ("cars", "cooking", "pets")

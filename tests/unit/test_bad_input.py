@@ -18,13 +18,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from glossogenesis.concepts.prompts import build_prompts
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight, stages_concepts
 from hostile_content import places
 from tiny_checkpoint import save_tiny_checkpoint

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.checkpoint_checks import check_small_files
 from glossogenesis.errors import StudyError
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
+from glossogenesis.workflow.preflight import check_small_files
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_features_study import tiny_features_study
 from tiny_study import replace, tiny_study

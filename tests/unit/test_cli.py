@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from glossogenesis import __version__
 from glossogenesis.cli import app
-from glossogenesis.planned_jobs import Job
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import plan
+from glossogenesis.workflow.plan import Job
 from tiny_features_study import tiny_features_study
 from tiny_study import tiny_study
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from glossogenesis.study.loading import load_study
 from glossogenesis.study.pretrain import ModelSize, PretrainSettings
-from glossogenesis.study.study import load_study
 from glossogenesis.workflow import costs
 from tiny_study import tiny_study
 

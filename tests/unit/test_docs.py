@@ -13,38 +13,39 @@ import pytest
 import yaml
 
 from glossogenesis import __version__
-from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA
-from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA, TRAININGS_SCHEMA
+from glossogenesis.concepts.prompts import PROMPTS_SCHEMA
+from glossogenesis.concepts.scoring import OUTCOMES, PATCHING_SCHEMA, SETTINGS
 from glossogenesis.concepts.tables import (
-    CHECKPOINT_FACTS,
     accuracy_table,
     outcomes_table,
+    pooled_table,
     probability_table,
-    with_checkpoint,
 )
-from glossogenesis.config import hub, languages, lexicon, models, posts, sae
-from glossogenesis.corpora.prompt_table import PROMPTS_SCHEMA
 from glossogenesis.inspection.content import KINDS
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA
-from glossogenesis.patching.pooled_tables import pooled_table
-from glossogenesis.patching.rows import PATCHING_SCHEMA, SETTINGS
 from glossogenesis.pretraining.training import TrainedStep
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study import concepts, features, inputs, pretrain, robustness, sheet, study
 from glossogenesis.study.section import Section
+from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 from guide import DOCS, REPOSITORY, table_below
 
 PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOSITORY / "README.md"]
 
 PAGE_OF_MODULE = {
-    **dict.fromkeys((concepts, languages, lexicon, models, pretrain, sheet, study), "study.md"),
-    hub: "hub.md",
-    **dict.fromkeys((inputs, features, sae), "study_features.md"),
-    **dict.fromkeys((posts, robustness), "study_robustness.md"),
+    **dict.fromkeys((concepts, inputs, pretrain, sheet, study), "study.md"),
+    features: "study_features.md",
+    robustness: "study_robustness.md",
+}
+OTHER_PAGES = {
+    "HubSettings": "hub.md",
+    **dict.fromkeys(
+        ("CorpusFiles", "CorpusHub", "CorpusDemo", "CorpusSettings"), "study_features.md"
+    ),
 }
 # SaeSettings is what a study has; SaeTraining, a part of it, is what a job is given.
-LEFT_OUT = (Section, sae.SaeTraining)
+LEFT_OUT = (Section, features.SaeTraining)
 
 SECTIONS = {
     section.__name__: section
@@ -57,7 +58,7 @@ PAGE = {
     for module, page in PAGE_OF_MODULE.items()
     for section in vars(module).values()
     if isinstance(section, type) and section.__module__ == module.__name__
-}
+} | OTHER_PAGES
 
 KEYS = [
     *CHECKPOINT_FACTS,

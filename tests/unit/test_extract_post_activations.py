@@ -11,8 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import extract_post_activations
-from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_posts import post_token_ids
+from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
 from glossogenesis.errors import StudyError
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache

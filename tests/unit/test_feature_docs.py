@@ -15,31 +15,28 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glossogenesis.concepts.tables import CHECKPOINT_FACTS
-from glossogenesis.config.sae import SaeTraining
+from glossogenesis.corpora.contexts import VOCABULARY_SCHEMA
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS
-from glossogenesis.corpora.tokenised_writer import VOCABULARY_SCHEMA
 from glossogenesis.features import schemas
-from glossogenesis.features.grid_table import GRID_SCHEMA
-from glossogenesis.features.language_tables import LANGUAGES_SCHEMA
 from glossogenesis.features.quality_tables import QUALITY_SCHEMA
-from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA
 from glossogenesis.features.stages import STAGES_SCHEMA
-from glossogenesis.features.tables import MONOSEMANTICITY_SCHEMA
+from glossogenesis.features.tables import (
+    LANGUAGES_SCHEMA,
+    MONOSEMANTICITY_SCHEMA,
+    SENSITIVITY_SCHEMA,
+    TRACKING_SCHEMA,
+)
 from glossogenesis.features.tracking import MATCHES_SCHEMA
-from glossogenesis.features.tracking_tables import TRACKING_SCHEMA
-from glossogenesis.injection.tables import INJECTION_SCHEMA
+from glossogenesis.injection.tables import INJECTION_SCHEMA, PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.inspection.content import KINDS
-from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
 from glossogenesis.sae.files import CONFIG_FILE, WEIGHTS_FILE, SaeFacts, write_sae
-from glossogenesis.sae.held_out import HeldOutFacts
-from glossogenesis.sae.outcome import TRAINING_SCHEMA, training_facts
+from glossogenesis.sae.jobs import TRAINING_SCHEMA, training_facts
 from glossogenesis.sae.quality import measure_quality
-from glossogenesis.sae.seeds import SEEDS_SCHEMA
-from glossogenesis.sae.tables import RECOVERY_SCHEMA
-from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan
+from glossogenesis.sae.tables import RECOVERY_SCHEMA, SEEDS_SCHEMA
+from glossogenesis.sae.training import HeldOutFacts, TrainedAutoencoder, TrainingPlan
 from glossogenesis.storage.provenance import METADATA_KEY, Provenance
-from glossogenesis.study.setups import SETUP_FACTS
+from glossogenesis.study.features import SaeTraining
+from glossogenesis.study.setups import CHECKPOINT_FACTS, GRID_SCHEMA, SETUP_FACTS
 from glossogenesis.workflow.figures import FIGURES
 from guide import DOCS, REPOSITORY, table_below
 from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches

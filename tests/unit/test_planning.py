@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from glossogenesis.errors import StudyError
-from glossogenesis.planned_jobs import Job, read_jobs
-from glossogenesis.planning_page import lay_out, time_in_words
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.inspection.page import plan_page, time_in_words
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from glossogenesis.workflow import plan as planning
-from glossogenesis.workflow.plan import disk_warnings, plan_jobs
+from glossogenesis.workflow.plan import Job, disk_warnings, plan_jobs, read_jobs
 
 STUDY = """\
 study: two
@@ -204,7 +204,7 @@ def test_assumptions_name_what_is_guessed(study: Study):
 def shown(study: Study, jobs: list[Job]) -> str:
     file = StringIO()
     console = Console(file=file, width=120, highlight=False)
-    console.print(lay_out("two", plan_jobs(study, jobs), ["it rains"], ["disk too small"]))
+    console.print(plan_page("two", plan_jobs(study, jobs), ["it rains"], ["disk too small"]))
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import write_json
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_features_study import tiny_features_study

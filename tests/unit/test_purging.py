@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glossogenesis.purging import bytes_of_shards, caches_of
+from glossogenesis.workflow.disk import bytes_of_shards, caches_of
 from tiny_features_study import tiny_features_study
 from tiny_robustness_study import tiny_robustness_study
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import costs
 from glossogenesis.workflow import stages_robustness as own
 from tiny_robustness_study import POSTS, tiny_robustness_study

@@ -8,16 +8,15 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.posts import POSTS_SCHEMA
-from glossogenesis.features.robustness_tables import cues, knockout, variants
-from glossogenesis.features.survival import SURVIVAL_SCHEMA
-from glossogenesis.patching.component_tables import EFFECTS_SCHEMA
 from glossogenesis.robustness import cues as cue_rows
 from glossogenesis.robustness import label_tables
 from glossogenesis.robustness.ablation import ABLATIONS_SCHEMA
 from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA
+from glossogenesis.robustness.components.effects import EFFECTS_SCHEMA
 from glossogenesis.robustness.finetuning import TRAINING_SCHEMA
 from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
+from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
 from glossogenesis.robustness.tables import circuit, classification, comparisons, features
 from glossogenesis.robustness.tables.inputs import MEASURED, MODEL_FACTS
 from guide import DOCS, table_below
@@ -44,9 +43,9 @@ TABLES = {
     "CLASSIFICATION_SCHEMA": classification.CLASSIFICATION_SCHEMA,
     "CIRCUIT_TABLE_SCHEMA": circuit.CIRCUIT_TABLE_SCHEMA,
     "robustness FEATURES_SCHEMA": features.FEATURES_SCHEMA,
-    "KNOCKOUT_TABLE_SCHEMA": knockout.KNOCKOUT_TABLE_SCHEMA,
-    "robustness CUES_SCHEMA": cues.CUES_SCHEMA,
-    "VARIANTS_SCHEMA": variants.VARIANTS_SCHEMA,
+    "KNOCKOUT_TABLE_SCHEMA": classification.KNOCKOUT_TABLE_SCHEMA,
+    "robustness CUES_SCHEMA": features.CUES_SCHEMA,
+    "VARIANTS_SCHEMA": features.VARIANTS_SCHEMA,
 }
 
 

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis import run_lock
 from glossogenesis.errors import StudyError
-from glossogenesis.storage import leases
+from glossogenesis.storage import files
+from glossogenesis.workflow import program
 
-HOLD_RESULTS = "from glossogenesis.run_lock import claim_results; kept = claim_results(Path(path))"
+HOLD_RESULTS = (
+    "from glossogenesis.workflow.program import claim_results as claim; kept = claim(Path(path))"
+)
 HOLD_OUTPUT = (
-    "from glossogenesis.storage.leases import claimed; kept = claimed(Path(path)); kept.__enter__()"
+    "from glossogenesis.storage.files import claimed; kept = claimed(Path(path)); kept.__enter__()"
 )
 
 
@@ -60,31 +62,31 @@ def write_locks(locks: Path, number: int, output: str) -> None:
 def test_a_second_run_is_told_who_runs(tmp_path: Path):
     with holder(HOLD_RESULTS, tmp_path) as process:
         with pytest.raises(StudyError, match=f"process {process.pid} on {socket.gethostname()} is"):
-            run_lock.claim_results(tmp_path)
-        assert run_lock.running_in(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
+            program.claim_results(tmp_path)
+        assert program.running_in(tmp_path) == f"process {process.pid} on {socket.gethostname()}"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StudyError, match=r"file: cannot be written \(File exists\); get leave to"):
-        run_lock.claim_results(tmp_path / "file")
-    (tmp_path / "results" / run_lock.LOCK_FILE).mkdir(parents=True)
+        program.claim_results(tmp_path / "file")
+    (tmp_path / "results" / program.LOCK_FILE).mkdir(parents=True)
     with pytest.raises(StudyError, match=r"results: cannot be written \(Is a directory\); .*`path"):
-        run_lock.claim_results(tmp_path / "results")
+        program.claim_results(tmp_path / "results")
 
 
 def test_a_killed_run_leaves_the_folder_free(tmp_path: Path):
     with holder(HOLD_RESULTS, tmp_path) as process:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        assert run_lock.running_in(tmp_path) is None
-        run_lock.claim_results(tmp_path).release()
+        assert program.running_in(tmp_path) is None
+        program.claim_results(tmp_path).release()
 
 
 def left_on_another_machine(results: Path) -> None:
     """Leave the lock of a run that another machine started."""
-    claim = run_lock.claim_results(results)
-    lock = results / run_lock.LOCK_FILE
+    claim = program.claim_results(results)
+    lock = results / program.LOCK_FILE
     marker = lock.read_text("utf-8")
     claim.release()
     lock.write_text(marker.replace(socket.gethostname(), "another"), "utf-8")
@@ -95,19 +97,19 @@ def test_a_run_that_was_killed_on_another_machine_says_how_to_go_on(tmp_path: Pa
     with pytest.raises(
         StudyError, match=r"on another is .* If it was killed, delete .*driver.lock"
     ):
-        run_lock.claim_results(tmp_path)
-    (tmp_path / run_lock.LOCK_FILE).unlink()
-    run_lock.claim_results(tmp_path).release()
+        program.claim_results(tmp_path)
+    (tmp_path / program.LOCK_FILE).unlink()
+    program.claim_results(tmp_path).release()
 
 
 def test_a_job_takes_over_what_a_killed_job_of_another_machine_holds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(leases, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(leases, "RENEWAL_SECONDS", 0.5)
+    monkeypatch.setattr(files, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(files, "RENEWAL_SECONDS", 0.5)
     left_on_another_machine(tmp_path)
-    (tmp_path / run_lock.LOCK_FILE).rename(tmp_path / ".table.parquet.lock")
-    with leases.claimed(tmp_path / "table.parquet"):
+    (tmp_path / program.LOCK_FILE).rename(tmp_path / ".table.parquet.lock")
+    with files.claimed(tmp_path / "table.parquet"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -121,7 +123,7 @@ def test_locks_of_a_killed_run_are_removed_and_others_stay(
     write_locks(locks, 1, "elsewhere/prompts/a.parquet")
     with holder(HOLD_RESULTS, Path("results")):
         pass
-    assert run_lock.remove_stale_locks(Path("results"), locks) == 1
+    assert program.remove_stale_locks(Path("results"), locks) == 1
     assert sorted(path.name for path in locks.iterdir()) == ["1.input.lock", "1.output.lock"]
 
 
@@ -130,7 +132,7 @@ def test_locks_of_a_live_run_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     locks = Path(".snakemake/locks")
     write_locks(locks, 0, "results/prompts/a.parquet")
     with holder(HOLD_RESULTS, tmp_path / "results"):
-        assert run_lock.remove_stale_locks(Path("results"), locks) == 0
+        assert program.remove_stale_locks(Path("results"), locks) == 0
     assert len(list(locks.iterdir())) == 2
 
 
@@ -140,12 +142,12 @@ def test_locks_of_a_run_on_another_host_stay(tmp_path: Path, monkeypatch: pytest
     locks = Path(".snakemake/locks")
     write_locks(locks, 0, "results/prompts/a.parquet")
     left_on_another_machine(Path("results"))
-    assert run_lock.remove_stale_locks(Path("results"), locks) == 0
+    assert program.remove_stale_locks(Path("results"), locks) == 0
 
 
 def test_a_folder_without_results_is_free(tmp_path: Path):
-    assert run_lock.running_in(tmp_path / "none") is None
-    assert run_lock.remove_stale_locks(tmp_path / "none", tmp_path) == 0
+    assert program.running_in(tmp_path / "none") is None
+    assert program.remove_stale_locks(tmp_path / "none", tmp_path) == 0
     assert not (tmp_path / "none").exists()
 
 
@@ -160,7 +162,7 @@ def test_a_job_waits_for_the_one_that_makes_its_output(
                 sys.executable,
                 "-c",
                 "import sys\nfrom pathlib import Path\n"
-                "from glossogenesis.storage.leases import claimed\n"
+                "from glossogenesis.storage.files import claimed\n"
                 "with claimed(Path(sys.argv[1])): print('made', flush=True)",
                 str(output),
             ],
@@ -179,6 +181,6 @@ def test_a_job_waits_for_the_one_that_makes_its_output(
 
 
 def test_the_lock_of_an_output_is_removed_where_making_it_fails(tmp_path: Path):
-    with pytest.raises(ValueError, match="no"), leases.claimed(tmp_path / "table.parquet"):
+    with pytest.raises(ValueError, match="no"), files.claimed(tmp_path / "table.parquet"):
         raise ValueError("no")
     assert list(tmp_path.iterdir()) == []

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import jinja2
 import pytest
 
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.concepts.scoring import PATCHING_SCHEMA
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.patching.rows import PATCHING_SCHEMA
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
-from glossogenesis.study.study import load_study
-from glossogenesis.suspicious import left_out, same_weights, suspicious
+from glossogenesis.study.loading import load_study
+from glossogenesis.workflow.preflight import left_out, same_weights, suspicious
 from tiny_checkpoint import save_tiny_checkpoint
 from tiny_models import tiny_model
 from tiny_study import replace, tiny_study

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import torch
 
-from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
-from glossogenesis.storage.activations.rows import ID_DTYPES, STORED_DTYPES, ActivationRows
+from glossogenesis.storage.activations.cache import (
+    ID_DTYPES,
+    STORED_DTYPES,
+    ActivationCache,
+    ActivationRows,
+    CacheDescription,
+)
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from tiny_models import tiny_model
 from tiny_study import tiny_lexicon

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from glossogenesis.corpora.contexts import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.storage.provenance import Provenance
 from tiny_models import VOCABULARY
 

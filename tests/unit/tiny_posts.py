@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from glossogenesis.corpora.contexts import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.corpora.posts import posts_table
 from glossogenesis.corpora.tokenised import NO_DOCUMENT, NO_LANGUAGE, TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from tiny_models import VOCABULARY

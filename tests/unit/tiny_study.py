@@ -8,7 +8,8 @@ from typing import Any
 
 import yaml
 
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 
 WORDS = """\
 cat gato kissa кошка

@@ -20,7 +20,7 @@ from dag_grid import (
     make_grid,
 )
 
-from glossogenesis.planned_jobs import NUMBER
+from glossogenesis.workflow.plan import NUMBER
 from working_tree import REPOSITORY, WorkingTree
 
 pytestmark = pytest.mark.slow

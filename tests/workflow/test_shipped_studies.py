@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.robustness.circuit import depth_thirds
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.setups import depth_thirds
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"

@@ -18,7 +18,8 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from working_tree import REPOSITORY, WorkingTree, copy_of_repository
 

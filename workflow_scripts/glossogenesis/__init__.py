@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from glossogenesis.sae.files import read_sae
     from glossogenesis.storage.activations.cache import ActivationCache
     from glossogenesis.storage.tables import read_provenance, read_table
-    from glossogenesis.study.study import load_study
+    from glossogenesis.study.loading import load_study
 
 # Threads that wait for each other sleep: one that waits in a loop takes the core from what it waits
 # for as soon as another program runs. OpenMP reads this when PyTorch is loaded; jobs inherit it.
@@ -33,7 +33,7 @@ __all__ = [
 _MODULES = {
     "ActivationCache": "storage.activations.cache",
     "OpenCheckpoint": "notebook",
-    "load_study": "study.study",
+    "load_study": "study.loading",
     "open_checkpoint": "notebook",
     "read_provenance": "storage.tables",
     "read_sae": "sae.files",

@@ -66,11 +66,11 @@ def plan(
     configfile: Annotated[Path, typer.Option(help="The study file.")] = Path("config.yaml"),
 ) -> None:
     """Print the jobs, hours and disk that a study will take; what is finished does not count."""
-    from glossogenesis.planning_page import lay_out
-    from glossogenesis.study.study import load_study
-    from glossogenesis.suspicious import suspicious
+    from glossogenesis.inspection.page import plan_page
+    from glossogenesis.study.loading import load_study
     from glossogenesis.workflow import plan as planning
     from glossogenesis.workflow import preflight
+    from glossogenesis.workflow.preflight import suspicious
 
     with _errors_in_one_line():
         study = load_study(configfile)
@@ -86,7 +86,7 @@ def plan(
         if not Path("Snakefile").is_file() and (elsewhere := planning.not_here(study, results)):
             warnings.append(elsewhere)
         warnings += notes
-        _console().print(lay_out(study.name, planned, planning.assumptions(study), warnings))
+        _console().print(plan_page(study.name, planned, planning.assumptions(study), warnings))
 
 
 @app.command()
@@ -99,9 +99,9 @@ def purge(
 ) -> None:
     """Delete the activations that were used; manifests stay, and so does a finished study."""
     from glossogenesis.inspection.content import size_in_words
-    from glossogenesis.purging import bytes_of_shards, caches_of
     from glossogenesis.storage.activations.cache import purge_shards
-    from glossogenesis.study.study import load_study
+    from glossogenesis.study.loading import load_study
+    from glossogenesis.workflow.disk import bytes_of_shards, caches_of
     from glossogenesis.workflow.plan import not_here, results_folder
 
     with _errors_in_one_line():

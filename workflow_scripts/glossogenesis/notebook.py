@@ -14,14 +14,13 @@ from torch import Tensor
 
 from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.concepts.scoring import CLOSING_QUOTE, answer_of
-from glossogenesis.corpora.control_tokens import text_encoder
+from glossogenesis.concepts.translation import run_patching
+from glossogenesis.corpora.control_tokens import AnswerTokens, text_encoder
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.run import run_patching
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from glossogenesis.config.sae import SaeSettings
 from glossogenesis.errors import StudyError
+from glossogenesis.study.features import SaeSettings
 from tiny_features_study import tiny_features_study
 
 

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from glossogenesis.study.frozen import FrozenStudy, freeze
-from glossogenesis.study.study import Study, check_study, load_study
+from glossogenesis.study.loading import check_study, load_study
+from glossogenesis.study.study import Study
 from tiny_study import replace, write_tiny_study
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.config.hub import WORDS_OF_MODES, HubSettings, is_commit
 from glossogenesis.errors import StudyError
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.hub.files import is_commit
+from glossogenesis.study.inputs import WORDS_OF_MODES, HubSettings
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow.stages_concepts import checkpoint_settings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from glossogenesis.config.languages import LanguageSettings
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
 from glossogenesis.errors import StudyError
+from glossogenesis.study.inputs import LanguageSettings
 from glossogenesis.workflow.stages_concepts import prompts_settings
 from tiny_study import replace, tiny_study
 

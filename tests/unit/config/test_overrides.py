@@ -10,7 +10,8 @@ import yaml
 from snakemake.utils import update_config
 
 from glossogenesis.study.frozen import freeze
-from glossogenesis.study.study import Study, load_merged, load_study
+from glossogenesis.study.loading import load_merged, load_study
+from glossogenesis.study.study import Study
 from tiny_features_study import tiny_features_study
 from tiny_study import SHEET
 

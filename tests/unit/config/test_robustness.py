@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.config import robustness_settings
-from glossogenesis.config.posts import PostsSettings
-from glossogenesis.config.robustness_settings import robustness_table_settings
 from glossogenesis.errors import StudyError
-from glossogenesis.study.study import load_study
-from glossogenesis.workflow.stages_robustness import number_of_labels, number_of_posts
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.robustness import PostsSettings
+from glossogenesis.workflow import stages_robustness
+from glossogenesis.workflow.stages_robustness import (
+    number_of_labels,
+    number_of_posts,
+    robustness_table_settings,
+)
 from tiny_robustness_study import tiny_robustness_study
 
 
@@ -64,7 +67,7 @@ def test_what_cannot_be_is_refused_with_its_key(
 def test_the_shipped_study_draws_as_many_posts_as_were_published() -> None:
     study = load_study(Path(__file__).parents[3] / "resources/studies/fukasawa2026.yaml")
     # What the job is given is checked once more, and says one way to split.
-    written = robustness_settings.posts_settings(study)["posts"]
+    written = stages_robustness.posts_settings(study)["posts"]
     posts = PostsSettings.model_validate(written)
     drawn = posts.posts_per_label
     assert drawn is not None
@@ -79,11 +82,11 @@ def test_a_control_more_changes_no_training_and_no_effects(tmp_path: Path) -> No
     after = tiny_robustness_study(
         tmp_path, lambda content: content["robustness"].update(knockout={"draws": 3})
     )
-    for slice_of in (robustness_settings.component_settings, robustness_settings.circuit_settings):
+    for slice_of in (stages_robustness.component_settings, stages_robustness.circuit_settings):
         assert slice_of(after, "local") == slice_of(before, "local")
-    for slice_of in (robustness_settings.post_training_settings,):
+    for slice_of in (stages_robustness.post_training_settings,):
         assert slice_of(after, "l1") == slice_of(before, "l1")
-    assert robustness_settings.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
+    assert stages_robustness.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
 
 
 def test_a_seed_more_is_a_run_more_and_changes_no_other(tmp_path: Path) -> None:
@@ -99,41 +102,40 @@ def test_a_seed_more_is_a_run_more_and_changes_no_other(tmp_path: Path) -> None:
         "local/late/seed_5",
     ]
     assert after.robustness.trained == {"l1": ("l1", 0), "l1.seed3": ("l1", 3)}
-    slice_of = robustness_settings.classifier_settings
+    slice_of = stages_robustness.classifier_settings
     assert slice_of(after, "local", "0") == slice_of(before, "local", "0")
     assert slice_of(after, "local", "5")["seed"] == 5
-    of_sae = robustness_settings.post_training_settings
+    of_sae = stages_robustness.post_training_settings
     assert of_sae(after, "l1") == of_sae(before, "l1")
     assert of_sae(after, "l1.seed3")["seed"] == 3
 
 
 def test_length_of_posts_is_in_the_slice_of_tokenised_posts_alone(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
-    assert robustness_settings.tokenised_posts_settings(study, "local")["max_tokens"] == 512
+    assert stages_robustness.tokenised_posts_settings(study, "local")["max_tokens"] == 512
     assert (
-        "max_tokens"
-        not in robustness_settings.classifier_settings(study, "local", "0")["classifier"]
+        "max_tokens" not in stages_robustness.classifier_settings(study, "local", "0")["classifier"]
     )
 
 
 def test_paths_are_resolved_from_the_study(tmp_path: Path) -> None:
-    posts = robustness_settings.posts_settings(tiny_robustness_study(tmp_path))["posts"]
+    posts = stages_robustness.posts_settings(tiny_robustness_study(tmp_path))["posts"]
     assert Path(posts["text"]["files"][0]).resolve() == tmp_path / "posts.tsv"
 
 
 def test_every_slice_is_json(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
     slices = [
-        robustness_settings.posts_settings(study),
-        robustness_settings.baseline_settings(study),
-        robustness_settings.classifier_settings(study, "small", "1"),
-        robustness_settings.pair_settings(study, "small"),
-        robustness_settings.circuit_settings(study, "small"),
-        robustness_settings.post_activations_settings(study, "small"),
-        robustness_settings.label_feature_settings(study),
-        robustness_settings.knockout_settings(study, "small", "l1"),
-        robustness_settings.variant_settings(study, "small", "l1"),
-        robustness_settings.robustness_figure_settings(study),
+        stages_robustness.posts_settings(study),
+        stages_robustness.baseline_settings(study),
+        stages_robustness.classifier_settings(study, "small", "1"),
+        stages_robustness.pair_settings(study, "small"),
+        stages_robustness.circuit_settings(study, "small"),
+        stages_robustness.post_activations_settings(study, "small"),
+        stages_robustness.label_feature_settings(study),
+        stages_robustness.knockout_settings(study, "small", "l1"),
+        stages_robustness.variant_settings(study, "small", "l1"),
+        stages_robustness.robustness_figure_settings(study),
     ]
     for each in slices:
         assert json.loads(json.dumps(each)) == each

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.config.source_pairs import pair_name, seen_pairs, source_pairs
 from glossogenesis.errors import StudyError
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
+from glossogenesis.workflow.stages_concepts import pair_name, seen_pairs, source_pairs
 from tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[3] / "resources" / "studies"

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from glossogenesis.corpora.lexicon import CONCEPTICON_COLUMNS, read_lexicon
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import stages_concepts
 from tiny_study import replace, tiny_study
 

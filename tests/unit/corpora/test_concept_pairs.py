@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from glossogenesis.corpora.concept_pairs import ItemSelection, colliding_pairs, select_items
+from glossogenesis.concepts.prompts import ItemSelection, colliding_pairs, select_items
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.errors import StudyError
 

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from glossogenesis.corpora.contexts import (
+    RECORD,
     ContextFiller,
     ContextShape,
     ContextSpool,
     interleaved,
     merged,
 )
-from glossogenesis.corpora.corpus_tokenizer import RECORD
 
 PAD = 99
 

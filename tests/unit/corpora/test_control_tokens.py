@@ -12,9 +12,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from glossogenesis.corpora.contexts import CorpusTokenizer, RecordMaker
 from glossogenesis.corpora.control_tokens import control_ids, end_ids, text_encoder
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker
-from glossogenesis.corpora.text import Document
+from glossogenesis.corpora.documents import Document
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.pretraining.text import token_batches
 from tiny_pretraining import settings_of

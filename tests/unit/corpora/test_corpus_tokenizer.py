@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker
+from glossogenesis.corpora.contexts import CorpusTokenizer, RecordMaker
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.errors import StudyError
 from tiny_tokenizers import byte_level, with_ends, word_level

@@ -4,15 +4,18 @@ from itertools import islice
 
 import pytest
 
-from glossogenesis.corpora.demo.glossary import ENTRIES
-from glossogenesis.corpora.demo.monolingual import (
+from glossogenesis.corpora.demo.world import (
+    CATEGORY_NAMES,
+    ENTRIES,
+    TEMPLATES,
+    PhaseMixture,
+    check_mixture,
     check_templates,
+    demo_documents,
     group_by_category,
     monolingual_document,
+    translation_document,
 )
-from glossogenesis.corpora.demo.templates import CATEGORY_NAMES, TEMPLATES
-from glossogenesis.corpora.demo.translation import translation_document
-from glossogenesis.corpora.demo.world import PhaseMixture, check_mixture, demo_documents
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.errors import StudyError
 

@@ -8,14 +8,16 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import f1_score
 from sklearn.svm import LinearSVC
 
-from glossogenesis.corpora.demo.post_templates import (
+from glossogenesis.corpora.demo.posts import (
     FILLERS,
     MARKED,
     MARKED_FILLERS,
     NEUTRAL,
     TITLES,
+    demo_posts,
+    read_world,
+    write_post,
 )
-from glossogenesis.corpora.demo.posts import demo_posts, read_world, write_post
 from glossogenesis.errors import StudyError
 
 RESOURCES = Path(__file__).parents[3] / "resources"

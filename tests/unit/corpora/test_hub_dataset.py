@@ -10,8 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.corpora.hub_dataset import HubDataset
-from glossogenesis.corpora.sources import HubText
+from glossogenesis.corpora.sources import HubDataset, HubText
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.files import kept_revision, moved, revision_file
 from glossogenesis.study.inputs import CorpusHub, CorpusSettings

@@ -4,10 +4,10 @@ import json
 import polars as pl
 import pytest
 
-from glossogenesis.config.posts import PostFiles
 from glossogenesis.corpora.posts import LabelledPost
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.posts import read_post_file
+from glossogenesis.study.robustness import PostFiles
 
 ROWS = [
     {"title": "質問", "body": "車の色\t赤\n青", "label": "cars", "views": "3"},

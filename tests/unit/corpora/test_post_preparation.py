@@ -3,10 +3,10 @@ import random
 import pytest
 from pydantic import ValidationError
 
-from glossogenesis.config.posts import PostsSettings
-from glossogenesis.corpora.post_preparation import prepare_posts
 from glossogenesis.corpora.posts import LabelledPost
 from glossogenesis.errors import StudyError
+from glossogenesis.robustness.posts import prepare_posts
+from glossogenesis.study.robustness import PostsSettings
 
 
 def post(label, body, title=""):

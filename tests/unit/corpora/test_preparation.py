@@ -6,11 +6,10 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.corpora.contexts import ContextSpool
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.contexts import ContextSpool, CorpusTokenizer
+from glossogenesis.corpora.documents import split_of
 from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
 from glossogenesis.corpora.sources import LocalText, local_paths
-from glossogenesis.corpora.splitting import split_of
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text_of
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.provenance import Provenance

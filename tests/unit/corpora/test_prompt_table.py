@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.corpora.prompt_table import (
+from glossogenesis.concepts.prompts import (
     PROMPTS_SCHEMA,
     PromptTable,
     answers_too_long,
     build_prompts,
 )
+from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
 from tiny_study import LANGUAGES, tiny_lexicon
 from tiny_tokenizers import byte_level, encoder, with_ends, word_level

@@ -4,7 +4,7 @@ from itertools import islice
 
 import pytest
 
-from glossogenesis.corpora.demo.same_language import check_same_language, same_language_documents
+from glossogenesis.corpora.demo.world import check_same_language, same_language_documents
 from glossogenesis.corpora.lexicon import Concept
 from glossogenesis.errors import StudyError
 

@@ -1,4 +1,4 @@
-from glossogenesis.corpora.splitting import split_of
+from glossogenesis.corpora.documents import split_of
 
 TEXTS = [f"document {number}" for number in range(4000)]
 

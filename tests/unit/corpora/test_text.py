@@ -3,7 +3,7 @@ import json
 import polars as pl
 import pytest
 
-from glossogenesis.corpora.text import read_documents
+from glossogenesis.corpora.documents import read_documents
 from glossogenesis.errors import StudyError
 
 

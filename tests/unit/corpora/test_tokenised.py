@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from glossogenesis.corpora.contexts import CorpusHeader, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus, text_of
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import read_json, write_json
 from glossogenesis.storage.provenance import Provenance

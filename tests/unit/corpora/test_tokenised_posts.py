@@ -5,11 +5,9 @@ import pytest
 from tokenizers.normalizers import Replace
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
+from glossogenesis.corpora.contexts import CorpusHeader, CorpusTokenizer, write_tokenised
 from glossogenesis.corpora.posts import read_posts
-from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text_of
-from glossogenesis.corpora.tokenised_posts import post_token_ids
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, write_tokenised
+from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, post_token_ids, text_of
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.tokenised_posts import PostTokens, tokenise_posts
 from tiny_posts import (
@@ -146,7 +144,7 @@ def test_more_posts_than_are_tokenised_at_once(tokenised, monkeypatch):
     whole = tokenised(rows)
     expected = {split: post_token_ids(whole, split) for split in ("train", "held_out")}
     monkeypatch.setattr("glossogenesis.robustness.tokenised_posts.POSTS_AT_ONCE", 4)
-    monkeypatch.setattr("glossogenesis.corpora.tokenised_posts.POSTS_AT_ONCE", 5)
+    monkeypatch.setattr("glossogenesis.corpora.tokenised.POSTS_AT_ONCE", 5)
     corpus = tokenised(rows)
     assert {split: post_token_ids(corpus, split) for split in expected} == expected
     assert corpus.splits == whole.splits

@@ -6,11 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossogenesis.concepts.scoring import is_correct
-from glossogenesis.corpora.lexicon import Concept, Lexicon
-from glossogenesis.corpora.words import comparable, words_of_cell
-from glossogenesis.features.surface_forms import normalised
-from glossogenesis.patching.pair_scorer import AnswerWords
+from glossogenesis.concepts.scoring import AnswerWords, is_correct
+from glossogenesis.corpora.lexicon import Concept, Lexicon, comparable, words_of_cell
+from glossogenesis.robustness.cues import normalised
 
 EQUAL = [
     ("ng’ombe", "ng'ombe"),

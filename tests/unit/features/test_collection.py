@@ -19,12 +19,12 @@ from feature_world import N_LATENTS, K, World, embedding_of, rules
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import collect_features
-from glossogenesis.features.firing import whole_sequences
 from glossogenesis.features.schemas import (
     EXAMPLES_SCHEMA,
     sensitivity_schema,
     statistics_schema,
 )
+from glossogenesis.models.activation_order import whole_sequences
 from glossogenesis.storage.activations.cache import ActivationCache
 from planted_features import (
     LANGUAGES,
@@ -252,7 +252,7 @@ def test_ten_times_the_tokens_take_the_same_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The smaller run is to fill every buffer of fixed size, too; scipy is to be imported already.
-    monkeypatch.setattr("glossogenesis.features.top_tokens._AT_LEAST_WAITING", 4096)
+    monkeypatch.setattr("glossogenesis.features.firing._AT_LEAST_WAITING", 4096)
     monkeypatch.setattr("glossogenesis.features.examples._AT_LEAST_WAITING", 256)
     importlib.import_module("scipy.cluster.hierarchy")
     peaks, firings = [], []

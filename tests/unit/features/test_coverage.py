@@ -8,11 +8,10 @@ import polars as pl
 import pytest
 
 from glossogenesis.features.examples import Examples
-from glossogenesis.features.monosemanticity import TokenTypes, meaning_entropies, monosemanticity
-from glossogenesis.features.shares import with_shares
-from glossogenesis.features.spool import TOKEN_IDS
+from glossogenesis.features.firing import TOKEN_IDS
+from glossogenesis.features.measures import TokenTypes, meaning_entropies, monosemanticity
 from glossogenesis.features.tables import HISTOGRAM_SCHEMA, _binned, monosemanticity_table
-from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.statistics.intervals import Bootstrap, with_shares
 from glossogenesis.study.setups import DEPTH_FACTS
 
 RUNS = 600

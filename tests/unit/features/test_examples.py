@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glossogenesis.features.examples import ExampleFinder, Examples
-from glossogenesis.features.spool import TOKEN_IDS, FiredBlock
+from glossogenesis.features.firing import TOKEN_IDS, FiredBlock
 
 N_FEATURES = 40
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.injection_groups import injection_groups
+from glossogenesis.injection.method import injection_groups
 
 STATISTICS = pl.DataFrame(
     [

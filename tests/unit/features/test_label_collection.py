@@ -12,9 +12,15 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.errors import StudyError
-from glossogenesis.features import post_pooling
-from glossogenesis.features.post_pooling import FiredTokens, PooledPosts, pooled_posts
-from glossogenesis.robustness.label_features import LabelSums, PostMeasures, top_ratios
+from glossogenesis.robustness import label_features
+from glossogenesis.robustness.label_features import (
+    FiredTokens,
+    LabelSums,
+    PooledPosts,
+    PostMeasures,
+    pooled_posts,
+    top_ratios,
+)
 from glossogenesis.robustness.label_tables import (
     FEATURES_SCHEMA,
     LABELS_SCHEMA,
@@ -73,7 +79,7 @@ def test_tables_are_what_dense_latents_give(
     tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So few posts and tokens at a time that everything comes in several parts.
-    monkeypatch.setattr(post_pooling, "_VALUES_AT_ONCE", 40)
+    monkeypatch.setattr(label_features, "_VALUES_AT_ONCE", 40)
     monkeypatch.setattr("glossogenesis.robustness.label_features.ROWS_AT_ONCE", 9)
     labels = tuple(np.random.default_rng(0).choice(LABELS, 31).tolist())
     planted, activations = random_posts(tmp_path, labels, 6)

@@ -10,17 +10,17 @@ import pytest
 from glossogenesis.corpora.token_languages import has_letter
 from glossogenesis.errors import StudyError
 from glossogenesis.features.examples import Examples
+from glossogenesis.features.firing import TOKEN_IDS
 from glossogenesis.features.language import (
     LanguageShares,
     check_languages_can_be_told,
     label_features,
     label_names,
     language_shares,
+    lettered,
     published_class,
     token_languages,
 )
-from glossogenesis.features.letters import lettered
-from glossogenesis.features.spool import TOKEN_IDS
 from glossogenesis.study.features import LanguageBy
 from planted_features import SCRIPTS, VOCABULARY, write_corpus
 

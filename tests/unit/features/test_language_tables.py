@@ -10,18 +10,20 @@ import pytest
 
 from feature_results import sensitivity, statistics
 from glossogenesis.errors import StudyError
-from glossogenesis.features.grid_table import GRID_SCHEMA, filled_share, grid_table
-from glossogenesis.features.language_tables import LANGUAGES_SCHEMA, label_counts, languages_table
-from glossogenesis.features.populations import matched_curves, ranked_counts
 from glossogenesis.features.schemas import statistics_schema
-from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA, sensitivity_rows
+from glossogenesis.features.stages import matched_curves, ranked_counts
 from glossogenesis.features.tables import (
+    LANGUAGES_SCHEMA,
     MONOSEMANTICITY_SCHEMA,
+    SENSITIVITY_SCHEMA,
+    label_counts,
+    languages_table,
     monosemanticity_histogram,
     monosemanticity_table,
+    sensitivity_rows,
 )
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
-from glossogenesis.study.setups import Setup, with_depth
+from glossogenesis.study.setups import GRID_SCHEMA, Setup, filled_share, grid_table, with_depth
 from glossogenesis.study.sheet import Checkpoint
 
 PATH = Path("statistics.parquet")

@@ -11,10 +11,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 import measure_variants
-from glossogenesis.corpora.spellings import span_of
+from glossogenesis.corpora.posts import span_of
 from glossogenesis.errors import StudyError
-from glossogenesis.features.survival import SURVIVAL_SCHEMA
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
+from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
 from glossogenesis.sae.files import SaeFacts, read_sae, write_sae
 from glossogenesis.storage import tables
 from glossogenesis.storage.provenance import Provenance

@@ -11,13 +11,13 @@ import torch
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.examples import Examples
-from glossogenesis.features.monosemanticity import (
+from glossogenesis.features.firing import TOKEN_IDS
+from glossogenesis.features.measures import (
     TokenTypes,
     meaning_entropies,
     monosemanticity,
     unit_vectors,
 )
-from glossogenesis.features.spool import TOKEN_IDS
 
 DOG, CAT, APPLES = range(3)
 ANIMALS_AND_FRUIT = torch.tensor([[1.0, 0.1], [2.0, 0.0], [0.0, 3.0]])

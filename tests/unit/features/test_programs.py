@@ -20,7 +20,7 @@ from glossogenesis.features.schemas import (
     sensitivity_schema,
     statistics_schema,
 )
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.sae.files import SaeFacts, write_sae

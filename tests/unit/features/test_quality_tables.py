@@ -18,13 +18,16 @@ from glossogenesis.features.quality_tables import (
     recovery_rows,
     seed_row,
 )
+from glossogenesis.features.tables import tracking_counts
 from glossogenesis.features.tracking import MATCHES_SCHEMA
-from glossogenesis.features.tracking_tables import tracking_counts
-from glossogenesis.injection.tables import perplexity_rows, translation_rows
-from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
-from glossogenesis.sae.quality_sums import Measures
-from glossogenesis.sae.seeds import SEEDS_SCHEMA
-from glossogenesis.sae.tables import RECOVERY_SCHEMA
+from glossogenesis.injection.tables import (
+    PERPLEXITY_SCHEMA,
+    TRANSLATION_SCHEMA,
+    perplexity_rows,
+    translation_rows,
+)
+from glossogenesis.sae.quality import Measures
+from glossogenesis.sae.tables import RECOVERY_SCHEMA, SEEDS_SCHEMA
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.study.setups import SETUP_FACTS
 

@@ -14,11 +14,11 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.robustness_tables.ablations import value_of
-from glossogenesis.features.robustness_tables.compared_features import _compare_counts
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.robustness.scores import macro_f1_of
+from glossogenesis.robustness.tables.circuit import value_of
 from glossogenesis.robustness.tables.classification import label_counts
+from glossogenesis.robustness.tables.compared import _compare_counts
 from glossogenesis.robustness.tables.comparisons import comparisons_table
 from glossogenesis.robustness.tables.inputs import Results, compared_models
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap

@@ -10,10 +10,17 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from glossogenesis.features.robustness_tables.knockout import knockout_table, with_best_layers
-from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
-from glossogenesis.robustness.tables.classification import classification_table
-from glossogenesis.robustness.tables.comparisons import ONE_RUN, comparisons_table, over_runs
+from glossogenesis.robustness.tables.classification import (
+    classification_table,
+    knockout_table,
+    with_best_layers,
+)
+from glossogenesis.robustness.tables.comparisons import (
+    ONE_RUN,
+    comparisons_table,
+    over_runs,
+    with_rows_over_runs,
+)
 from glossogenesis.robustness.tables.inputs import Results, compared_models, frame_of
 from glossogenesis.statistics.intervals import Bootstrap
 from planted_models import FIRST, OTHER

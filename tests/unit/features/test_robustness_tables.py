@@ -15,8 +15,8 @@ from sklearn.metrics import f1_score
 from statsmodels.stats.proportion import proportion_confint
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.robustness_tables.knockout import MEAN
-from glossogenesis.features.robustness_tables.variants import FEWER
+from glossogenesis.robustness.tables.classification import MEAN
+from glossogenesis.robustness.tables.features import FEWER
 from glossogenesis.robustness.tables.inputs import Results
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import read_provenance, read_table, write_table

@@ -7,8 +7,8 @@ import torch
 from tokenizers import Tokenizer, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer
-from glossogenesis.corpora.spellings import Spelling
+from glossogenesis.corpora.contexts import CorpusTokenizer
+from glossogenesis.corpora.posts import Spelling
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.spellings import (
     LocatedSpelling,

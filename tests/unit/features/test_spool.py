@@ -8,13 +8,7 @@ import numpy as np
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.spool import (
-    TOKEN_IDS,
-    FiredBlock,
-    LatentSpool,
-    as_stored,
-    open_spool,
-)
+from glossogenesis.features.firing import TOKEN_IDS, FiredBlock, LatentSpool, as_stored, open_spool
 
 
 def block_of(counts: list[int], n_latents: int, *, scale: float = 1.0, seed: int = 0) -> FiredBlock:

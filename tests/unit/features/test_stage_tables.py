@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from glossogenesis.features.sensitivity_tables import SENSITIVITY_SCHEMA
 from glossogenesis.features.stages import STAGES_SCHEMA, Point, stages_table, three_points
+from glossogenesis.features.tables import SENSITIVITY_SCHEMA
 
 
 def curve(

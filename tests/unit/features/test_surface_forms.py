@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glossogenesis.features.surface_forms import PostText, normalised, scripts_of
+from glossogenesis.robustness.cues import PostText, normalised, scripts_of
 
 
 def post(*pieces: str | bytes) -> PostText:

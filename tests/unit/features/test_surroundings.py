@@ -10,10 +10,9 @@ import torch
 
 from feature_world import N_LATENTS, K, World, embedding_of, rules
 from glossogenesis.errors import StudyError
-from glossogenesis.features.collection import collect_features
-from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.collection import collect_features, write_examples
+from glossogenesis.features.examples import examples_in_parts
 from glossogenesis.features.language import token_languages
-from glossogenesis.features.surroundings import examples_in_parts
 from glossogenesis.storage.tables import read_provenance, read_table
 from planted_features import (
     ORIGIN,

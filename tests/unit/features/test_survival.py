@@ -9,9 +9,13 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.corpora.spellings import Spelling
-from glossogenesis.features.survival import SURVIVAL_SCHEMA, survival_rows
-from glossogenesis.robustness.spellings import StrongestFeatures, strongest_features
+from glossogenesis.corpora.posts import Spelling
+from glossogenesis.robustness.spellings import (
+    SURVIVAL_SCHEMA,
+    StrongestFeatures,
+    strongest_features,
+    survival_rows,
+)
 from planted_features import identity_sae
 
 KINDS = ("kanji", "hiragana", "katakana")

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from glossogenesis.features.top_tokens import TokenCounts
+from glossogenesis.features.firing import TokenCounts
 
 
 def by_plain_counting(latents: np.ndarray, tokens: np.ndarray, number: int) -> list[tuple]:
@@ -38,7 +38,7 @@ def test_few_tokens_are_counted_in_one_pass() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_many_tokens_are_counted_again(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glossogenesis.features.top_tokens._AT_LEAST_WAITING", 1000)
+    monkeypatch.setattr("glossogenesis.features.firing._AT_LEAST_WAITING", 1000)
     latents, tokens = skewed(seed)
     counts = TokenCounts(7, places=32)
     parts = np.array_split(np.arange(len(latents)), 9)

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 
 from drawn_figures import check_pages, check_program, drawn, legend_texts
-from glossogenesis.concepts.comparisons import comparison_table
+from glossogenesis.concepts.comparisons import choose_layers, comparison_table, rows_at_chosen
 from glossogenesis.concepts.figures import (
     OUTCOME_NAMES,
+    plot_differences,
     plot_outcomes,
     plot_patched_accuracy,
     plot_start_layers,
@@ -26,12 +27,10 @@ from glossogenesis.concepts.frames import (
     start_layer_frame,
     unpatched_frame,
 )
-from glossogenesis.concepts.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
+from glossogenesis.concepts.scoring import PATCHING_SCHEMA
+from glossogenesis.concepts.tables import accuracy_table, pooled_table
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.concept_differences import plot_differences
-from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
-from glossogenesis.patching.pooled_tables import pooled_table
-from glossogenesis.patching.rows import PATCHING_SCHEMA
+from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 
 LANGUAGES = Languages(
     {"en": "pivot", "es": "early", "ru": "early", "ja": "late", "sw": "unseen"},

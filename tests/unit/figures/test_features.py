@@ -19,6 +19,8 @@ from glossogenesis.features.figures import (
     plot_feature_languages,
     plot_model_sizes,
     plot_monosemanticity,
+    plot_sae_quality,
+    quality_frame,
     stage_numbers,
 )
 from glossogenesis.features.frames import (
@@ -31,7 +33,6 @@ from glossogenesis.features.frames import (
     size_frame,
 )
 from glossogenesis.features.tracking_figure import event_frame, origin_frame, plot_feature_tracking
-from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
 from glossogenesis.injection.figure import injection_frame, plot_injection
 
 

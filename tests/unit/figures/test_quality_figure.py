@@ -7,7 +7,7 @@ import pytest
 
 from drawn_figures import drawn
 from feature_tables import TABLES
-from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
+from glossogenesis.features.figures import plot_sae_quality, quality_frame
 
 
 def test_quality_shows_only_what_was_measured() -> None:

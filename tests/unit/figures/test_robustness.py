@@ -13,23 +13,27 @@ from matplotlib.figure import Figure
 
 from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.errors import StudyError
-from glossogenesis.features.robustness_tables.cues import cues_table
-from glossogenesis.features.robustness_tables.knockout import knockout_table, with_best_layers
-from glossogenesis.features.robustness_tables.runs import with_rows_over_runs
-from glossogenesis.features.robustness_tables.variants import variants_table
-from glossogenesis.figures.component_figure import component_frame, plot_component_effects
-from glossogenesis.figures.cue_figure import cue_frame, plot_cues
-from glossogenesis.figures.variant_figure import plot_spelling_variants, variant_frame
-from glossogenesis.robustness.figures.circuits import circuit_frame, plot_circuit_ablation
+from glossogenesis.robustness.figures.circuits import (
+    circuit_frame,
+    component_frame,
+    plot_circuit_ablation,
+    plot_component_effects,
+)
 from glossogenesis.robustness.figures.features import (
     MEANS,
     MOST_LABELS,
+    cue_frame,
     knockout_frame,
+    plot_cues,
     plot_knockout,
+    plot_spelling_variants,
+    variant_frame,
 )
 from glossogenesis.robustness.figures.frames import best_layers, equal_layer, readable
 from glossogenesis.robustness.tables.circuit import circuit_table
-from glossogenesis.robustness.tables.features import features_table
+from glossogenesis.robustness.tables.classification import knockout_table, with_best_layers
+from glossogenesis.robustness.tables.comparisons import with_rows_over_runs
+from glossogenesis.robustness.tables.features import cues_table, features_table, variants_table
 from glossogenesis.robustness.tables.inputs import Results, compared_models
 from glossogenesis.statistics.intervals import Bootstrap
 from planted_models import CHANCE, FIRST, LABELS, OTHER, Planted

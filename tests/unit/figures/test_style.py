@@ -11,13 +11,15 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from glossogenesis.figures.checkpoint_axis import (
+from glossogenesis.figures.panels import (
+    checkpoint_colours,
     draw_training_axis,
     even_places,
+    handle,
+    legend_below,
     short_number,
     training_axis,
 )
-from glossogenesis.figures.panels import checkpoint_colours, handle, legend_below
 from glossogenesis.figures.style import (
     MARKERS,
     PALETTE,

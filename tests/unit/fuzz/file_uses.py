@@ -9,23 +9,24 @@ from pathlib import Path
 
 from rich.console import Console
 
-from glossogenesis import planning_page
-from glossogenesis.config.posts import PostFiles
 from glossogenesis.corpora.demo.posts import read_world
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
+from glossogenesis.inspection import page
 from glossogenesis.inspection.page import inspect_path, lay_out
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer
-from glossogenesis.planned_jobs import Job
-from glossogenesis.purging import bytes_of_shards, caches_of
 from glossogenesis.robustness.posts import read_post_file
 from glossogenesis.sae.files import check_origin, read_own_facts, read_sae
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.robustness import PostFiles
+from glossogenesis.study.study import Study
 from glossogenesis.workflow import plan as planning
 from glossogenesis.workflow import preflight
+from glossogenesis.workflow.disk import bytes_of_shards, caches_of
+from glossogenesis.workflow.plan import Job
 
 LANGUAGES = ("en", "es", "fi", "ru")
 
@@ -38,7 +39,7 @@ def plan(file: Path) -> None:
     preflight.absent(study, results)
     planned = planning.plan_jobs(study, list(jobs_of(study)))
     Console(file=StringIO()).print(
-        planning_page.lay_out(study.name, planned, planning.assumptions(study), [])
+        page.plan_page(study.name, planned, planning.assumptions(study), [])
     )
     for cache in caches_of(study, results):
         bytes_of_shards(cache.manifest)

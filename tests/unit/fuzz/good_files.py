@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.provenance import Provenance

@@ -15,7 +15,7 @@ from glossogenesis.inspection.page import inspect_path, lay_out
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY, provenance_in
-from glossogenesis.study.study import load_study
+from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
 from tiny_cache import write_tiny_caches
 from tiny_corpus import tiny_corpus

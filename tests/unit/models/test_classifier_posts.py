@@ -10,7 +10,7 @@ import pytest
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.models.classifier_posts import LabelledPosts, check_fit, labelled_posts
+from glossogenesis.robustness.tokenised_posts import LabelledPosts, check_fit, labelled_posts
 from tiny_models import tiny_config
 from tiny_posts import labelled_rows, write_posts, write_tokenised_posts
 

@@ -16,10 +16,10 @@ import classify_posts
 import finetune_classifier
 import train_baseline
 from glossogenesis.errors import StudyError
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.files import tokenizer_digest
+from glossogenesis.models.checkpoints import tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.robustness.tokenised_posts import LabelledPosts
 from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import read_tensors

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from glossogenesis.models.batches import pad_right
 from glossogenesis.models.capture import block_output
-from glossogenesis.models.classifier_run import ClassifiedPosts, classify_posts
-from glossogenesis.models.padding import pad_right
+from glossogenesis.robustness.tokenised_posts import ClassifiedPosts, classify_posts
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 

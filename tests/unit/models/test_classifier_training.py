@@ -14,9 +14,7 @@ from transformers.utils import logging
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.classifier_run import classify_posts
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.robustness.finetuning import (
     TRAINING_SCHEMA,
     Device,
@@ -25,6 +23,7 @@ from glossogenesis.robustness.finetuning import (
     remove_states,
     training_table,
 )
+from glossogenesis.robustness.tokenised_posts import LabelledPosts, classify_posts
 from glossogenesis.study.robustness import ClassifierSettings
 from separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
 

@@ -17,16 +17,15 @@ from torch.optim import AdamW
 from transformers import PreTrainedTokenizerFast
 
 import pretrain_model
-from glossogenesis.corpora.text import Document
+from glossogenesis.corpora.documents import Document
 from glossogenesis.errors import StudyError
-from glossogenesis.models.continued_pretraining import checkpoint_start
-from glossogenesis.models.files import CheckpointLocation, tokenizer_digest
+from glossogenesis.models.checkpoints import CheckpointLocation, tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.pretraining import training as pretraining
 from glossogenesis.pretraining.optimizers import make_optimizers
 from glossogenesis.pretraining.text import token_batches
-from glossogenesis.pretraining.training import RunFiles, pretrain
+from glossogenesis.pretraining.training import RunFiles, checkpoint_start, pretrain
 from glossogenesis.storage import tables
 from glossogenesis.storage.provenance import SCRIPTS, Provenance, file_digest
 from glossogenesis.study.pretrain import PretrainSettings

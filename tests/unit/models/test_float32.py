@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glossogenesis.models.float32 import in_float32
+from glossogenesis.models.capture import in_float32
 from tiny_models import tiny_anatomy
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glossogenesis.models.halved_batches import HalvedBatches
+from glossogenesis.pretraining.optimizers import HalvedBatches
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])

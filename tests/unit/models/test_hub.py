@@ -12,8 +12,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.files import KeptRevision, keep_revision, moved, revision_file
-from glossogenesis.models.checkpoints import HubAccess
-from glossogenesis.models.files import CheckpointLocation, local_files
+from glossogenesis.models.checkpoints import CheckpointLocation, HubAccess, local_files
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.workflow.disk import remove_weights

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.study.study import Study, load_study
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.study import Study
 from glossogenesis.workflow.disk import fetched_rows, made_from_weights
 from tiny_features_study import tiny_features_study
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.limits import ModelLimits, check_supported
+from glossogenesis.models.weight_files import ModelLimits, check_supported
 from tiny_models import ARCHITECTURES, VOCABULARY, tiny_config
 
 

@@ -14,12 +14,8 @@ from tokenizers.models import WordLevel
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from glossogenesis.errors import StudyError
+from glossogenesis.models.checkpoints import CheckpointLocation, local_files, tokenizer_digest
 from glossogenesis.models.device import resolve_device
-from glossogenesis.models.files import (
-    CheckpointLocation,
-    local_files,
-    tokenizer_digest,
-)
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.weight_files import check_weights
 from tiny_models import random_tokens, tiny_config, tiny_model

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, WeightsFacts, describe_checkpoint
-from glossogenesis.models.saved_steps import folder_of_step
 from glossogenesis.storage.provenance import file_digest
+from glossogenesis.study.pretrain import folder_of_step
 from tiny_checkpoint import save_tiny_checkpoint
 
 

@@ -11,10 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from bar_clock import BarClock, lines_of
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.pretraining_files import TrainedModel
 from glossogenesis.pretraining import training
 from glossogenesis.pretraining.text import token_batches, tokenizer_from_text
-from glossogenesis.pretraining.training import RunFiles, initial_model, pretrain
+from glossogenesis.pretraining.training import RunFiles, TrainedModel, initial_model, pretrain
 from glossogenesis.storage.provenance import Provenance, file_digest
 from tiny_pretraining import SETTINGS, SETTINGS_OF_ADAMW, settings_of, source_of
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glossogenesis.models.pretraining_files import TrainedModel, save_step
 from glossogenesis.pretraining.text import demo_source, tokenizer_from_text
-from glossogenesis.pretraining.training import initial_model
+from glossogenesis.pretraining.training import TrainedModel, initial_model, save_step
 from glossogenesis.storage.provenance import Provenance
 from tiny_pretraining import CONCEPTS, ENDONYMS, SHARES, settings_of
 

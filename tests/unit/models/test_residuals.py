@@ -11,8 +11,7 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.residual_pass import hook_name
-from glossogenesis.models.residuals import Window, residual_windows
+from glossogenesis.models.residuals import Window, hook_name, residual_windows
 from tiny_corpus import CONTEXT, tiny_corpus
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
 

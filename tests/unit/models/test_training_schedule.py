@@ -2,8 +2,7 @@
 
 import pytest
 
-from glossogenesis.models.training_schedule import context_at, phase_of
-from glossogenesis.study.pretrain import PretrainSettings
+from glossogenesis.study.pretrain import PretrainSettings, context_at, phase_of
 
 SETTINGS = PretrainSettings.model_validate(
     {

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.spellings import KINDS
+from glossogenesis.corpora.posts import KINDS
 from glossogenesis.errors import StudyError
 from glossogenesis.pretraining.text import (
     demo_source,

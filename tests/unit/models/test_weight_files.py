@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.models.weight_files import check_weights, needed_weights, require_weights

@@ -9,8 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.concepts.scoring import CLOSING_QUOTE, answer_of, is_correct
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.run import run_patching
+from glossogenesis.concepts.translation import run_patching
+from glossogenesis.corpora.control_tokens import AnswerTokens
 from patch_requests import request_for
 from tiny_models import tiny_anatomy
 from tiny_tokenizers import word_level

@@ -13,12 +13,12 @@ from glossogenesis.robustness.circuit import (
     circuit_table,
     circuits_of,
     cross_fitted,
-    depth_thirds,
     effect_matrices,
     effect_sums,
     members_of,
 )
 from glossogenesis.statistics.intervals import Bootstrap
+from glossogenesis.study.setups import depth_thirds
 
 BOOTSTRAP = Bootstrap(resamples=500, seed=0)
 

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.patching.component_runs import capture_components, run_components
 from glossogenesis.robustness import ablation
 from glossogenesis.robustness.ablation import (
     ABLATIONS_SCHEMA,
@@ -24,7 +22,9 @@ from glossogenesis.robustness.ablation import (
     mean_outputs,
 )
 from glossogenesis.robustness.circuit import Circuit
+from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs
+from glossogenesis.robustness.tokenised_posts import LabelledPosts
 from tiny_classifiers import N_LABELS, tiny_classifier
 from tiny_models import random_tokens
 

@@ -11,26 +11,22 @@ import torch
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching import component_identities
-from glossogenesis.patching.component_identities import (
-    check_component_identities,
-    check_components_in_float32,
-)
-from glossogenesis.patching.component_runs import capture_components, run_components
-from glossogenesis.patching.component_tables import (
-    EFFECTS_SCHEMA,
-    distinct_pairs,
-    effects_table,
-    pairs_of_posts,
-)
-from glossogenesis.patching.direct_effects import DirectEffects
+from glossogenesis.robustness.components import effects as component_identities
 from glossogenesis.robustness.components.effects import (
+    EFFECTS_SCHEMA,
     ComponentEffects,
+    DirectEffects,
     PatchedPairs,
     PatchingRule,
+    check_component_identities,
+    check_components_in_float32,
     component_effects,
+    distinct_pairs,
+    effects_table,
     n_runs,
+    pairs_of_posts,
 )
+from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentValues, Outputs
 from tiny_classifiers import LENGTHS, tiny_classifier
 from tiny_models import EACH_ARCHITECTURE, random_tokens

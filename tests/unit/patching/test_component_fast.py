@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_runs import capture_components, run_components
+from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs
 from tiny_classifiers import LENGTHS, random_rows, tiny_classifier
 from tiny_models import EACH_ARCHITECTURE, random_tokens

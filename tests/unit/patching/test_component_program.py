@@ -10,7 +10,7 @@ import pytest
 
 import patch_components
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.component_tables import EFFECTS_SCHEMA
+from glossogenesis.robustness.components.effects import EFFECTS_SCHEMA
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table

@@ -6,8 +6,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA
-from glossogenesis.patching.concept_trainings import TRAININGS_SCHEMA, trainings_table
+from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA, TRAININGS_SCHEMA, trainings_table
 
 
 def row(model: str, difference: float, checkpoint: str = "end", half: float = 0.0) -> dict:

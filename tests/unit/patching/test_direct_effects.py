@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.component_runs import capture_components
-from glossogenesis.patching.direct_effects import FrozenNorm
 from glossogenesis.robustness.components.effects import (
+    FrozenNorm,
     PatchedPairs,
     PatchingRule,
     component_effects,
 )
+from glossogenesis.robustness.components.fast import capture_components
 from glossogenesis.robustness.components.rows import Outputs
 from tiny_classifiers import LENGTHS, tiny_classifier
 from tiny_models import EACH_ARCHITECTURE, random_tokens

@@ -17,12 +17,12 @@ import extract_states
 import patch_translations
 import tabulate_concepts
 import write_prompts
+from glossogenesis.concepts.request import check_identities
 from glossogenesis.concepts.states import check_finite_states
+from glossogenesis.concepts.translation import run_patching
 from glossogenesis.errors import NotFiniteError, StudyError
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
-from glossogenesis.patching.identities import check_identities
-from glossogenesis.patching.run import run_patching
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.workflow import stages_concepts
 from patch_requests import request_for

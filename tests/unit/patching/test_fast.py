@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from glossogenesis.concepts.fast import run_fast
-from glossogenesis.concepts.request import NO_TOKEN, PatchedRun, PatchPrompt
+from glossogenesis.concepts.request import NO_TOKEN, PatchedRun, PatchPrompt, run_reference
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.patching.reference import run_reference
 from patch_requests import assert_equal_runs, request_for
 from tiny_models import EACH_ARCHITECTURE, tiny_anatomy
 

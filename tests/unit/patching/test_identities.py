@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from glossogenesis.concepts.request import PatchedRun, PatchRequest
-from glossogenesis.patching.identities import check_identities
-from glossogenesis.patching.run import run_patching
+from glossogenesis.concepts.request import PatchedRun, PatchRequest, check_identities
+from glossogenesis.concepts.translation import run_patching
 from patch_requests import request_for
 from tiny_models import tiny_anatomy
 

@@ -6,9 +6,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.injection.method import Method, Reading, Variant, change_of, changed_states
-from glossogenesis.patching.injection_variants import (
+from glossogenesis.injection.method import (
     LatentGroups,
+    Method,
+    Reading,
+    Variant,
+    change_of,
+    changed_states,
     variants_of,
     with_matched_norms,
 )

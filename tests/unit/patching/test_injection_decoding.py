@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from glossogenesis.corpora.control_tokens import AnswerTokens
 from glossogenesis.injection.method import Method, Reading, Variant, change_of
 from glossogenesis.injection.perplexity import LayerInjection, TwoModels
+from glossogenesis.injection.translation import Decoding, Injected, PromptBatch
 from glossogenesis.models.capture import block_output
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.injection_decoding import Decoding, Injected, PromptBatch
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 from tiny_saes import perfect_sae, random_sae

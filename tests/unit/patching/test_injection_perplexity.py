@@ -12,14 +12,25 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
-from glossogenesis.injection.method import Method, Reading, Variant, change_of
-from glossogenesis.injection.perplexity import LayerInjection, Losses, PerplexityRun, TwoModels
+from glossogenesis.injection.method import (
+    LatentGroups,
+    Method,
+    Reading,
+    Variant,
+    change_of,
+    variants_of,
+)
+from glossogenesis.injection.perplexity import (
+    LayerInjection,
+    Losses,
+    PerplexityRun,
+    TwoModels,
+    perplexity_table,
+)
+from glossogenesis.injection.tables import PERPLEXITY_SCHEMA
 from glossogenesis.models.batches import predicted_contexts
 from glossogenesis.models.capture import block_output
 from glossogenesis.models.prefill import Prefill
-from glossogenesis.patching.injection_rows import PERPLEXITY_SCHEMA
-from glossogenesis.patching.injection_tables import perplexity_table
-from glossogenesis.patching.injection_variants import LatentGroups, variants_of
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap

@@ -14,20 +14,23 @@ import pytest
 import sacrebleu
 import torch
 
+from glossogenesis.concepts.prompts import build_prompts
+from glossogenesis.concepts.scoring import AnswerWords
+from glossogenesis.corpora.control_tokens import AnswerTokens
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
-from glossogenesis.injection.method import Method
+from glossogenesis.injection.method import LatentGroups, Method, variants_of
 from glossogenesis.injection.perplexity import LayerInjection, TwoModels
-from glossogenesis.injection.tasks import TranslationTask, parallel_tasks, prompt_tasks, tasks_of
-from glossogenesis.injection.translation import Answers, translate, translation_table
-from glossogenesis.patching.answer_tokens import AnswerTokens
-from glossogenesis.patching.injection_comet import load_comet
-from glossogenesis.patching.injection_decoding import Decoding
-from glossogenesis.patching.injection_rows import TRANSLATION_SCHEMA
-from glossogenesis.patching.injection_scoring import TranslationScorer
-from glossogenesis.patching.injection_variants import LatentGroups, variants_of
-from glossogenesis.patching.pair_scorer import AnswerWords
+from glossogenesis.injection.tables import TRANSLATION_SCHEMA
+from glossogenesis.injection.tasks import (
+    TranslationScorer,
+    TranslationTask,
+    load_comet,
+    parallel_tasks,
+    prompt_tasks,
+    tasks_of,
+)
+from glossogenesis.injection.translation import Answers, Decoding, translate, translation_table
 from glossogenesis.statistics.intervals import Bootstrap
 from tiny_models import D_MODEL, random_tokens, tiny_anatomy
 from tiny_saes import random_sae

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glossogenesis.patching.knockout_sets import NEAREST, FeatureSet, knockout_sets
+from glossogenesis.robustness.knockout.sets import NEAREST, FeatureSet, knockout_sets
 
 N_LATENTS = 200
 FREQUENCIES = np.linspace(0, 1, N_LATENTS)

@@ -10,15 +10,17 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.knockout_schemas import (
+from glossogenesis.robustness.knockout.sets import (
+    KNOCKOUT_SCHEMA,
+    FeatureSet,
+    LayerPredictions,
+    knockout_rows,
+)
+from glossogenesis.robustness.knockout.summary import (
     COMPARISON_SCHEMA,
     LABEL_COMPARISON_SCHEMA,
     LABEL_SCHEMA,
     LAYER_SCHEMA,
-)
-from glossogenesis.patching.knockout_sets import FeatureSet
-from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA, LayerPredictions, knockout_rows
-from glossogenesis.robustness.knockout.summary import (
     best_layer,
     compare_labels,
     compare_models,

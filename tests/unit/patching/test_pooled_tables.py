@@ -6,14 +6,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from glossogenesis.concepts.comparisons import COMPARISON_SCHEMA, comparison_table
-from glossogenesis.concepts.tables import CHECKPOINT_FACTS, accuracy_table, with_checkpoint
-from glossogenesis.patching.chosen_layers import choose_layers, rows_at_chosen
-from glossogenesis.patching.pooled_tables import pooled_table, pools_of
-from glossogenesis.patching.rows import PATCHING_SCHEMA
-from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
-from glossogenesis.statistics.false_discovery import adjusted
+from glossogenesis.concepts.comparisons import (
+    COMPARISON_SCHEMA,
+    choose_layers,
+    comparison_table,
+    rows_at_chosen,
+)
+from glossogenesis.concepts.scoring import PATCHING_SCHEMA
+from glossogenesis.concepts.tables import accuracy_table, pooled_table, pools_of
+from glossogenesis.statistics.clustered import ClusterSums, adjusted, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
+from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 
 CONCEPTS = 40
 TRANSLATED = (("es", "en"), ("es", "ru"), ("ru", "ja"))

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_ids
+from glossogenesis.concepts.translation import Mode, run_patching
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.run import Mode, run_patching
 from patch_requests import assert_equal_runs, request_for
 from tiny_models import EACH_ARCHITECTURE, tiny_anatomy, tiny_model
 

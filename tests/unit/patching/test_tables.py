@@ -11,20 +11,14 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.concepts.scoring import OUTCOMES
-from glossogenesis.concepts.tables import (
-    CHECKPOINT_FACTS,
-    accuracy_table,
-    outcomes_table,
-    probability_table,
-    with_checkpoint,
-)
+from glossogenesis.concepts.scoring import OUTCOMES, PATCHING_SCHEMA, check_rows
+from glossogenesis.concepts.tables import accuracy_table, outcomes_table, probability_table
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.rows import PATCHING_SCHEMA, check_rows
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
+from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 
 PROGRAM = Path(__file__).parents[3] / "workflow_scripts" / "tabulate_concepts.py"
 ACCURACY_COLUMNS = [

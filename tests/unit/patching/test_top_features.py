@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.patching.top_features import (
+from glossogenesis.robustness.label_effects import (
     firing_frequencies,
     top_features,
     top_features_by_label,

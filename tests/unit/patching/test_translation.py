@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from glossogenesis.concepts import translation
+from glossogenesis.concepts.prompts import build_prompts
 from glossogenesis.concepts.request import PatchedRun, PatchRequest
+from glossogenesis.concepts.scoring import PATCHING_SCHEMA, AnswerWords
 from glossogenesis.concepts.states import SourceStates, extract_states
 from glossogenesis.concepts.translation import (
     PatchingPlan,
@@ -22,11 +24,8 @@ from glossogenesis.concepts.translation import (
     patch_translations,
 )
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.corpora.prompt_table import build_prompts
 from glossogenesis.errors import StudyError
 from glossogenesis.models.capture import residual_at
-from glossogenesis.patching.pair_scorer import AnswerWords
-from glossogenesis.patching.rows import PATCHING_SCHEMA
 from tiny_models import tiny_anatomy
 from tiny_study import LANGUAGES, tiny_lexicon
 from tiny_tokenizers import encoder, word_level

@@ -10,9 +10,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from glossogenesis.sae import assignment
-from glossogenesis.sae.assignment import TOLERANCE, assign
-from glossogenesis.sae.similarity import unit_rows
+from glossogenesis.sae import similarity
+from glossogenesis.sae.similarity import TOLERANCE, assign, unit_rows
 
 Pair = tuple[Tensor, Tensor]
 
@@ -75,5 +74,5 @@ def test_how_many_are_tried_at_first_changes_nothing(monkeypatch: pytest.MonkeyP
     rows, columns = map(unit_rows, linked(200))
     usual = assign(rows, columns)
     for nearest in (1, 200):
-        monkeypatch.setattr(assignment, "NEAREST", nearest)
+        monkeypatch.setattr(similarity, "NEAREST", nearest)
         assert assign(rows, columns).columns.tolist() == usual.columns.tolist()

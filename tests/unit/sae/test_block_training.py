@@ -12,8 +12,7 @@ import torch
 from cached_activations import write_cache
 from cached_jobs import PROVENANCE, bytes_of, job
 from glossogenesis.errors import StudyError
-from glossogenesis.sae.block_training import train_block
-from glossogenesis.sae.cached_training import CachedTraining
+from glossogenesis.sae.jobs import CachedTraining, train_block
 from glossogenesis.sae.training import TrainingRun
 from planted_dictionary import planted
 

@@ -82,7 +82,7 @@ def assert_equal(found: dict[str, Tensor], expected: dict[str, Tensor], dtype) -
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Many chunks of tokens and of gathered directions, the last ones not full."""
-    monkeypatch.setattr("glossogenesis.sae.selection.CHUNK_VALUES", 7 * N_LATENTS)
+    monkeypatch.setattr("glossogenesis.sae.autoencoder.CHUNK_VALUES", 7 * N_LATENTS)
     monkeypatch.setattr("glossogenesis.sae.gradients.GATHERED_VALUES", 11 * D_MODEL)
 
 

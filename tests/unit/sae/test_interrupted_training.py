@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cached_jobs import SMALL, bytes_of, job, planted_cache
-from glossogenesis.sae.cached_training import train_from_cache
+from glossogenesis.sae.jobs import train_from_cache
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.provenance import Provenance
 

@@ -12,10 +12,10 @@ import torch
 import extract_activations
 import stream_saes
 import train_saes
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.errors import StudyError
 from glossogenesis.sae.files import read_config, read_own_facts, read_sae
 from glossogenesis.storage import tables, tensors
+from glossogenesis.study.features import SaeTraining
 from program_runs import ON_CPU, run_main
 from tiny_checkpoint import save_tiny_checkpoint, write_manifest
 from tiny_corpus import tiny_corpus

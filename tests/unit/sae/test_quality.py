@@ -14,9 +14,14 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.quality import DENSITY_EDGES, density, distribution, measure_quality
-from glossogenesis.sae.quality_sums import QualitySums
-from glossogenesis.storage.activations.rows import ID_DTYPES, ActivationRows
+from glossogenesis.sae.quality import (
+    DENSITY_EDGES,
+    QualitySums,
+    density,
+    distribution,
+    measure_quality,
+)
+from glossogenesis.storage.activations.cache import ID_DTYPES, ActivationRows
 
 D_MODEL, LATENTS = 12, 40
 LANGUAGES = ("en", "ja", "ru")

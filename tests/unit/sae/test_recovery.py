@@ -12,9 +12,9 @@ from torch import Tensor
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.batches import padded_on_the_right
 from glossogenesis.models.blocks import BlockRunner
 from glossogenesis.models.capture import block_output, read_layers
-from glossogenesis.models.padding import padded_on_the_right
 from glossogenesis.models.prefill import prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.recovery import (

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import torch
 
-from glossogenesis.sae.resume import StateKeeper
-from glossogenesis.storage.resume import ResumeState
+from glossogenesis.storage.tensors import ResumeState, StateKeeper
 
 TENSORS = {"0/w": torch.randn(3, 4), "0/steps": torch.tensor(5)}
 FACTS = {"rows": [{"loss": 0.1 + 0.2}], "threshold": None}

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.sae.selection import LargestOfBatch, LargestOfRows, SelectedLatents, first_bound
+from glossogenesis.sae.autoencoder import (
+    LargestOfBatch,
+    LargestOfRows,
+    SelectedLatents,
+    first_bound,
+)
 
 ROWS, LATENTS = 40, 60
 

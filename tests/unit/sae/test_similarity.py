@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.sae import assignment, similarity
-from glossogenesis.sae.seeds import SEEDS_SCHEMA, Dictionary, compare_dictionaries
+from glossogenesis.sae import similarity
 from glossogenesis.sae.similarity import match, self_similarity
+from glossogenesis.sae.tables import SEEDS_SCHEMA, Dictionary, compare_dictionaries
 
 
 def random_directions(latents: int, d_model: int, *, seed: int = 0) -> Tensor:
@@ -77,7 +77,7 @@ def test_self_similarity_leaves_a_latent_itself_out() -> None:
 def test_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = random_directions(50, 8), random_directions(40, 8, seed=1)
     alike, whole = self_similarity(first), match(first, second)
-    for module in (assignment, similarity):
+    for module in (similarity, similarity):
         monkeypatch.setattr(module, "CHUNK_COSINES", 120)
     torch.testing.assert_close(self_similarity(first), alike)
     chunked = match(first, second)

@@ -11,18 +11,22 @@ import pytest
 import torch
 
 from bar_clock import lines_of
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import residual_windows
-from glossogenesis.sae.cached_training import CachedTraining, train_from_cache
 from glossogenesis.sae.files import WEIGHTS_FILE, read_sae
-from glossogenesis.sae.jobs import StreamedTraining, train_from_model
+from glossogenesis.sae.jobs import (
+    CachedTraining,
+    StreamedTraining,
+    train_from_cache,
+    train_from_model,
+)
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
+from glossogenesis.study.features import SaeTraining
 from tiny_corpus import CONTEXT, tiny_corpus
 from tiny_models import D_MODEL, tiny_anatomy
 

@@ -8,10 +8,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.held_out import HeldOutSums
-from glossogenesis.sae.initialisation import geometric_median, initial_autoencoder
-from glossogenesis.sae.schedule import rate_factor
-from glossogenesis.sae.trainer import StepPlan, Trainer
+from glossogenesis.sae.trainer import (
+    StepPlan,
+    Trainer,
+    geometric_median,
+    initial_autoencoder,
+    rate_factor,
+)
+from glossogenesis.sae.training import HeldOutSums
 from planted_dictionary import planted
 
 K, LATENTS = 3, 40

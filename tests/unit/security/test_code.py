@@ -54,10 +54,10 @@ FORBIDDEN_ATTRIBUTES = {
 ALLOWED = {
     # Names of the package that a notebook asks for, from a fixed list.
     ("__init__.py", "importlib.import_module"),
-    # `models.NAME.remote_code` of the study decides; see config/hub.py.
+    # `models.NAME.remote_code` of the study decides; see study/inputs.py.
     ("models/loading.py", "trust_remote_code=has_code"),
     # A package that is there or not; its checkpoints are read as weights alone.
-    ("patching/injection_comet.py", "importlib.import_module"),
+    ("injection/tasks.py", "importlib.import_module"),
 }
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.models.weight_files import check_weights
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards

@@ -10,27 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from glossogenesis.config.posts import PostFiles
 from glossogenesis.corpora.documents import texts_in
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.posts import read_posts
-from glossogenesis.corpora.spellings import read_spellings
+from glossogenesis.corpora.posts import read_posts, read_spellings
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.page import inspect_path
-from glossogenesis.models.files import CheckpointLocation
+from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.robustness.finetuning import Device, TrainedEpoch, finetune
 from glossogenesis.robustness.posts import read_post_file
 from glossogenesis.sae.files import read_sae
 from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.resume import ResumeState
 from glossogenesis.storage.tables import read_table
-from glossogenesis.storage.tensors import read_tensors
-from glossogenesis.study.robustness import ClassifierSettings
+from glossogenesis.storage.tensors import ResumeState, read_tensors
+from glossogenesis.study.loading import load_study
+from glossogenesis.study.robustness import ClassifierSettings, PostFiles
 from glossogenesis.study.sheet import read_sheet
-from glossogenesis.study.study import load_study
 from hostile_content import assert_one_line
 from hostile_pickles import PICKLES
 from separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier

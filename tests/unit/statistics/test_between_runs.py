@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glossogenesis.statistics.between_runs import (
+from glossogenesis.statistics.clustered import (
     difference_over_runs,
     mean_over_runs,
     variance_of_interval,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glossogenesis.statistics.intervals import paired_difference, wilson_interval
-from glossogenesis.statistics.paired_shares import paired_score_interval
+from glossogenesis.statistics.intervals import (
+    paired_difference,
+    paired_score_interval,
+    wilson_interval,
+)
 
 
 def test_nothing_lost_still_has_a_width() -> None:

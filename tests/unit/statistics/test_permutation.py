@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glossogenesis.statistics.false_discovery import adjusted
+from glossogenesis.statistics.clustered import adjusted
 from glossogenesis.statistics.tests import permutation_p, sign_flip_p
 
 

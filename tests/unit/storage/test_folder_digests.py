@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from glossogenesis.storage.folder_digests import DIGESTS, has_recorded_bytes, record_digests
+from glossogenesis.storage.files import DIGESTS, has_recorded_bytes, record_digests
 
 
 def test_any_change_is_noticed(tmp_path: Path) -> None:

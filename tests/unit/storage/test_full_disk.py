@@ -9,8 +9,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.files import atomic_path
-from glossogenesis.storage.full_disk import full_disk_in_one_line, is_disk_full
+from glossogenesis.storage.files import atomic_path, full_disk_in_one_line, is_disk_full
 
 FULL = (
     OSError(errno.ENOSPC, "No space left on device"),

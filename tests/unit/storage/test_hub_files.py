@@ -12,7 +12,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.errors import WAITS
-from glossogenesis.storage.hub_files import HubSnapshot, fetch_file
+from glossogenesis.hub.files import HubSnapshot, fetch_file
 from hub_server import HubServer, connected_hub
 
 NAME = "someone/model"

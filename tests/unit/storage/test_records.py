@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.storage.records import Count, PlainName, record_of
+from glossogenesis.storage.files import Count, PlainName, record_of
 
 
 @dataclass(frozen=True)

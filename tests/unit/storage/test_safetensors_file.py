@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 
-from glossogenesis.storage.safetensors_file import write_safetensors
+from glossogenesis.storage.tensors import write_safetensors
 
 TENSORS = {
     "halves": torch.arange(3).to(torch.bfloat16),

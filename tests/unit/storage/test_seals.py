@@ -14,13 +14,11 @@ import torch
 from safetensors.torch import load_file
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.example_file import write_examples
+from glossogenesis.features.collection import write_examples
 from glossogenesis.storage.files import read_json, sealed_path, write_json
-from glossogenesis.storage.provenance import Provenance
-from glossogenesis.storage.resume import ResumeState
-from glossogenesis.storage.seals import SealState, seal_state
+from glossogenesis.storage.provenance import Provenance, SealState, seal_state
 from glossogenesis.storage.tables import read_table, write_table
-from glossogenesis.storage.tensors import read_tensors, write_tensors
+from glossogenesis.storage.tensors import ResumeState, read_tensors, write_tensors
 
 ORIGIN = Provenance("table", "demo", {"quoted": 'a "word"'}, {}, "ab", libraries={"torch": "2"})
 TABLE = pl.DataFrame({"words": ["seal", "foca", "тюлень"] * 20, "p": np.arange(60) / 7})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.files import read_text
 
 
 def test_reads_with_and_without_a_byte_order_mark(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Paired comparisons of settings and of checkpoints, each with its interval and test.
+"""Paired comparisons of settings, checkpoints and trainings, and the best start layer.
 
 Two settings of one checkpoint, or two checkpoints in one setting, are given the same items, whose
 expected concepts are drawn once for both. What is compared:
@@ -8,22 +8,36 @@ expected concepts are drawn once for both. What is compared:
   expects another concept of the same item.
 - `checkpoint`: a checkpoint against the one before it, in every setting.
 - `phase`: the last checkpoint of a phase against the last of the phase before.
+
+What one training shows at a checkpoint may be its own. Where a study has several
+(`pretrain.NAME.seeds`, each with its rows in the sheet), every comparison is put together over
+them: the mean of their differences, with the variance between trainings as its error and that over
+concepts added (`statistics.clustered`).
+
+The layer with the highest accuracy is the best one partly by luck, and its accuracy on the answers
+that it was chosen by is too high. So concepts are halved: each half chooses a layer, and what is
+reported of a half is what it answers at the layer that the other half chose (cross-fitting:
+Chernozhukov et al. 2018, The Econometrics Journal 21:C1). Given the choices, the answers are as of
+any layer, and so are their intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
-from glossogenesis.patching.pooled_tables import PAIR, pools_of
+from glossogenesis.concepts.tables import PAIR, TRANSLATION, pools_of
 from glossogenesis.statistics.clustered import (
     ClusterSums,
+    adjusted,
     clustered_difference_interval,
+    mean_over_runs,
+    variance_of_interval,
     whole_sign_flip_p,
 )
-from glossogenesis.statistics.false_discovery import adjusted
 
 LEVEL = 0.05
 """Expected share of false discoveries among the comparisons of a model that survive."""
@@ -68,6 +82,17 @@ _ROW = (
     *("comparison", "pool", *PAIR, "start_layer", "chosen_layers"),
     *("setting", "reference_setting"),
 )
+
+_OF_ONE_TRAINING = ("chosen_layers", "n", "accuracy", "reference_accuracy")
+TRAININGS_SCHEMA = pl.Schema(
+    {name: dtype for name, dtype in COMPARISON_SCHEMA.items() if name not in _OF_ONE_TRAINING}
+    | {"trainings": pl.Int64}
+)
+_MEASURED = ("concepts", "difference", "low", "high", "p", "q", "survives", "trainings")
+_KEYS = [name for name in TRAININGS_SCHEMA if name not in ("model", *_MEASURED)]
+
+CHOSEN_BY = ("seen", "tgt", "en_en", "copy")
+"""Settings that can choose; the first that was run does."""
 
 
 def comparison_table(
@@ -217,4 +242,102 @@ def _tested(counted: pl.DataFrame) -> pl.DataFrame:
         low=low,
         high=high,
         p=pl.Series(p, dtype=pl.Float64),
+    )
+
+
+def trainings_table(
+    comparisons: pl.DataFrame, trainings: Mapping[str, Sequence[str]]
+) -> pl.DataFrame:
+    """Comparisons over trainings: rows of `TRAININGS_SCHEMA`, of what at least two trainings have.
+
+    q corrects p over all rows of a model, by Benjamini and Hochberg (1995).
+
+    Args:
+        comparisons: rows of `COMPARISON_SCHEMA` of all models.
+        trainings: the models that are trainings of each, itself the first, by its name.
+    """
+    parts = [pl.DataFrame(schema=TRAININGS_SCHEMA)]
+    for model, names in trainings.items():
+        rows = []
+        of_model = comparisons.filter(pl.col("model").is_in(list(names)))
+        for key, part in of_model.group_by(_KEYS, maintain_order=True):
+            if part.height < 2:
+                continue
+            found = mean_over_runs(
+                part["difference"].to_numpy(),
+                within=variance_of_interval(part["low"].to_numpy(), part["high"].to_numpy()),
+                items=min(part["concepts"].to_list()),
+            )
+            told = dict(zip(_KEYS, key, strict=True)) | {"model": model, "trainings": part.height}
+            measured = {"difference": found.value, "low": found.low, "high": found.high}
+            concepts = {"concepts": min(part["concepts"].to_list())}
+            rows.append(told | measured | concepts | {"p": found.p, "q": None, "survives": None})
+        table = pl.DataFrame(rows, TRAININGS_SCHEMA).with_columns(pl.col("p").fill_nan(None))
+        q = adjusted(table["p"].fill_null(float("nan")).to_numpy())
+        corrected = table.with_columns(q=pl.Series(q, dtype=pl.Float64).fill_nan(None))
+        parts.append(corrected.with_columns(survives=pl.col("q") <= LEVEL))
+    return pl.concat(parts)
+
+
+@dataclass(frozen=True)
+class ChosenLayers:
+    """Two halves of the concepts, and the start layer that is reported of each."""
+
+    first_half: frozenset[str]
+    of_first: int
+    """Chosen on the second half."""
+    of_second: int
+    """Chosen on the first half."""
+
+    @property
+    def name(self) -> str:
+        """Both layers, as tables show them."""
+        return f"{self.of_first}|{self.of_second}"
+
+
+def choose_layers(
+    rows: pl.DataFrame, pivot: str, unseen: Collection[str], seed: int
+) -> ChosenLayers | None:
+    """Halve the concepts and let each half choose; None where nothing was patched and answered.
+
+    Each half chooses the start layer of the highest accuracy over the pool `translation`, the
+    lowest of equals, in the first of `CHOSEN_BY` that was run. `rows` are those of the model's last
+    checkpoint, as `patching.parquet` has them; `seed` draws the halves.
+    """
+    answered = rows.filter(pl.col("correct").is_not_null(), pl.col("start_layer").is_not_null())
+    setting = next((name for name in CHOSEN_BY if name in set(answered["setting"])), None)
+    if setting is None:
+        return None
+    pools = pools_of(rows, pivot, unseen).filter(pool=TRANSLATION, setting=setting)
+    # Where no two different languages were patched, copying chooses.
+    counted = answered.filter(setting=setting)
+    pooled = counted.join(pools, on=["input_language", "output_language"], how="semi")
+    counted = pooled if pooled.height else counted
+    concepts = answered["expected_concept"].unique().sort().to_list()
+    order = np.random.default_rng(seed).permutation(len(concepts))
+    first = frozenset(concepts[place] for place in order[: (len(concepts) + 1) // 2].tolist())
+    in_first = pl.col("expected_concept").is_in(sorted(first))
+    layers = [
+        best_layer(part if part.height else counted)
+        for part in (counted.filter(~in_first), counted.filter(in_first))
+    ]
+    return ChosenLayers(first, *layers)
+
+
+def best_layer(answers: pl.DataFrame) -> int:
+    """The start layer of the highest share of correct answers, the lowest of equals."""
+    shares = answers.group_by("start_layer").agg(pl.col("correct").mean())
+    return int(shares.sort("correct", "start_layer", descending=[True, False])["start_layer"][0])
+
+
+def rows_at_chosen(rows: pl.DataFrame, chosen: ChosenLayers) -> pl.DataFrame:
+    """Patched rows, each at the layer that the other half of the concepts chose.
+
+    Their `start_layer` is null and their `chosen_layers` named. `self`, which expects the target
+    concept and must change nothing, has none.
+    """
+    in_first = pl.col("expected_concept").is_in(sorted(chosen.first_half))
+    layer = pl.when(in_first).then(chosen.of_first).otherwise(chosen.of_second)
+    return rows.filter(pl.col("start_layer") == layer, pl.col("setting") != "self").with_columns(
+        start_layer=pl.lit(None, pl.Int32), chosen_layers=pl.lit(chosen.name)
     )

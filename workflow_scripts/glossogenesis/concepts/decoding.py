@@ -17,9 +17,9 @@ from torch import Tensor
 
 from glossogenesis.concepts.request import NO_TOKEN
 from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Positions
+from glossogenesis.models.capture import answer, is_stop
 from glossogenesis.models.prefill import Prefill
 from glossogenesis.models.shared_attention import Context, RowLayout
-from glossogenesis.patching.answers import answer, is_stop
 
 
 @dataclass(frozen=True)

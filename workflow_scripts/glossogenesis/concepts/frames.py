@@ -14,9 +14,9 @@ import polars as pl
 
 from glossogenesis.concepts.comparisons import REFERENCES
 from glossogenesis.concepts.scoring import OUTCOMES
+from glossogenesis.concepts.tables import KINDS, TRANSLATION
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS
-from glossogenesis.patching.pooled_tables import KINDS, TRANSLATION
+from glossogenesis.figures.panels import CHECKPOINT_COLUMNS
 
 StartLayer = int | Literal["best"]
 UNPATCHED = ("tgt_unpatched", "src_unpatched")

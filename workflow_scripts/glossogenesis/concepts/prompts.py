@@ -1,15 +1,42 @@
-"""Few-shot word-translation prompts, their tokens, and the position that is patched."""
+"""Few-shot word-translation prompts: their concepts, their tokens, the patched position."""
 
 from __future__ import annotations
 
+import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import polars as pl
 
 from glossogenesis.corpora.control_tokens import Encode
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.errors import StudyError
 
 LanguagePair = tuple[str, str]
+
+FirstTokens = Mapping[str, Mapping[str, frozenset[int]]]
+"""First answer tokens by concept and language."""
+
+PROMPTS_SCHEMA = pl.Schema(
+    {
+        "role": pl.String(),  # source or target
+        "item": pl.Int32(),  # null for source prompts, which items share
+        "concept": pl.String(),  # whose word is asked for
+        "input_language": pl.String(),
+        "output_language": pl.String(),
+        "few_shot": pl.List(pl.String()),
+        "text": pl.String(),
+        "token_ids": pl.List(pl.Int32()),
+        "position": pl.Int32(),  # index of the query word's last token
+        "source_concept": pl.String(),  # of the item; the concept itself for source prompts
+        "answer_tokens": pl.List(pl.Int32()),  # first tokens of the concept's answer
+        "answer_length": pl.Int32(),  # tokens of its usual word in the output language
+        "source_answer_tokens": pl.List(pl.Int32()),  # and of the item's source concept
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -150,4 +177,242 @@ def answer_tokens(
             for language in languages
         }
         for concept in lexicon.concepts
+    }
+
+
+@dataclass(frozen=True)
+class Item:
+    """A source concept, a target concept, and the concepts of their prompts' demonstrations."""
+
+    number: int
+    source: str
+    target: str
+    source_few_shot: tuple[str, ...]
+    target_few_shot: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ItemSelection:
+    """The items, and how many ordered concept pairs were usable or left out."""
+
+    items: tuple[Item, ...]
+    usable_pairs: int
+    colliding_pairs: int
+
+
+def select_items(
+    concepts: Sequence[Concept],
+    first_tokens: FirstTokens,
+    *,
+    items: int,
+    few_shot: int,
+    seed: int,
+) -> ItemSelection:
+    """Draw items so that source and target differ in first answer token in every language.
+
+    Concepts are used as evenly as possible on either side. Demonstrations of a source concept
+    depend on that concept alone, so that its states are computed once per language pair; source
+    and target prompts of an item share no demonstration (Körner et al. 2026).
+    StudyError where the lexicon has too few usable concepts.
+    """
+    names = [concept.name for concept in concepts]
+    colliding = colliding_pairs(names, first_tokens)
+    usable = len(names) * (len(names) - 1) - 2 * len(colliding)
+    pairs = _draw_pairs(names, colliding, items, random.Random(f"{seed}:pairs"))
+    if len(pairs) < items:
+        raise StudyError(
+            f"`concepts.items`: {items} concept pairs asked for, but only {len(pairs)} can be "
+            f"drawn from {len(names)} concepts ({2 * len(colliding)} of "
+            f"{len(names) * (len(names) - 1)} ordered pairs left out, since their answers begin "
+            "with the same token); lower `concepts.items` or raise `lexicon.limit`"
+        )
+    demonstrations = {
+        source: _draw_few_shot(concepts, {source}, few_shot, seed, f"source:{source}")
+        for source in {source for source, _ in pairs}
+    }
+    selected = []
+    for number, (source, target) in enumerate(pairs):
+        taken = {source, target, *demonstrations[source]}
+        key = f"target:{number}:{source}:{target}"
+        selected.append(
+            Item(
+                number,
+                source,
+                target,
+                demonstrations[source],
+                _draw_few_shot(concepts, taken, few_shot, seed, key),
+            )
+        )
+    return ItemSelection(tuple(selected), usable, 2 * len(colliding))
+
+
+def colliding_pairs(names: Sequence[str], first_tokens: FirstTokens) -> set[frozenset[str]]:
+    """Return the unordered pairs of concepts that share a first answer token in some language."""
+    holders: dict[tuple[str, int], list[str]] = {}
+    for name in names:
+        for language, tokens in first_tokens[name].items():
+            for token in tokens:
+                holders.setdefault((language, token), []).append(name)
+    return {frozenset(pair) for group in holders.values() for pair in combinations(group, 2)}
+
+
+def _draw_pairs(
+    names: Sequence[str], colliding: set[frozenset[str]], wanted: int, draw: random.Random
+) -> list[tuple[str, str]]:
+    """Match sources with targets round by round, each concept once a side in a round."""
+    pairs: list[tuple[str, str]] = []
+    drawn: set[tuple[str, str]] = set()
+    while len(pairs) < wanted:
+        before = len(pairs)
+        sources = draw.sample(names, len(names))
+        targets = draw.sample(names, len(names))
+        for source in sources:
+            for place, target in enumerate(targets):
+                fits = source != target and frozenset((source, target)) not in colliding
+                if fits and (source, target) not in drawn:
+                    pairs.append((source, target))
+                    drawn.add((source, target))
+                    del targets[place]
+                    break
+            if len(pairs) == wanted:
+                break
+        if len(pairs) == before:
+            break
+    return pairs
+
+
+def _draw_few_shot(
+    concepts: Sequence[Concept], taken: set[str], count: int, seed: int, key: str
+) -> tuple[str, ...]:
+    """Draw demonstration concepts that share no word with the taken ones in any language."""
+    taken_words = Counter(
+        (language, word)
+        for concept in concepts
+        if concept.name in taken
+        for language, words in concept.words.items()
+        for word in words
+    )
+    allowed = [
+        concept.name
+        for concept in concepts
+        if concept.name not in taken
+        and not any(
+            (language, word) in taken_words
+            for language, words in concept.words.items()
+            for word in words
+        )
+    ]
+    if len(allowed) < count:
+        raise StudyError(
+            f"`concepts.few_shot`: {count} demonstrations asked for, but only {len(allowed)} "
+            f"concepts are free beside {', '.join(sorted(taken))}; lower it or raise "
+            "`lexicon.limit`"
+        )
+    return tuple(random.Random(f"{seed}:{key}").sample(allowed, count))
+
+
+@dataclass(frozen=True)
+class PromptTable:
+    """All prompts of a model, and what was counted while they were made."""
+
+    table: pl.DataFrame
+    counts: dict[str, int]
+
+    @property
+    def summary(self) -> str:
+        """One line for the log."""
+        return "; ".join(
+            f"{name.replace('_', ' ')}: {count}" for name, count in self.counts.items()
+        )
+
+
+def build_prompts(
+    lexicon: Lexicon,
+    encode: Encode,
+    *,
+    endonyms: Mapping[str, str],
+    source_pairs: Sequence[LanguagePair],
+    measured_pairs: Sequence[LanguagePair],
+    items: int,
+    few_shot: int,
+    seed: int,
+    space_variants: bool,
+) -> PromptTable:
+    """Draw items and make their source and target prompts.
+
+    Source prompts: every source concept in every source pair. Target prompts: every item in every
+    measured pair. Every prompt's
+    tokens are checked; StudyError as in `require_open_end`, `tokenise_prompt`, `answer_tokens` and
+    `select_items`.
+    """
+    require_open_end(encode)
+    outputs = sorted({output for _, output in (*measured_pairs, *source_pairs)})
+    first_tokens = answer_tokens(lexicon, outputs, endonyms, encode, space_variants=space_variants)
+    measured_outputs = {output for _, output in measured_pairs}
+    selection = select_items(
+        lexicon.concepts,
+        {
+            name: {code: tokens for code, tokens in by.items() if code in measured_outputs}
+            for name, by in first_tokens.items()
+        },
+        items=items,
+        few_shot=few_shot,
+        seed=seed,
+    )
+    concepts = {concept.name: concept for concept in lexicon.concepts}
+    lengths = {
+        (concept.name, code): answer_length(concept.word(code), endonyms[code], encode)
+        for concept in lexicon.concepts
+        for code in outputs
+    }
+
+    def row(concept: str, pair: LanguagePair, shots: Sequence[str], **extra: Any) -> dict[str, Any]:
+        prompt = tokenise_prompt(
+            concepts[concept], pair, [concepts[shot] for shot in shots], endonyms, encode
+        )
+        return {
+            "concept": concept,
+            "input_language": pair[0],
+            "output_language": pair[1],
+            "few_shot": list(shots),
+            **asdict(prompt),
+            "answer_tokens": sorted(first_tokens[concept][pair[1]]),
+            "answer_length": lengths[concept, pair[1]],
+            "source_answer_tokens": sorted(first_tokens[extra["source_concept"]][pair[1]]),
+            **extra,
+        }
+
+    sources = {item.source: item.source_few_shot for item in selection.items}
+    rows = [
+        row(concept, pair, shots, role="source", item=None, source_concept=concept)
+        for pair in source_pairs
+        for concept, shots in sources.items()
+    ]
+    rows += [
+        row(item.target, pair, item.target_few_shot, role="target", **_item_columns(item))
+        for pair in measured_pairs
+        for item in selection.items
+    ]
+    table = pl.DataFrame(rows, schema=PROMPTS_SCHEMA)
+    return PromptTable(table, _counts(lexicon, selection, table))
+
+
+def answers_too_long(prompts: pl.DataFrame, max_new_tokens: int) -> int:
+    """Return how many prompts ask for a word that so many new tokens cannot spell."""
+    return prompts.filter(pl.col("answer_length") > max_new_tokens).height
+
+
+def _item_columns(item: Item) -> dict[str, Any]:
+    return {"item": item.number, "source_concept": item.source}
+
+
+def _counts(lexicon: Lexicon, selection: ItemSelection, table: pl.DataFrame) -> dict[str, int]:
+    return {
+        "concepts": len(lexicon.concepts),
+        "concepts_left_out": lexicon.left_out,
+        "items": len(selection.items),
+        "usable_pairs": selection.usable_pairs,
+        "colliding_pairs_left_out": selection.colliding_pairs,
+        "source_prompts": table.filter(role="source").height,
+        "target_prompts": table.filter(role="target").height,
     }

@@ -1,20 +1,38 @@
-"""What a patching run is asked and what it answers, whichever engine computes it.
+"""What a patching run is asked and answers, the plain way to compute it, and its identities.
 
 Cross-lingual activation patching (Dumas et al. 2025; Körner et al. 2026): for a start layer `j`,
 the output of every block `j..L-1` at one position of a target prompt is overwritten by given
 states, and the model goes on from there. Blocks are counted from 0; the state of layer `l` is the
 output of block `l` before the final norm.
+
+This is what the fast engine is tested and measured against.
+
+What rounding explains in the shorter number formats is far more than the effects that are measured.
+So some rows of every run are computed in float32 too, where the tolerance is tight, and what was
+found there is recorded with the results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.batches import batches_by_length, pad_left
+from glossogenesis.models.capture import (
+    TOLERANCE,
+    answer,
+    block_output,
+    is_stop,
+    residual_at,
+    watched_blocks,
+)
 
 NO_TOKEN = -1
 """Stands where no token was generated, or no token id is of interest."""
@@ -154,3 +172,197 @@ def check_fits(anatomy: Anatomy, request: PatchRequest) -> None:
             f"patches of shape {tuple(request.patches.shape)} for a model of {expected[0]} layers "
             f"and width {expected[1]}"
         )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What runs in one forward pass: prompts, each with its own patch."""
+
+    prompts: Sequence[PatchPrompt]
+    patches: Tensor
+    """`[row, layer, d_model]`"""
+    start_layers: Tensor
+    """`[row]`; the number of layers stands for no patch."""
+    token_ids: Tensor
+    """`[row, k]`"""
+
+
+@torch.inference_mode()
+def run_reference(
+    anatomy: Anatomy, request: PatchRequest, *, batch_size: int, on_batch: OnBatch | None = None
+) -> PatchedRun:
+    """Compute a request with forward hooks, `batch_size` full prompts in one forward pass."""
+    check_fits(anatomy, request)
+    run = PatchedRun.empty(anatomy, request)
+    run.residual_at_position[:] = residual_at(
+        anatomy,
+        [prompt.token_ids for prompt in request.prompts],
+        [prompt.position for prompt in request.prompts],
+        batch_size=batch_size,
+    )
+    lengths = [len(prompt.token_ids) for prompt in request.prompts]
+    for batch in batches_by_length(lengths, batch_size):
+        _fill_in(run, anatomy, request, batch, batch_size)
+        if on_batch is not None:
+            on_batch(len(batch))
+    return run
+
+
+def _fill_in(
+    run: PatchedRun,
+    anatomy: Anatomy,
+    request: PatchRequest,
+    batch: Sequence[int],
+    batch_size: int,
+) -> None:
+    """Compute every setting and start layer of some prompts, and the unpatched prompts."""
+    own = run.residual_at_position[batch].to(anatomy.device)
+    patches = request.patches_for(batch, own)
+    settings = range(request.n_settings)
+    unpatched = [(0, anatomy.n_layers, at) for at in range(len(batch))]
+    jobs = [
+        (s, layer, at)
+        for s in settings
+        for layer in request.start_layers
+        for at in range(len(batch))
+    ]
+    generating = {*request.generate_at, anatomy.n_layers} if request.generates else set()
+    for generate in (False, True):
+        wanted = [job for job in unpatched + jobs if (job[1] in generating) == generate]
+        for first in range(0, len(wanted), batch_size):
+            part = wanted[first : first + batch_size]
+            at = [job[2] for job in part]
+            rows = _Rows(
+                prompts=[request.prompts[batch[index]] for index in at],
+                patches=patches[[job[0] for job in part], at],
+                start_layers=torch.tensor([job[1] for job in part], device=anatomy.device),
+                token_ids=request.token_ids_of_interest[[batch[i] for i in at]].to(anatomy.device),
+            )
+            chosen, generated = _run_rows(anatomy, rows, request, generate=generate)
+            for row, (setting, layer, index) in enumerate(part):
+                _store(run, request, (setting, layer, batch[index]), chosen[row], generated[row])
+
+
+def _store(
+    run: PatchedRun,
+    request: PatchRequest,
+    where: tuple[int, int, int],
+    chosen: Tensor,
+    generated: Tensor,
+) -> None:
+    """Put one row of results where its setting, start layer and prompt say."""
+    setting, layer, prompt = where
+    if layer not in request.start_layers:
+        run.unpatched_log_probabilities[prompt] = chosen
+        run.unpatched_generated[prompt] = generated
+        return
+    run.log_probabilities[setting, prompt, request.start_layers.index(layer)] = chosen
+    if layer in request.generate_at:
+        run.generated[setting, prompt, request.generate_at.index(layer)] = generated
+
+
+def _run_rows(
+    anatomy: Anatomy, rows: _Rows, request: PatchRequest, *, generate: bool
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities `[row, k]` and generated tokens `[row, max_new_tokens]`, on the CPU."""
+    padded = pad_left([prompt.token_ids for prompt in rows.prompts], anatomy.device)
+    columns = padded.columns([prompt.position for prompt in rows.prompts])
+    with _patched(anatomy, rows, columns):
+        output = anatomy.base(**padded.model_inputs(anatomy), use_cache=generate)
+    chosen, token = _answer(anatomy, output, rows)
+    generated = torch.full((len(token), request.max_new_tokens), NO_TOKEN, device=token.device)
+    if generate:
+        finished = torch.zeros_like(token, dtype=torch.bool)
+        mask, position = padded.mask, padded.position_ids[:, -1:]
+        for step in range(request.max_new_tokens):
+            generated[:, step] = token.masked_fill(finished, NO_TOKEN)
+            finished = finished | is_stop(token, request.stop_ids)
+            if step + 1 == request.max_new_tokens or bool(finished.all()):
+                break
+            mask = torch.cat([mask, torch.ones_like(mask[:, :1])], dim=1)
+            position = position + 1
+            inputs = {"position_ids": position} if anatomy.takes_position_ids else {}
+            output = anatomy.base(
+                input_ids=token[:, None],
+                attention_mask=mask,
+                past_key_values=output.past_key_values,
+                use_cache=True,
+                **inputs,
+            )
+            _, token = _answer(anatomy, output, rows)
+    return chosen.cpu(), generated.cpu()
+
+
+@contextmanager
+def _patched(anatomy: Anatomy, rows: _Rows, columns: Tensor) -> Iterator[None]:
+    """Within the context, every block from a row's start layer on has its output overwritten."""
+    index = torch.arange(len(rows.prompts), device=columns.device)
+
+    def overwrite(layer: int, output: Any) -> None:
+        states = block_output(output)
+        patched = (rows.start_layers <= layer)[:, None]
+        states[index, columns] = torch.where(
+            patched, rows.patches[:, layer], states[index, columns]
+        )
+
+    with watched_blocks(anatomy, range(anatomy.n_layers), overwrite):
+        yield
+
+
+def _answer(anatomy: Anatomy, output: Any, rows: _Rows) -> tuple[Tensor, Tensor]:
+    """Log-probabilities `[row, k]` and greedy tokens `[row]` at the last column."""
+    return answer(anatomy, output.last_hidden_state[:, -1], rows.token_ids, normed=True)
+
+
+def check_identities(run: PatchedRun, request: PatchRequest, anatomy: Anatomy, where: str) -> float:
+    """Check a run whose last setting patches each prompt's own states.
+
+    - Patching a prompt's own states, from any start layer, changes nothing.
+    - Patching from the last layer changes nothing at the answer: no later block reads the position.
+
+    Log-probabilities agree within rounding; in float32, generated tokens are equal too. Returns the
+    largest difference.
+
+    Raises:
+        NotFiniteError: a log-probability is NaN or infinite, so that there is nothing to compare.
+        RuntimeError: an identity fails, which is a fault of the program or the model's code.
+
+    """
+    unpatched = run.unpatched_log_probabilities
+    asked = request.token_ids_of_interest.to(unpatched.device) >= 0
+    dtype = str(anatomy.dtype).removeprefix("torch.")
+    if not bool(unpatched[asked].isfinite().all()):
+        raise NotFiniteError.of_model(where, "log-probabilities of unpatched prompts", dtype)
+    tolerance = TOLERANCE[anatomy.dtype]
+    own_states = run.log_probabilities[-1]
+    largest = _check_close(own_states, unpatched[:, None], tolerance, f"{where}: `self`")
+    last = anatomy.n_layers - 1
+    if last in request.start_layers:
+        at_last = run.log_probabilities[:, :, request.start_layers.index(last)]
+        what = f"{where}: patching from the last layer"
+        largest = max(largest, _check_close(at_last, unpatched[None], tolerance, what))
+    if request.generate_at and anatomy.dtype == torch.float32:
+        own = run.generated[-1]
+        differs = (own != run.unpatched_generated[:, None]).any(dim=-1)
+        if differs.any():
+            prompt, place = differs.nonzero()[0].tolist()
+            raise RuntimeError(
+                f"{where}: patching prompt {prompt}'s own states from layer "
+                f"{request.generate_at[place]} changed its answer; patched runs cannot be trusted"
+            )
+    by_prompt = run.log_probabilities.movedim(1, 0).movedim(-1, 1)
+    if not bool(by_prompt[asked].isfinite().all()):
+        raise NotFiniteError.of_model(where, "log-probabilities of patched prompts", dtype)
+    return largest
+
+
+def _check_close(patched: Tensor, unpatched: Tensor, tolerance: float, what: str) -> float:
+    asked = torch.isfinite(unpatched).expand_as(patched)
+    difference = (patched - unpatched)[asked].abs()
+    largest = float(difference.max()) if difference.numel() else float("nan")
+    if not largest <= tolerance:
+        raise RuntimeError(
+            f"{what} differs from unpatched by {largest:.2g} in log-probability, where equal "
+            "numbers must come; patched runs cannot be trusted"
+        )
+    return largest

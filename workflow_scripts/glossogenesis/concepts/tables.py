@@ -6,9 +6,14 @@ checkpoints can be tabulated file by file and stacked in sheet order.
 
 A concept is expected by several items, whose answers resemble each other: every interval takes the
 expected concept as what was drawn.
+
+Pairs ask about the same concepts, so a concept is one draw with its answers in all pairs. The mean
+of the pairs' own intervals would be too wide, and pairs taken as independent too narrow.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import numpy as np
 import polars as pl
@@ -16,16 +21,7 @@ import polars as pl
 from glossogenesis.concepts.scoring import OUTCOMES
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
-
-CHECKPOINT_FACTS = pl.Schema(
-    {
-        "model": pl.String,
-        "checkpoint": pl.String,
-        "step": pl.Int64,
-        "tokens": pl.Int64,
-        "phase": pl.Int32,
-    }
-)
+from glossogenesis.study.setups import CHECKPOINT_FACTS
 
 _KEYS = (
     *CHECKPOINT_FACTS.names(),
@@ -44,16 +40,12 @@ _CONCEPTS = pl.Enum(["expected", "source", "target"])
 # finer than the float32 of the rows, and sums over up to two million rows stay exact in float64.
 _PROBABILITY_UNIT = 2.0**-32
 
+TRANSLATION = "translation"
+KINDS = ("copying", "pivot", "no_pivot", "unseen")
+POOLS = (TRANSLATION, *KINDS)
+MEASURES = ("accuracy", *OUTCOMES)
 
-def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
-    """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows.
-
-    `chosen_layers` is null: see `chosen_layers.rows_at_chosen` for others.
-    """
-    if facts.height != 1:
-        raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
-    named = facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names())
-    return named.join(rows, how="cross").with_columns(chosen_layers=pl.lit(None, pl.String))
+PAIR = ("input_language", "output_language")
 
 
 def accuracy_table(rows: pl.DataFrame) -> pl.DataFrame:
@@ -218,3 +210,94 @@ def _resampled(counted: pl.DataFrame, kind: str, bootstrap: Bootstrap) -> pl.Dat
         ends[:, chosen] = bootstrap_ratios(sums, counts, bootstrap)
     low, high = (pl.Series(end, dtype=pl.Float64).fill_nan(None) for end in ends)
     return table.with_columns(share=pl.col("hits") / pl.col("n"), low=low, high=high)
+
+
+def pools_of(rows: pl.DataFrame, pivot: str, unseen: Collection[str]) -> pl.DataFrame:
+    """Which pools the rows of each setting and language pair belong to; a pair may be in several.
+
+    - `translation`, all settings: pairs of two different languages; those that were patched, where
+      any was, and without languages that pretraining never saw, where others are left. Copying is
+      another task and would blur a pooled share, as would a language that was never seen.
+    - Of `tgt_unpatched`, all pairs by kind: `copying` (one language twice), `unseen` (a language of
+      the pair was not in pretraining), `pivot` (pairs with the pivot language), `no_pivot`; each
+      for all output languages together (null) and for each alone.
+
+    Columns: setting, input_language, output_language, pool, pooled_output.
+    """
+    sides = [pl.col(side) for side in PAIR]
+    kind = (
+        pl.when(sides[0] == sides[1])
+        .then(pl.lit("copying"))
+        .when(pl.any_horizontal(side.is_in(sorted(unseen)) for side in sides))
+        .then(pl.lit("unseen"))
+        .when(pl.any_horizontal(side == pivot for side in sides))
+        .then(pl.lit("pivot"))
+        .otherwise(pl.lit("no_pivot"))
+    )
+    found = rows.select("setting", *PAIR).unique().with_columns(kind=kind)
+    nowhere = pl.lit(None, pl.String)
+    apart = found.filter(pl.col("kind") != "copying")
+    patched = apart.filter(~pl.col("setting").str.ends_with("unpatched"))
+    narrower = [
+        patched.filter(pl.col("kind") != "unseen"),
+        patched,
+        apart.filter(pl.col("kind") != "unseen"),
+        apart,
+    ]
+    pairs = next((part for part in narrower if part.height), apart).select(PAIR).unique()
+    unpatched = found.filter(setting="tgt_unpatched")
+    return pl.concat(
+        part.select("setting", *PAIR, pool=pool, pooled_output=output)
+        for part, pool, output in (
+            (apart.join(pairs, on=PAIR, how="semi"), pl.lit(TRANSLATION), nowhere),
+            (unpatched, pl.col("kind"), nowhere),
+            (unpatched, pl.col("kind"), pl.col("output_language")),
+        )
+    )
+
+
+def pooled_table(rows: pl.DataFrame, pivot: str, unseen: Collection[str]) -> pl.DataFrame:
+    """Accuracy and share of each outcome per checkpoint, pool, setting and start layer.
+
+    `rows` are those of one checkpoint, as in `accuracy_table`; pools are those of `pools_of`.
+
+    Columns: model, checkpoint, step, tokens, phase, pool, output_language (null: all of the pool),
+    setting, start_layer, chosen_layers, measure (accuracy, or an outcome), pairs, n, count, share,
+    low, high.
+    """
+    keys = (*CHECKPOINT_FACTS.names(), "setting", "start_layer", "chosen_layers")
+    counted = (
+        rows.filter(pl.col("correct").is_not_null())
+        .group_by(*keys, *PAIR, pl.col("expected_concept").alias("concept"))
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            pl.col("correct").cast(pl.Int64).sum().alias("accuracy"),
+            *outcome_counts(),
+        )
+        .join(pools_of(rows, pivot, unseen), on=["setting", *PAIR])
+    )
+    grouped = (*keys, "pool", "pooled_output")
+    pairs = counted.group_by(grouped).agg(pairs=pl.struct(PAIR).n_unique().cast(pl.Int64))
+    measured = (
+        counted.unpivot(
+            on=MEASURES,
+            index=[*grouped, "concept", "n"],
+            variable_name="measure",
+            value_name="hits",
+        )
+        .with_columns(pl.col("measure").cast(pl.Enum(MEASURES)))
+        .with_columns(pl.col("pool").cast(pl.Enum(POOLS)))
+    )
+    return (
+        share_rows(measured, *grouped, "measure")
+        .join(pairs.with_columns(pl.col("pool").cast(pl.Enum(POOLS))), on=grouped, nulls_equal=True)
+        .sort("pool", "pooled_output", "setting", "start_layer", "chosen_layers", "measure")
+        .cast({"pool": pl.String, "measure": pl.String})
+        .select(
+            *CHECKPOINT_FACTS.names(),
+            "pool",
+            *(pl.col("pooled_output").alias("output_language"), "setting"),
+            *("start_layer", "chosen_layers", "measure", "pairs", "n"),
+            *(pl.col("hits").alias("count"), "share", "low", "high"),
+        )
+    )

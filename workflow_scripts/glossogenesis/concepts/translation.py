@@ -9,27 +9,35 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import torch
 from torch import Tensor
 
-from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest, pad_token_ids
-from glossogenesis.concepts.scoring import answer_of
+from glossogenesis.concepts.fast import run_fast
+from glossogenesis.concepts.request import (
+    OnBatch,
+    PatchedRun,
+    PatchPrompt,
+    PatchRequest,
+    check_identities,
+    pad_token_ids,
+    run_reference,
+)
+from glossogenesis.concepts.scoring import AnswerWords, LanguagePair, PairScorer, answer_of
 from glossogenesis.concepts.states import SourceStates
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.float32 import in_float32
-from glossogenesis.patching.identities import CheckedInFloat32, check_identities
-from glossogenesis.patching.pair_scorer import AnswerWords, LanguagePair, PairScorer
-from glossogenesis.patching.run import Mode, run_patching
+from glossogenesis.models.capture import CheckedInFloat32, in_float32
 from glossogenesis.progress import progress
 
 Decode = Callable[[Sequence[int]], str]
 
 SAMPLE = 4
 """Prompts of each target pair that are computed in float32 too."""
+
+Mode = Literal["fast", "reference"]
 
 
 @dataclass(frozen=True)
@@ -267,3 +275,28 @@ def _patched_rows(
             )
         )
     return frames
+
+
+def run_patching(
+    anatomy: Anatomy,
+    request: PatchRequest,
+    *,
+    batch_size: int,
+    mode: Mode = "fast",
+    on_batch: OnBatch | None = None,
+) -> PatchedRun:
+    """Compute a patching request; both modes give the same result but for rounding.
+
+    Args:
+        anatomy: the model.
+        request: prompts, patches, start layers and what to measure.
+        batch_size: full prompts in one forward pass; `fast` bounds its passes to as many tokens.
+        mode: `fast` recomputes only what a patch can change; `reference` runs every prompt in full
+            with hooks.
+        on_batch: told how many prompts each batch finished.
+
+    Raises:
+        ValueError: the request does not fit the model.
+    """
+    engine = run_fast if mode == "fast" else run_reference
+    return engine(anatomy, request, batch_size=batch_size, on_batch=on_batch)

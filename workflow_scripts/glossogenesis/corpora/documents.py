@@ -1,10 +1,11 @@
-"""Read texts from a user's own files one after the other, never a whole file at once.
+"""Documents from a user's own files, one after the other, and which of them are held out.
 
 What a file is, its content says: a name that does not fit is refused, with what to do.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.compressed import compression_of, opened, suffix_within
+from glossogenesis.storage.files import compression_of, opened, suffix_within
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -34,6 +35,35 @@ LONGEST_BEGINNING = 1 << 20
 """Bytes of a file in which its first line is looked for."""
 
 _MARKUP = re.compile(r"<(\?xml|!doctype|html|mediawiki|doc )", re.IGNORECASE)
+
+Split = Literal["train", "held_out"]
+
+SPLITS: tuple[Split, Split] = ("train", "held_out")
+
+_HASHES = 2**64
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text and the languages that occur in it."""
+
+    text: str
+    languages: tuple[str, ...]
+
+
+def read_documents(path: Path | str, language: str) -> list[Document]:
+    """Read the documents of a file in its own order, as `texts_in` does; say what was skipped.
+
+    StudyError where the file is bad or holds no text.
+    """
+    skipped = SkippedRows()
+    texts = texts_in(path, on_bad_row="skip", skipped=skipped)
+    documents = [Document(text, (language,)) for text in texts]
+    if str(skipped):
+        print(f"{path}: skipped {skipped}")
+    if not documents:
+        raise StudyError(f"{path}: holds no text; fill it or take it out of `text.files`")
+    return documents
 
 
 @dataclass
@@ -253,3 +283,16 @@ def _is_text(column: Any) -> bool:
         column = column.value_type
     tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(test(column) for test in tests)
+
+
+def split_of(text: str, held_out_share: float) -> Split:
+    """Return the split of a document.
+
+    A document is held out where the first 8 bytes of the SHA-256 of its text, white space at both
+    ends removed, are below `held_out_share` of their range. So identical documents lie in the same
+    split, in every corpus of the same share, and a larger share holds out the same documents and
+    more.
+    """
+    digest = hashlib.sha256(text.strip().encode("utf-8")).digest()
+    hashed = int.from_bytes(digest[:8], "big")
+    return "held_out" if hashed < held_out_share * _HASHES else "train"

@@ -1,17 +1,22 @@
-"""Lexicons: concepts and their words in each language, from three formats."""
+"""Lexicons: concepts and their words in each language, and when two words are one.
+
+Words are compared by Unicode NFKC with their case folded; every apostrophe is one apostrophe, every
+hyphen one hyphen, and what cannot be seen does not count. So `ng’ombe` is `ng'ombe`, ﾈｺ is ネコ,
+and `STRASSE` is `straße`.
+"""
 
 from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.corpora.words import SYNONYMS, first_of_equal, words_of_cell
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import filled_cells, read_text
+from glossogenesis.storage.files import filled_cells, read_text
 
 FACT_COLUMNS = ("concept", "pos", "category", "hypernym")
 MARK_COLUMNS = ("homographs", "polysemous")
@@ -37,6 +42,28 @@ SHOWN_POS = 8
 """Parts of speech that a message lists."""
 
 FORBIDDEN = re.compile(r'["\t\n]')
+
+APOSTROPHES = "'’‘‛ʼʻʽ`´′＇ꞌ՚׳"
+HYPHENS = "-‐‑‒–−﹣－־"
+
+_UNIFIED = str.maketrans(
+    {
+        **dict.fromkeys(APOSTROPHES, "'"),
+        **dict.fromkeys(HYPHENS, "-"),
+        # A soft hyphen, spaces without width, marks of direction, and a byte order mark.
+        **dict.fromkeys("\u00ad\u200b\u2060\ufeff\u200e\u200f\u061c", None),
+    }
+)
+
+_BRACKETS = {"(": ")", "[": "]", "{": "}", "（": "）", "［": "］", "｛": "｝",
+             "【": "】", "〔": "〕", "〖": "〗", "⟨": "⟩", "〈": "〉"}  # fmt: skip
+_CLOSING = frozenset(_BRACKETS.values())
+
+SEPARATORS = re.compile(r"[,;/|，；／、､،؛｜]|\s~\s")
+"""What stands between the words of a cell in published word lists."""
+
+SYNONYMS = re.compile(r"\|")
+"""What stands between the words of a cell in this project's own lexicons."""
 
 
 @dataclass(frozen=True)
@@ -279,3 +306,120 @@ def _complete(
         else:
             left_out += 1
     return concepts, left_out
+
+
+def comparable(text: str) -> str:
+    """Return a text such that two texts are one word where these are equal.
+
+    NFKC stands on both sides of the case folding because each can undo the other's work (Unicode
+    16, definition D145).
+    """
+    unified = text.translate(_UNIFIED)
+    folded = unicodedata.normalize("NFKC", unified).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).translate(_UNIFIED).split())
+
+
+def joins(character: str) -> bool:
+    """Whether `character` continues a word: letter, mark, number, connector or invisible joiner."""
+    category = unicodedata.category(character)
+    return category[0] in "LMN" or category in ("Pc", "Cf")
+
+
+def words_of_cell(cell: str, separators: re.Pattern[str] = SEPARATORS) -> tuple[str, ...]:
+    """Return the words of a cell of a word list, the first one of those that are equal.
+
+    Annotations in brackets go first, nested ones too, then the cell is cut at separators, then
+    marks that are no letters (`*`, `~`, a lone `-`) are taken off its words.
+    """
+    words = (_without_marks(word) for word in separators.split(_without_annotations(cell)))
+    return first_of_equal(word for word in words if word)
+
+
+def first_of_equal(words: Iterable[str]) -> tuple[str, ...]:
+    """Return the words in their order, the first one of those that are equal."""
+    first: dict[str, str] = {}
+    for word in words:
+        first.setdefault(comparable(word), word)
+    return tuple(first.values())
+
+
+def _without_annotations(cell: str) -> str:
+    """Return a cell without what its brackets hold; one that is not closed goes on to the end."""
+    kept: list[str] = []
+    open_brackets: list[str] = []
+    for character in cell:
+        if character in _BRACKETS:
+            open_brackets.append(_BRACKETS[character])
+        elif character in _CLOSING:
+            # A bracket closes what was opened in it as well; one that closes nothing is a mark.
+            if character in open_brackets:
+                del open_brackets[open_brackets.index(character) :]
+        elif not open_brackets:
+            kept.append(character)
+    return "".join(kept)
+
+
+def _without_marks(word: str) -> str:
+    """Return a word without marks at its ends, `*` and `~` in it, and more than single spaces."""
+    word = " ".join(word.replace("*", "").replace("~", "").split())
+    start, end = 0, len(word)
+    while start < end and _is_mark(word[start]):
+        start += 1
+    while end > start and _is_mark(word[end - 1]):
+        end -= 1
+    word = word[start:end]
+    # An apostrophe may be a letter at one end, as in `po'`; at both ends it quotes.
+    is_quoted = len(word) > 1 and word[0] in APOSTROPHES and word[-1] in APOSTROPHES
+    word = word[1:-1] if is_quoted else word
+    return word if any(unicodedata.category(character)[0] in "LN" for character in word) else ""
+
+
+def _is_mark(character: str) -> bool:
+    """Whether a character is no part of a word that it begins or ends.
+
+    Double quotes are left, for whoever reads the list says what is wrong with them.
+    """
+    category = unicodedata.category(character)
+    if character in APOSTROPHES or character == '"':
+        return False
+    return category[0] in "PSZC" or category == "No"
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row of a table, and where it stands."""
+
+    cells: dict[str, str]
+    """Cells by column, without white space at their ends."""
+    place: str
+    """File and line, for messages."""
+
+
+def read_rows(path: Path | str, what: str, columns: Sequence[str], mend: str) -> list[TableRow]:
+    """Read the rows of a table that has exactly `columns`, in any order, and no empty cell.
+
+    Cells are not quoted; empty lines and lines that begin with `#` are passed over. `what` names
+    the kind of table and `mend` says what to do where there is none. StudyError names the line.
+    """
+    lines = [
+        (number, [cell.strip() for cell in line.split("\t")])
+        for number, line in enumerate(read_text(path, what, mend).split("\n"), start=1)
+        if line.strip() and not line.startswith("#")
+    ]
+    header = filled_cells(lines[0][1]) if lines else []
+    if sorted(header) != sorted(columns):
+        raise StudyError(
+            f"{path}: its first line names the columns {', '.join(header) or '(none)'}; a {what} "
+            f"has {', '.join(columns)}, separated by tabs"
+        )
+    rows = []
+    for number, cells in lines[1:]:
+        place = f"{path}, line {number}"
+        cells = filled_cells(cells, len(header))
+        if len(cells) != len(header) or "" in cells:
+            raise StudyError(
+                f"{place}: {sum(map(bool, cells))} filled cells for {len(header)} columns; fill "
+                "each, and separate them by single tabs"
+            )
+        rows.append(TableRow(dict(zip(header, cells, strict=True)), place))
+    return rows

@@ -11,19 +11,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from glossogenesis.config.languages import Script
-from glossogenesis.corpora.contexts import ContextFiller, ContextShape, ContextSpool, merged
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker
+from glossogenesis.corpora.contexts import (
+    ContextFiller,
+    ContextShape,
+    ContextSpool,
+    CorpusHeader,
+    CorpusTokenizer,
+    RecordMaker,
+    TensorBlock,
+    merged,
+    write_tokenised,
+)
+from glossogenesis.corpora.documents import SPLITS, Split, split_of
 from glossogenesis.corpora.sources import CorpusText
-from glossogenesis.corpora.splitting import SPLITS, Split, split_of
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.errors import StudyError
 from glossogenesis.progress import progress
-from glossogenesis.storage.full_disk import full_disk_in_one_line
+from glossogenesis.storage.files import full_disk_in_one_line
 from glossogenesis.storage.provenance import Provenance
-from glossogenesis.study.inputs import CorpusSettings
+from glossogenesis.study.inputs import CorpusSettings, Script
 
 DOCUMENTS_AT_ONCE = 1000
 CHARACTERS_AT_ONCE = 200_000

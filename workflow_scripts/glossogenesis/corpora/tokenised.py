@@ -2,6 +2,8 @@
 
 Beside `manifest.json` lie `train_00000.safetensors`, ..., `held_out_00000.safetensors`, ... and
 `vocabulary.parquet`. Reading them takes torch, but no tokenizer and no transformers.
+
+Reading them takes torch, but no tokenizer and no transformers.
 """
 
 from __future__ import annotations
@@ -12,13 +14,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.files import read_json, write_json
-from glossogenesis.storage.records import Count, PlainName, record_of
+from glossogenesis.storage.files import Count, PlainName, read_json, record_of, write_json
 
 NO_LANGUAGE = 255
 """Stands in `languages` at padding, and in `token_languages` where no language can be told."""
@@ -51,6 +53,8 @@ class ContextBlock:
 
 
 BLOCK_TENSORS = tuple(field.name for field in fields(ContextBlock) if field.name != "first")
+
+POSTS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -198,3 +202,30 @@ def text_of(token_ids: Sequence[int], token_bytes: Sequence[bytes]) -> str:
     together are whole, which joining the tokens' texts would not give.
     """
     return b"".join(token_bytes[token] for token in token_ids).decode("utf-8", errors="replace")
+
+
+def post_token_ids(corpus: TokenisedCorpus, split: str) -> list[list[int]]:
+    """Return the token ids of each post of a split, without padding, by the post's number.
+
+    StudyError where the corpus is damaged, or its contexts are not posts.
+    """
+    token_ids: list[list[int]] = []
+    for block in corpus.blocks(split, POSTS_AT_ONCE):
+        _check_posts(corpus, split, block)
+        lengths = (block.documents >= 0).sum(dim=1)
+        rows = zip(block.token_ids, lengths.tolist(), strict=True)
+        token_ids += [ids[:length].tolist() for ids, length in rows]
+    return token_ids
+
+
+def _check_posts(corpus: TokenisedCorpus, split: str, block: ContextBlock) -> None:
+    """StudyError where a context is not the post of its number, padded on the right."""
+    numbers = block.first + torch.arange(len(block.documents))
+    is_token = block.documents >= 0
+    of_number = (block.documents == numbers[:, None]) | ~is_token
+    in_front = is_token[:, 1:] <= is_token[:, :-1]
+    if not (is_token[:, 0].all() and of_number.all() and in_front.all()):
+        raise StudyError(
+            f"{corpus.folder / 'manifest.json'}: the contexts of {split!r} are not one post each; "
+            "remake the corpus with `snakemake --forcerun tokenise_posts`"
+        )

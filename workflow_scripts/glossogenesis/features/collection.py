@@ -1,4 +1,4 @@
-"""Features of one autoencoder, from held-out activations to the three tables that describe them.
+"""Features of one autoencoder, from held-out activations to the tables that describe them.
 
 One pass encodes the activations, counts, and spools what fires; one scan of the spool finds the
 examples. Memory depends on the dictionary and the number of examples, not on the number of tokens.
@@ -6,7 +6,7 @@ examples. Memory depends on the dictionary and the number of examples, not on th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +14,36 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.features.alternatives import Choices, alternatives
-from glossogenesis.features.examples import ExampleFinder, Examples
-from glossogenesis.features.firing import FiringCounts, check_same_corpus, spool_firings
-from glossogenesis.features.language import check_languages_can_be_told, token_languages
-from glossogenesis.features.measures import measure_all
-from glossogenesis.features.schemas import check_languages
-from glossogenesis.features.sensitivity import sensitivity_table
-from glossogenesis.features.spool import open_spool
-from glossogenesis.features.statistics import statistics_table
-from glossogenesis.features.surroundings import examples_in_parts
-from glossogenesis.features.top_tokens import TokenCounts
+from glossogenesis.features.examples import ExampleFinder, Examples, examples_in_parts
+from glossogenesis.features.firing import FiringCounts, TokenCounts, open_spool, spool_firings
+from glossogenesis.features.language import (
+    check_languages_can_be_told,
+    label_names,
+    token_languages,
+)
+from glossogenesis.features.measures import (
+    Choices,
+    Measured,
+    alternatives,
+    measure_all,
+    sensitivity_table,
+)
+from glossogenesis.features.schemas import TOP_TOKEN, check_languages, statistics_schema
+from glossogenesis.models.activation_order import check_same_corpus
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.storage.files import sealed_path
+from glossogenesis.storage.provenance import Provenance, sealed_metadata
 from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
+
+TOP_TOKENS = 10
+"""Tokens that are named of each feature."""
 
 
 @dataclass(frozen=True)
@@ -185,3 +196,98 @@ def collect_firings(
             examples={share: finder.found() for share, finder in finders.items()},
             bytes_a_latent=spool.latent_bytes / max(1, spool.stored_latents),
         )
+
+
+def statistics_table(
+    counts: FiringCounts,
+    encoder_maximum: NDArray[np.float32],
+    token_counts: TokenCounts,
+    measured: Measured,
+    examples: NDArray[np.int64],
+    languages: Sequence[str],
+    vocabulary: Sequence[str],
+) -> pl.DataFrame:
+    """Put the statistics of all features together; `statistics_schema` says what they are.
+
+    Args:
+        counts: of the first pass.
+        encoder_maximum: largest pre-activation of each feature [feature].
+        token_counts: how often each fired on which token.
+        measured: labels and monosemanticity.
+        examples: number of examples that each has [feature].
+        languages: of the corpus.
+        vocabulary: text of each token.
+    """
+    schema = statistics_schema(languages)
+    firings = counts.total
+    fired = firings > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = counts.sums / firings
+        by_language = counts.firings / counts.tokens[:, None]
+    names = np.array(label_names(languages))
+    columns = {
+        "feature": np.arange(len(firings)),
+        "firings": firings,
+        "firing_frequency": firings / counts.tokens.sum(),
+        "maximum": np.where(fired, counts.maximum, np.nan),
+        "mean": np.where(fired, mean, np.nan),
+        "encoder_maximum": encoder_maximum,
+        "firing_by_language": _by_language(by_language.T, languages),
+        "examples": examples,
+        "symbol_share": measured.symbol_shares,
+        "share_by_language": _by_language(measured.shares, languages),
+        "language": pl.Series(names[measured.labels].tolist(), dtype=pl.String),
+        "token_types": measured.token_types,
+        "token_entropy": measured.token_entropy,
+        "meaning_entropy": measured.meaning_entropy,
+        "monosemanticity": measured.monosemanticity,
+        "top_tokens": _top_tokens(token_counts, len(firings), vocabulary),
+    }
+    table = pl.DataFrame(columns).cast(schema)
+    return table.with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _by_language(values: NDArray[np.float64], languages: Sequence[str]) -> pl.Series:
+    """Values [feature, language] as structs with a field a language, null where NaN."""
+    fields = [
+        pl.Series(code, np.ascontiguousarray(values[:, index]), dtype=pl.Float64).fill_nan(None)
+        for index, code in enumerate(languages)
+    ]
+    return pl.DataFrame(fields).to_struct()
+
+
+def _top_tokens(token_counts: TokenCounts, n_features: int, vocabulary: Sequence[str]) -> pl.Series:
+    """The most frequent tokens of each feature, as lists of structs."""
+    features, token_ids, found = token_counts.most_frequent(TOP_TOKENS)
+    entries = pl.DataFrame(
+        {
+            "token_id": token_ids,
+            "text": [vocabulary[token] for token in token_ids.tolist()],
+            "count": found,
+        }
+    ).cast({"token_id": pl.Int32, "text": pl.String})
+    lists = (
+        pl.DataFrame({"feature": features, "token": entries.to_struct()})
+        .group_by("feature", maintain_order=True)
+        .agg("token")
+    )
+    every = pl.DataFrame({"feature": np.arange(n_features)})
+    joined = every.join(lists, on="feature", how="left", maintain_order="left")["token"]
+    return joined.cast(pl.List(TOP_TOKEN)).fill_null([])
+
+
+def write_examples(path: Path, parts: Iterable[pl.DataFrame], provenance: Provenance) -> None:
+    """Write frames of equal columns, at least one, as one Parquet file: all or nothing.
+
+    Each frame becomes a row group; provenance and seal stand in the file's key-value
+    metadata.
+    """
+    waiting = iter(parts)
+    first = next(waiting).to_arrow(compat_level=pl.CompatLevel.oldest())
+    metadata = {**(first.schema.metadata or {}), **sealed_metadata(provenance)}
+    with sealed_path(path) as temporary:
+        schema = first.schema.with_metadata(metadata)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            writer.write_table(first.cast(schema))
+            for part in waiting:
+                writer.write_table(part.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(schema))

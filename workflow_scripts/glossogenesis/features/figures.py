@@ -1,11 +1,14 @@
-"""Figures of features over training: languages, bilingual ones by depth, monosemanticity, sizes.
+"""Figures of features over training: languages, depth, monosemanticity, sizes, quality.
 
 Each takes a frame of `feature_frames` and returns a Figure. Bands are 95 % intervals as the frame
 gives them; points without an interval have no band.
+
+They add to `panels`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,34 +19,33 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from glossogenesis.features.frames import DEPTHS, LABELLED, MEASURES
+from glossogenesis.errors import StudyError
+from glossogenesis.features.frames import DEPTHS, LABELLED, MEASURES, shown_layers
 from glossogenesis.features.schemas import BILINGUAL, DEFAULT, MIXED
 from glossogenesis.features.tables import ALL
-from glossogenesis.figures.checkpoint_axis import (
-    CHECKPOINT_COLUMNS,
-    even_places,
-    positions,
-    training_axis,
-)
-from glossogenesis.figures.feature_panels import (
-    draw_heading,
-    draw_stops,
-    label_look,
-    layer_look,
-    without_phases_out_of_order,
-)
 from glossogenesis.figures.panels import (
+    CHECKPOINT_COLUMNS,
+    draw_heading,
     draw_line,
+    draw_phases,
+    draw_stops,
+    draw_training_axis,
+    even_places,
     finish_training_panel,
     grid_of_panels,
     handle,
     label_outer,
+    layer_look,
     legend_below,
+    positions,
+    training_axis,
 )
 from glossogenesis.figures.style import (
+    FAINT,
     INK,
     LINE_STYLES,
     PAGE_WIDTH,
+    Look,
     look_of,
     new_figure,
     paper_style,
@@ -62,6 +64,18 @@ _LABEL_NAMES = {ALL: "all labelled", LABELLED: "labelled, of all features"}
 _DEPTH_NAMES = {"early": "early third", "middle": "middle third", "late": "late third"}
 _MOST_CHECKPOINTS = 5
 _MOST_LAYER_TICKS = 8
+
+QUALITY_MEASURES = {
+    "explained_variance": "explained variance",
+    "recovered": "cross-entropy recovered",
+    "l0": "latents per token (L0)",
+    "dead_share": "share of dead latents",
+}
+_TO_ONE = ("explained_variance", "recovered")
+_DRAWN = (-1.0, 1.5)
+"""Lowest and highest of these; where a model has learnt little, a ratio can be anything."""
+
+_ENDS = {"recovered": ("recovered_low", "recovered_high")}
 
 
 def plot_feature_languages(
@@ -321,3 +335,102 @@ def _step_look(place: int) -> tuple[Any, Any]:
 
 def _model_look(place: int) -> tuple[Any, Any]:
     return look_of(place), LINE_STYLES[place % len(LINE_STYLES)]
+
+
+def quality_frame(quality: pl.DataFrame) -> pl.DataFrame:
+    """Every measure of the figure per shown layer and checkpoint, over all held-out tokens.
+
+    `quality` is the table `features_quality` of one model and autoencoder. A measure that was not
+    taken has no rows.
+
+    Columns: measure, layer, checkpoint, step, tokens, phase, value, low, high; ends are null but
+    for `recovered`, the only measure on a sample of sequences.
+    """
+    rows = quality.filter(pl.col("language") == "all", pl.col("layer").is_in(shown_layers(quality)))
+    nothing = pl.lit(None, pl.Float64)
+    parts = []
+    for measure in QUALITY_MEASURES:
+        low, high = (pl.col(end) for end in _ENDS[measure]) if measure in _ENDS else [nothing] * 2
+        parts.append(
+            rows.filter(pl.col(measure).is_not_null()).select(
+                *(pl.lit(measure).alias("measure"), "layer", *CHECKPOINT_COLUMNS),
+                *(pl.col(measure).alias("value"), low.alias("low"), high.alias("high")),
+            )
+        )
+    frame = pl.concat([part.sort("layer", "step", maintain_order=True) for part in parts])
+    if frame.is_empty():
+        raise StudyError("features_quality: no measures to draw; tabulate again")
+    return frame
+
+
+def plot_sae_quality(data: pl.DataFrame, label: str) -> Figure:
+    """Explained variance, recovery, L0 and dead share over training: a line a layer.
+
+    `data` is a `quality_frame`. Explained variance and recovery below -1 or above 1.5 stand there.
+    """
+    measures = [measure for measure in QUALITY_MEASURES if measure in set(data["measure"])]
+    layers = data["layer"].unique().sort().to_list()
+    training = training_axis(data)
+    with paper_style():
+        down = math.ceil(len(measures) / 2)
+        figure = new_figure(PAGE_WIDTH, 1.6 * down + 0.8)
+        panels = list(figure.subplots(down, 2, sharex=True, squeeze=False).flat)
+        for spare in panels[len(measures) :]:
+            spare.remove()
+        panels = panels[: len(measures)]
+        for axes, measure in zip(panels, measures, strict=True):
+            axes.set_title(QUALITY_MEASURES[measure])
+            rows = _drawable(data.filter(measure=measure), measure)
+            for place, layer in enumerate(layers):
+                series = rows.filter(layer=layer)
+                where = positions(series, training, place, len(layers))
+                look, line = layer_look(place, len(layers))
+                draw_line(axes, where, series, look, line, bands=len(layers))
+            _limit(axes, measure, rows)
+            draw_training_axis(axes, training)
+            draw_phases(axes, training, label=axes is panels[0])
+        label_outer(panels, "")
+        handles = [
+            handle(f"layer {layer}", *layer_look(place, len(layers)))
+            for place, layer in enumerate(layers)
+        ]
+        legend_below(figure, handles)
+        draw_heading(figure, label)
+    return figure
+
+
+def _drawable(rows: pl.DataFrame, measure: str) -> pl.DataFrame:
+    """Rows whose shares of a whole are drawn at `_DRAWN` where they lie beyond."""
+    if measure not in _TO_ONE:
+        return rows
+    return rows.with_columns(pl.col("value", "low", "high").clip(*_DRAWN))
+
+
+def _limit(axes: Axes, measure: str, rows: pl.DataFrame) -> None:
+    """From 0, or below where a value is; shares of a whole to 1; room above to label phases."""
+    ends = [rows[name].drop_nulls().to_numpy() for name in ("value", "low", "high")]
+    found = np.concatenate(ends)
+    lowest, most = min(0.0, float(found.min())), float(found.max())
+    highest = max(1.0, most) if measure in _TO_ONE else max(0.1, most)
+    room = 0.19 * (highest - lowest)
+    axes.set_ylim(lowest - 0.03 * (highest - lowest), highest + room)
+
+
+def label_look(label: str, codes: Sequence[str]) -> tuple[Look, Any]:
+    """Look and line style of a label: languages in colour, bilingual in black, others in grey."""
+    fixed = {
+        BILINGUAL: (Look("#000000", "o", filled=True), LINE_STYLES[1]),
+        MIXED: (Look("#444444", "s", filled=False), LINE_STYLES[1]),
+        ALL: (Look("#777777", "h", filled=False), LINE_STYLES[2]),
+        LABELLED: (Look(FAINT, ".", filled=True), LINE_STYLES[2]),
+    }
+    if label in fixed:
+        return fixed[label]
+    return look_of(list(codes).index(label)), LINE_STYLES[0]
+
+
+def without_phases_out_of_order(data: pl.DataFrame) -> pl.DataFrame:
+    """`data` with a single phase where its models do not change phase at the same places."""
+    column = training_axis(data).column
+    phases = data.select(column, "phase").unique().sort(column, "phase")["phase"]
+    return data if phases.is_sorted() else data.with_columns(phase=pl.lit(1, data["phase"].dtype))

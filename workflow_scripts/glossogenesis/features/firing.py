@@ -1,45 +1,71 @@
-"""The first pass over held-out activations: encode, count what fires, and spool it."""
+"""The first pass over held-out activations: encode, count what fires, and spool it.
+
+The pairs of a feature and a token that occur are too many to count one by one. A first pass keeps a
+bounded number of candidates a feature by the Misra-Gries summary, in the form that merges (Agarwal
+et al. 2012, Mergeable Summaries): where a feature has more candidates than places, the count of the
+first that has no place is taken from all of them. With m places, every token that makes up more
+than 1 / (m + 1) of a feature's firings is kept for certain. A second pass counts the candidates
+exactly; it is needed only where something was taken away.
+
+A latent is its number in 2 bytes (4 above 65,536 latents) and its activation in a float16 of 2
+bytes. Where every token has the same number of latents nothing else is stored; otherwise their
+counts lie beside, 2 bytes a token. The ids of the tokens lie in a file of their own. The files have
+no name, so that they vanish with the process whatever ends it.
+
+The activations of a block are scaled by a power of two, so that its largest is just below the
+largest float16: none overflows, and each keeps 11 significant bits unless it is below 2^-29 of the
+largest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.features.spool import TOKEN_IDS, FiredBlock, LatentSpool, token_ids_of
-from glossogenesis.features.top_tokens import TokenCounts
+from glossogenesis.models.activation_order import SPLIT, places_in_groups, whole_sequences
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder
-from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.activations.rows import ActivationRows
-
-SPLIT = "held_out"
-"""Features are described on text that autoencoders were not trained on."""
-
-ROWS_AT_ONCE = 4096
-"""Tokens of a block, but for the rest of the last sequence in it."""
+from glossogenesis.storage.activations.cache import ActivationCache, ActivationRows
 
 _DENSE_VALUES_ON_GPU = 1 << 28
 
+Integers = NDArray[np.int64]
 
-def check_same_corpus(cache: ActivationCache, corpus: TokenisedCorpus) -> None:
-    """Refuse a corpus of another name, tokenizer or set of languages than the activations'."""
-    facts = {
-        "corpus": (cache.corpus, corpus.corpus),
-        "tokenizer": (cache.tokenizer_digest, corpus.tokenizer_digest),
-        "languages": (cache.languages, corpus.languages),
-    }
-    for name, (of_cache, of_corpus) in facts.items():
-        if of_cache != of_corpus:
-            raise StudyError(
-                f"{cache.manifest}: its {name} is {of_cache!r}, but {corpus.folder} has "
-                f"{of_corpus!r}; give the corpus that the activations were taken from"
-            )
+PLACES = 32
+"""Candidates of a feature: a token of more than 3 % of its firings is found for certain."""
+
+_AT_LEAST_WAITING = 1 << 16
+_TOKEN_BITS = 32
+
+Reals = NDArray[np.float32]
+
+TOKEN_IDS = np.dtype(
+    [
+        ("context", "<i4"),
+        ("column", "<i4"),
+        ("document", "<i4"),
+        ("token_id", "<i4"),
+        ("language", "u1"),
+        ("token_language", "u1"),
+    ]
+)
+"""What is kept of a token beside its latents."""
+
+_LARGEST_EXPONENT = 15
+_SIGNIFICANT_BITS = 11
+_SMALLEST = np.finfo(np.float16).smallest_subnormal
 
 
 class FiringCounts:
@@ -138,30 +164,6 @@ def spool_firings(
     return maximum
 
 
-def whole_sequences(
-    cache: ActivationCache, rows_at_once: int = ROWS_AT_ONCE
-) -> Iterator[ActivationRows]:
-    """Yield the held-out rows in order, cut between sequences after about `rows_at_once` of them.
-
-    StudyError where a sequence comes after a later one, or lies in two shards.
-    """
-    last = -1
-    for shard in cache.shards(SPLIT):
-        contexts = shard.contexts.numpy()
-        if len(contexts) and (contexts[0] <= last or (np.diff(contexts) < 0).any()):
-            raise StudyError(
-                f"{cache.manifest}: its held-out sequences are out of order; delete it and rerun"
-            )
-        ends = np.append(np.flatnonzero(np.diff(contexts)) + 1, len(contexts))
-        start = 0
-        while start < len(contexts):
-            place = int(np.searchsorted(ends, start + rows_at_once))
-            end = int(ends[min(place, len(ends) - 1)])
-            yield shard[start:end]
-            start = end
-        last = int(contexts[-1]) if len(contexts) else last
-
-
 def _block_of(fired: FiredLatents, rows: ActivationRows) -> FiredBlock:
     names = {
         "context": rows.contexts,
@@ -184,3 +186,239 @@ def _rows_at_once(sae: SparseAutoencoder) -> int | None:
     if sae.b_enc.device.type == "cpu":
         return None
     return max(1, _DENSE_VALUES_ON_GPU // sae.n_latents)
+
+
+class TokenCounts:
+    """Counts how often each feature fires on each token: `add` everything, then `recount` it."""
+
+    def __init__(self, n_latents: int, places: int = PLACES) -> None:
+        """Start with nothing counted, for a dictionary of `n_latents`."""
+        self._places = places
+        self._keys = np.empty(0, np.int64)
+        self._counts = np.empty(0, np.int64)
+        # As many pairs wait as there are places, so that merging takes as long as counting.
+        self._waiting = np.zeros(max(_AT_LEAST_WAITING, n_latents * places), np.int64)
+        self._waits = 0
+        self._recounted: Integers | None = None
+        self.exact = True
+        """Whether nothing was taken away, so that counts are exact without a second pass."""
+
+    def add(self, latents: Integers, token_ids: NDArray[np.int32]) -> None:
+        """Count firings of latents, each on a token, both [fired]."""
+        keys = _keys(latents, token_ids)
+        while len(keys):
+            free = len(self._waiting) - self._waits
+            taken, keys = keys[:free], keys[free:]
+            self._waiting[self._waits : self._waits + len(taken)] = taken
+            self._waits += len(taken)
+            if self._waits == len(self._waiting):
+                self._merge()
+
+    def recount(self, latents: Integers, token_ids: NDArray[np.int32]) -> None:
+        """Count the candidates among firings that were all added before, in the second pass."""
+        self._merge()
+        if self._recounted is None:
+            self._recounted = np.zeros(len(self._keys), np.int64)
+        keys, counts = np.unique(_keys(latents, token_ids), return_counts=True)
+        places = np.searchsorted(self._keys, keys)
+        places[places == len(self._keys)] = 0
+        found = self._keys[places] == keys if len(self._keys) else np.zeros(len(keys), bool)
+        self._recounted[places[found]] += counts[found]
+
+    def most_frequent(self, number: int) -> tuple[Integers, Integers, Integers]:
+        """Return the `number` most frequent tokens of each feature, ties by token id.
+
+        Returns:
+            features, token ids and counts, each int64 [entry], by feature, most frequent first.
+        """
+        self._merge()
+        counts = self._counts if self._recounted is None else self._recounted
+        features, token_ids = self._keys >> _TOKEN_BITS, self._keys & ((1 << _TOKEN_BITS) - 1)
+        order = np.lexsort((token_ids, -counts, features))
+        order = order[places_in_groups(features[order]) < number]
+        return features[order], token_ids[order], counts[order]
+
+    def _merge(self) -> None:
+        if not self._waits:
+            return
+        keys, counts = np.unique(self._waiting[: self._waits], return_counts=True)
+        self._waits = 0
+        joined = np.concatenate([self._keys, keys])
+        order = np.argsort(joined, kind="stable")
+        joined = joined[order]
+        counts = np.concatenate([self._counts, counts])[order]
+        first = np.flatnonzero(np.diff(joined, prepend=-1))
+        self._keys, self._counts = joined[first], np.add.reduceat(counts, first)
+        self._shorten()
+
+    def _shorten(self) -> None:
+        """Take the count of each feature's first candidate without a place from all of its own."""
+        features = self._keys >> _TOKEN_BITS
+        order = np.lexsort((-self._counts, features))
+        excess = order[places_in_groups(features[order]) == self._places]
+        if not len(excess):
+            return
+        self.exact = False
+        taken = np.zeros(int(features[-1]) + 1, np.int64)
+        taken[features[excess]] = self._counts[excess]
+        left = self._counts - taken[features]
+        self._keys, self._counts = self._keys[left > 0], left[left > 0]
+
+
+def _keys(latents: Integers, token_ids: NDArray[np.int32]) -> Integers:
+    keys: Integers = latents << _TOKEN_BITS | token_ids.astype(np.int64)
+    return keys
+
+
+@dataclass(frozen=True)
+class FiredBlock:
+    """The fired latents of consecutive tokens; the sequences of the corpus in it are whole."""
+
+    rows: Integers
+    """Token in the block [fired], ascending."""
+    latents: Integers
+    """Number of the latent [fired]."""
+    values: Reals
+    """Activation, positive [fired]."""
+    tokens: NDArray[np.void]
+    """The tokens, `TOKEN_IDS` [row]."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Where a block differs from others."""
+
+    rows: int
+    fired: int
+    exponent: int
+
+
+class LatentSpool:
+    """Temporary files that blocks are appended to, and then read from in the same order."""
+
+    def __init__(
+        self,
+        latents: BufferedRandom,
+        tokens: BufferedRandom,
+        n_latents: int,
+        k: int | None,
+        folder: Path,
+    ) -> None:
+        """Write to two empty files; `open_spool` opens them and says what the others are."""
+        self._folder = folder
+        self._k = k
+        self._index = np.dtype(np.uint16 if n_latents <= 1 << 16 else np.uint32)
+        # A token may have every latent, which for the largest 2-byte dictionary is one too many.
+        self._count = np.dtype(np.uint16 if n_latents < 1 << 16 else np.uint32)
+        self._blocks: list[_Stored] = []
+        self.latent_bytes = 0
+        """Bytes written of latents and their counts."""
+        self.stored_latents = 0
+        """Latents that those bytes hold, padding left out."""
+        self._latents = latents
+        self._tokens = tokens
+
+    def append(self, block: FiredBlock) -> None:
+        """Store a block behind those before.
+
+        Raises:
+            StudyError: the disk is full.
+        """
+        largest = float(block.values.max(initial=0.0))
+        exponent = int(np.frexp(largest)[1]) - _LARGEST_EXPONENT if largest else 0
+        # None becomes zero, which stands for no latent where rows are padded.
+        values = np.ldexp(block.values, -exponent).astype(np.float16).clip(min=_SMALLEST)
+        latents = block.latents.astype(self._index)
+        counts = np.bincount(block.rows, minlength=len(block.tokens))
+        if self._k is None:
+            parts = [counts.astype(self._count), latents, values]
+        else:
+            parts = [_padded(array, block.rows, counts, self._k) for array in (latents, values)]
+        for part in parts:
+            self.latent_bytes += self._write(self._latents, part)
+        self._write(self._tokens, block.tokens)
+        self.stored_latents += len(latents)
+        self._blocks.append(_Stored(len(block.tokens), len(latents), exponent))
+
+    def blocks(self) -> Iterator[FiredBlock]:
+        """Yield the blocks as they were appended; activations have 11 significant bits."""
+        self._latents.seek(0)
+        self._tokens.seek(0)
+        for stored in self._blocks:
+            tokens = _read(self._tokens, TOKEN_IDS, stored.rows)
+            if self._k is None:
+                counts = _read(self._latents, self._count, stored.rows)
+                latents = _read(self._latents, self._index, stored.fired)
+                values = _read(self._latents, np.dtype(np.float16), stored.fired)
+                rows = np.repeat(np.arange(stored.rows), counts)
+            else:
+                held = stored.rows * self._k
+                latents = _read(self._latents, self._index, held)
+                values = _read(self._latents, np.dtype(np.float16), held)
+                fired = np.flatnonzero(values)
+                rows, latents, values = fired // self._k, latents[fired], values[fired]
+            scaled = np.ldexp(values.astype(np.float32), stored.exponent)
+            yield FiredBlock(rows, latents.astype(np.int64), scaled, tokens)
+
+    def _write(self, file: BufferedRandom, array: NDArray[Any]) -> int:
+        try:
+            return file.write(np.ascontiguousarray(array).view(np.uint8).data)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise StudyError(
+                f"{self._folder}: the disk is full after {self.latent_bytes:,} bytes of fired "
+                "latents, which are kept there while features are collected; free some space, or "
+                "set fewer `held_out_tokens`, and run again"
+            ) from None
+
+
+@contextmanager
+def open_spool(folder: Path, n_latents: int, k: int | None) -> Iterator[LatentSpool]:
+    """Open a spool whose files are gone when the block ends.
+
+    Args:
+        folder: where there is room for 4 bytes a latent and 18 a token.
+        n_latents: size of the dictionary.
+        k: latents stored for every token, zeros where fewer fired; None where numbers differ.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryFile(dir=folder) as latents,
+        tempfile.TemporaryFile(dir=folder) as tokens,
+    ):
+        yield LatentSpool(latents, tokens, n_latents, k, folder)
+
+
+def as_stored(values: NDArray[np.float32]) -> Reals:
+    """Round to the 11 significant bits that stored activations have.
+
+    A threshold is rounded like what it is compared with, so that an activation equal to it does not
+    come out above.
+    """
+    mantissas, exponents = np.frexp(values)
+    whole = np.rint(np.ldexp(mantissas, _SIGNIFICANT_BITS))
+    rounded: Reals = np.ldexp(whole, exponents - _SIGNIFICANT_BITS).astype(np.float32)
+    return rounded
+
+
+def token_ids_of(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.void]:
+    """Put the ids of tokens together, from a column for each field of `TOKEN_IDS`."""
+    tokens = np.empty(len(columns["context"]), TOKEN_IDS)
+    for name in TOKEN_IDS.names or ():
+        tokens[name] = columns[name]
+    return tokens
+
+
+def _padded(array: NDArray[Any], rows: Integers, counts: Integers, k: int) -> NDArray[Any]:
+    """The entries of each row in `k` columns, [row, k], zeros behind them."""
+    table = np.zeros((len(counts), k), array.dtype)
+    first = np.cumsum(counts) - counts
+    table[rows, np.arange(len(rows)) - first[rows]] = array
+    return table
+
+
+def _read(file: BufferedRandom, dtype: np.dtype[Any], count: int) -> NDArray[Any]:
+    array = np.empty(count, dtype)
+    file.readinto(array.view(np.uint8).data)
+    return array

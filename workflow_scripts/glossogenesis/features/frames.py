@@ -13,9 +13,8 @@ import polars as pl
 from glossogenesis.errors import StudyError
 from glossogenesis.features.schemas import BILINGUAL, MIXED
 from glossogenesis.features.tables import ALL
-from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS, even_places
-from glossogenesis.robustness.circuit import REGIONS
-from glossogenesis.study.setups import DEPTH, EVERY_DEPTH
+from glossogenesis.figures.panels import CHECKPOINT_COLUMNS, even_places
+from glossogenesis.study.setups import DEPTH, EVERY_DEPTH, REGIONS
 
 MOST_LAYERS = 6
 """Layers that have a panel or a line of their own; a heat map shows all."""

@@ -7,6 +7,7 @@ its order, so that two of the schemas depend on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import polars as pl
 
@@ -97,3 +98,17 @@ def check_languages(languages: Sequence[str]) -> Sequence[str]:
 
 def _struct(names: Sequence[str], dtype: type[pl.DataType]) -> pl.DataType:
     return pl.Struct([pl.Field(name, dtype) for name in names])
+
+
+def alive_features(statistics: pl.DataFrame, n_latents: int, path: Path) -> pl.DataFrame:
+    """Rows of features that fire, in their order, of an autoencoder with `n_latents`.
+
+    StudyError names `path` where the statistics are of another autoencoder.
+    """
+    ordered = statistics.sort("feature")
+    if ordered["feature"].to_list() != list(range(n_latents)):
+        raise StudyError(
+            f"{path}: describes {statistics.height} features, but its autoencoder has {n_latents}; "
+            "delete the file and rerun"
+        )
+    return ordered.filter(pl.col("firings") > 0)

@@ -24,24 +24,29 @@ every dictionary, `populations` says which.
 
 Features are taken as independent draws. That leaves out what another seed of the autoencoder or of
 the model would have changed.
+
+A label needs a number of examples, and how many features have them differs: of a model with random
+weights few, later nearly all. So a share of the labelled features is, at different checkpoints, one
+of differently chosen parts of the dictionary. Here every checkpoint gives the same share of its
+dictionary, the features with the most examples: as many hundredths as all checkpoints have.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.stats import fisher_exact
 
-from glossogenesis.features.language_tables import over_layers
-from glossogenesis.features.schemas import BILINGUAL, DEFAULT
-from glossogenesis.robustness.circuit import REGIONS
-from glossogenesis.statistics.false_discovery import adjusted
+from glossogenesis.features.schemas import BILINGUAL, DEAD, DEFAULT, UNLABELLED, WITHOUT_SHARE
+from glossogenesis.features.tables import over_layers
+from glossogenesis.statistics.clustered import adjusted
 from glossogenesis.statistics.intervals import newcombe_interval
-from glossogenesis.study.setups import DEPTH, DEPTH_FACTS, EVERY_DEPTH
+from glossogenesis.study.setups import DEPTH, DEPTH_FACTS, EVERY_DEPTH, REGIONS, require_columns
 
 LEVEL = 0.05
 WIDELY = 0.1
@@ -90,6 +95,17 @@ _COUNTS = ("features", "labelled", "dictionary")
 _CURVE = (
     *("model", "sae", "choice", "value", "layer", DEPTH, "checkpoint", "step"),
     *_COUNTS,
+)
+
+MATCHED = ("population", "matched")
+"""Choice and value of rows whose populations are alike."""
+
+HUNDREDTHS = 100
+RANKED_SCHEMA = pl.Schema(
+    {
+        **pl.Schema({"dictionary": pl.Int64, "measured": pl.Int64}),
+        **pl.Schema({"bilingual": pl.List(pl.Int64), "labelled": pl.List(pl.Int64)}),
+    }
 )
 
 
@@ -306,3 +322,47 @@ def _population(row: dict[str, Any]) -> str:
     parts = ", ".join(f"{row[f'{point}_labelled_share']:.0%}" for point in _POINTS)
     differ = "" if row["same_population"] else ", which is not one population"
     return f"; labelled are {parts} of the features{differ}"
+
+
+def ranked_counts(statistics: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Count the features of the hundredths of a `statistics.parquet` with the most examples.
+
+    One row, `RANKED_SCHEMA`: features in the dictionary; those with enough examples to be measured;
+    and, for 0 to 100 hundredths of the dictionary, how many of them are bilingual and labelled.
+    """
+    require_columns(statistics, {"examples": pl.Int32, "language": pl.String}, path)
+    ordered = statistics.sort("examples", descending=True, maintain_order=True)
+    labels = ordered["language"].to_numpy()
+    ends = np.arange(HUNDREDTHS + 1) * statistics.height // HUNDREDTHS
+    counted = {
+        "bilingual": np.append(0, np.cumsum(labels == BILINGUAL))[ends],
+        "labelled": np.append(0, np.cumsum(~np.isin(labels, WITHOUT_SHARE)))[ends],
+    }
+    row = {
+        "dictionary": statistics.height,
+        "measured": int((~np.isin(labels, [UNLABELLED, DEAD])).sum()),
+        **{name: values.tolist() for name, values in counted.items()},
+    }
+    return pl.DataFrame([row], RANKED_SCHEMA)
+
+
+def matched_curves(ranked: pl.DataFrame) -> pl.DataFrame:
+    """Bilingual and labelled features of like populations, by layer and pooled.
+
+    `ranked` has `DEPTH_FACTS` and `RANKED_SCHEMA`. The checkpoints of a layer and autoencoder give
+    as many hundredths of their dictionaries as the one with the fewest measured features has.
+
+    Columns: `DEPTH_FACTS`, choice, value, features (bilingual), labelled, dictionary.
+    """
+    share = HUNDREDTHS * pl.col("measured") // pl.col("dictionary")
+    place = share.min().over("model", "sae", "layer")
+    chosen = ranked.select(
+        *DEPTH_FACTS.names(),
+        pl.lit(MATCHED[0]).alias("choice"),
+        pl.lit(MATCHED[1]).alias("value"),
+        pl.col("bilingual").list.get(place).alias("features"),
+        pl.col("labelled").list.get(place),
+        "dictionary",
+    )
+    pooled = over_layers(chosen, ["choice", "value"], ["features", "labelled", "dictionary"])
+    return pl.concat([chosen, pooled])

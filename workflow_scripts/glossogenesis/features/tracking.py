@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
-from glossogenesis.features.alive import alive_features
+from glossogenesis.features.schemas import alive_features
 from glossogenesis.sae.similarity import Matching, match
 
 MATCHES_SCHEMA = pl.Schema(

@@ -12,11 +12,17 @@ from matplotlib.patches import Patch
 
 from glossogenesis.features.frames import shown_layers
 from glossogenesis.features.schemas import BILINGUAL
-from glossogenesis.features.shares import with_shares
-from glossogenesis.features.tracking_tables import EVENTS
-from glossogenesis.figures.checkpoint_axis import CHECKPOINT_COLUMNS
-from glossogenesis.figures.feature_panels import draw_heading, draw_stops
-from glossogenesis.figures.panels import bar_handle, draw_line, handle, legend_below, stack_bars
+from glossogenesis.features.tables import EVENTS
+from glossogenesis.figures.panels import (
+    CHECKPOINT_COLUMNS,
+    bar_handle,
+    draw_heading,
+    draw_line,
+    draw_stops,
+    handle,
+    legend_below,
+    stack_bars,
+)
 from glossogenesis.figures.style import (
     COLUMN_WIDTH,
     FAINT,
@@ -29,6 +35,7 @@ from glossogenesis.figures.style import (
     new_figure,
     paper_style,
 )
+from glossogenesis.statistics.intervals import with_shares
 
 BORN, WAS_BILINGUAL, WAS_OTHER = "born", "was_bilingual", "was_other"
 FROM_LANGUAGE = "from_any_language"

@@ -1,1 +1,1 @@
-"""Figures of a study: one style, one module a figure family, a frame in and a Figure out."""
+"""What figures of several studies share: one style, panels and axes."""

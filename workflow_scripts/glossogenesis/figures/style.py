@@ -21,8 +21,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from glossogenesis.storage.files import sealed_path
-from glossogenesis.storage.provenance import file_digest
-from glossogenesis.storage.seals import NUMBERS_DIGEST, sealed_json
+from glossogenesis.storage.provenance import NUMBERS_DIGEST, file_digest, sealed_json
 from glossogenesis.storage.tables import write_csv
 
 COLUMN_WIDTH = 3.4

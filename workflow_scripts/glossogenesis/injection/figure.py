@@ -9,16 +9,19 @@ from matplotlib.figure import Figure
 
 from glossogenesis.errors import StudyError
 from glossogenesis.features.schemas import BILINGUAL, SYMBOL
-from glossogenesis.figures.checkpoint_axis import (
+from glossogenesis.figures.panels import (
     CHECKPOINT_COLUMNS,
+    draw_heading,
+    draw_line,
     draw_phases,
     draw_training_axis,
     even_places,
+    handle,
+    label_outer,
+    legend_below,
     positions,
     training_axis,
 )
-from glossogenesis.figures.feature_panels import draw_heading
-from glossogenesis.figures.panels import draw_line, handle, label_outer, legend_below
 from glossogenesis.figures.style import (
     FAINT,
     INK,

@@ -1,10 +1,17 @@
-"""Describe a JSON file: a manifest with the files that it names, an autoencoder, its quality."""
+"""Describe one file or folder: a table, tensors, a manifest, a checkpoint."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+import polars as pl
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.content import (
@@ -15,12 +22,15 @@ from glossogenesis.inspection.content import (
     damaged,
     kind_in_words,
     origin,
+    provenance_in,
     provenance_in_json,
     provenance_sections,
     size_in_words,
 )
 from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import METADATA_KEY
+
+JSON_WITH_PROVENANCE = ("manifest.json", "cfg.json", "quality.json")
 
 Content = dict[str, Any]
 
@@ -29,6 +39,140 @@ MALFORMED = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueEr
 
 WEIGHTS_FILE = "sae_weights.safetensors"
 """What lies beside an autoencoder's `cfg.json`; `sae` has the same name, but imports torch."""
+
+
+def describe_parquet(path: Path, rows: int) -> Inspection:
+    """Describe a Parquet file."""
+    try:
+        provenance = provenance_in(path, pl.read_parquet_metadata(path))
+        return _describe_table(path, pl.scan_parquet(path), rows, provenance)
+    except pl.exceptions.PolarsError as error:
+        raise damaged(path, "Parquet file", error) from None
+
+
+def describe_delimited(path: Path, rows: int) -> Inspection:
+    """Describe a CSV or TSV file; a CSV beside a Parquet file of its name is a copy of it."""
+    is_sheet = path.suffix == ".tsv"
+    try:
+        frame = pl.scan_csv(
+            path, separator="\t" if is_sheet else ",", quote_char=None if is_sheet else '"'
+        )
+        table = _describe_table(path, frame, rows, None)
+    except pl.exceptions.PolarsError as error:
+        raise damaged(path, "table", error) from None
+    twin = path.with_suffix(".parquet")
+    if not twin.is_file():
+        return table
+    copied = ("copy of", f"{twin.name}, which carries the provenance")
+    return Inspection(path, table.kind, (copied, *table.facts), table.sections)
+
+
+def _describe_table(
+    path: Path, frame: pl.LazyFrame, rows: int, provenance: Mapping[str, Any] | None
+) -> Inspection:
+    """Describe a table; only its first rows are kept in memory."""
+    schema = frame.collect_schema()
+    counts = frame.select(pl.len().alias(""), pl.all().null_count()).collect().row(0)
+    first = frame.head(rows).collect()
+    columns = tuple(
+        (name, str(dtype), f"{empty:,}")
+        for (name, dtype), empty in zip(schema.items(), counts[1:], strict=True)
+    )
+    shape = (("rows", f"{counts[0]:,}"), ("columns", str(len(columns))))
+    shown = tuple(tuple(cell(value) for value in row) for row in first.rows())
+    sections = (
+        *provenance_sections(provenance),
+        Section("Columns", ("column", "type", "empty cells"), columns),
+        Section(f"First rows ({first.height})", tuple(schema.names()), shown, records=True),
+    )
+    facts = (*shape, *origin(path, provenance))
+    return Inspection(path, kind_in_words(path, provenance), facts, sections)
+
+
+def describe_tensors(path: Path) -> Inspection:
+    """Describe a safetensors file; tensors are read one at a time."""
+    # torch takes seconds to import, and only values of tensors need it.
+
+    try:
+        with safe_open(str(path), framework="np") as file:
+            provenance = provenance_in(path, file.metadata() or {})
+        rows = tuple(tensor_rows(path))
+    except SafetensorError as error:
+        raise damaged(path, "safetensors file", error) from None
+    headers = ("tensor", "type", "shape", "least", "mean", "greatest", "NaN")
+    facts = (("tensors", f"{len(rows):,}"), *origin(path, provenance))
+    sections = (*provenance_sections(provenance), Section("Tensors", headers, rows))
+    return Inspection(path, kind_in_words(path, provenance), facts, sections)
+
+
+def describe_checkpoint(path: Path) -> Inspection:
+    """Describe a folder in the transformers format from its configuration and weights' headers."""
+    config = read_json(path / "config.json")
+    if not isinstance(config, dict):
+        raise StudyError(f"{path / 'config.json'}: not a configuration, which is a JSON object")
+    rows = []
+    parameters = 0
+    for file in sorted(path.glob("*.safetensors")):
+        try:
+            with safe_open(str(file), framework="np") as tensors:
+                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  # safe_open is no mapping
+        except SafetensorError as error:
+            raise damaged(file, "safetensors file", error) from None
+        weights = sum(math.prod(shape) for shape in shapes)
+        parameters += weights
+        size = size_in_words(file.stat().st_size)
+        rows.append((file.name, size, f"{len(shapes):,}", f"{weights:,}"))
+    facts = (
+        ("architecture", str(config.get("model_type"))),
+        ("weights", f"{parameters:,}"),
+        ("tokenizer", "here" if (path / "tokenizer_config.json").is_file() else "not here"),
+    )
+    sections = (
+        Section("Weights", ("file", "size", "tensors", "weights"), tuple(rows)),
+        Section("Configuration", text=as_yaml(config)),
+    )
+    return Inspection(path, "checkpoint in the transformers format", facts, sections)
+
+
+def describe_folder(path: Path) -> Inspection:
+    """List the files below a folder, and add them up by kind; hidden ones are left out."""
+    files = [
+        file
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    listed = [(file, _kind_of_file(file), file.stat().st_size) for file in files]
+    sizes: Counter[str] = Counter()
+    for _, kind, size in listed:
+        sizes[kind] += size
+    number = Counter(kind for _, kind, _ in listed)
+    kinds = tuple((kind, f"{number[kind]:,}", size_in_words(sizes[kind])) for kind in number)
+    rows = tuple(
+        (str(file.relative_to(path)), kind, size_in_words(size)) for file, kind, size in listed
+    )
+    facts = (("files", f"{len(files):,}"), ("size", size_in_words(sizes.total())))
+    sections = (
+        Section("Kinds", ("kind", "files", "size"), kinds),
+        Section("Files", ("file", "kind", "size"), rows),
+    )
+    return Inspection(path, "folder", facts, sections)
+
+
+def _kind_of_file(file: Path) -> str:
+    """Return what a file is, from its own metadata where it has some."""
+    provenance = None
+    try:
+        if file.suffix == ".parquet":
+            provenance = provenance_in(file, pl.read_parquet_metadata(file))
+        elif file.suffix == ".safetensors":
+            with safe_open(str(file), framework="np") as tensors:
+                provenance = provenance_in(file, tensors.metadata() or {})
+        elif file.name in JSON_WITH_PROVENANCE:
+            content = read_json(file)
+            provenance = provenance_in_json(content) if isinstance(content, dict) else None
+    except (pl.exceptions.PolarsError, SafetensorError, StudyError):
+        return "damaged file"
+    return kind_in_words(file, provenance)
 
 
 def describe_json(path: Path) -> Inspection:
@@ -189,3 +333,30 @@ def _is_distribution(value: object) -> bool:
 def _spread(name: str, value: Content) -> tuple[str, ...]:
     ends = (cell(value[end]) for end in ("mean", "minimum"))
     return (name, *ends, *map(cell, value["quantiles"].values()), cell(value["maximum"]))
+
+
+def tensor_rows(path: Path) -> Iterator[tuple[str, ...]]:
+    """Yield name, type, shape, least, mean, greatest and number of NaN of each tensor, as text.
+
+    Tensors are read one at a time. Numbers leave NaN out.
+    """
+    with safe_open(str(path), framework="pt") as file:
+        for name in sorted(file.keys()):
+            tensor: Tensor = file.get_tensor(name)
+            shape = "[" + ", ".join(str(size) for size in tensor.shape) + "]"
+            yield (name, str(tensor.dtype).removeprefix("torch."), shape, *_summary(tensor))
+
+
+def _summary(tensor: Tensor) -> tuple[str, str, str, str]:
+    """Return least, mean, greatest and number of NaN; the mean is taken in float64."""
+    missing = tensor.isnan()
+    numbers = tensor[~missing] if bool(missing.any()) else tensor
+    count = f"{int(missing.sum()):,}"
+    if numbers.numel() == 0:
+        return "-", "-", "-", count
+    mean = numbers.mean(dtype=torch.float64)
+    return _short(numbers.min()), _short(mean), _short(numbers.max()), count
+
+
+def _short(value: Tensor) -> str:
+    return f"{float(value):.4g}"

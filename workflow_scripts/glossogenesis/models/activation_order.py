@@ -10,10 +10,20 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.storage.activations.cache import ActivationCache
+from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.activations.cache import ActivationCache, ActivationRows
+
+SPLIT = "held_out"
+"""Features are described on text that autoencoders were not trained on."""
+
+ROWS_AT_ONCE = 4096
+"""Tokens of a block, but for the rest of the last sequence in it."""
 
 
 def window_order(n_rows: int, *, seed: int, number: int) -> Tensor:
@@ -156,3 +166,53 @@ def _permutation(n_rows: int, name: str) -> Tensor:
     digest = hashlib.sha256(name.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
     return torch.randperm(n_rows, generator=generator)
+
+
+def check_same_corpus(cache: ActivationCache, corpus: TokenisedCorpus) -> None:
+    """Refuse a corpus of another name, tokenizer or set of languages than the activations'."""
+    facts = {
+        "corpus": (cache.corpus, corpus.corpus),
+        "tokenizer": (cache.tokenizer_digest, corpus.tokenizer_digest),
+        "languages": (cache.languages, corpus.languages),
+    }
+    for name, (of_cache, of_corpus) in facts.items():
+        if of_cache != of_corpus:
+            raise StudyError(
+                f"{cache.manifest}: its {name} is {of_cache!r}, but {corpus.folder} has "
+                f"{of_corpus!r}; give the corpus that the activations were taken from"
+            )
+
+
+def whole_sequences(
+    cache: ActivationCache, rows_at_once: int = ROWS_AT_ONCE
+) -> Iterator[ActivationRows]:
+    """Yield the held-out rows in order, cut between sequences after about `rows_at_once` of them.
+
+    StudyError where a sequence comes after a later one, or lies in two shards.
+    """
+    last = -1
+    for shard in cache.shards(SPLIT):
+        contexts = shard.contexts.numpy()
+        if len(contexts) and (contexts[0] <= last or (np.diff(contexts) < 0).any()):
+            raise StudyError(
+                f"{cache.manifest}: its held-out sequences are out of order; delete it and rerun"
+            )
+        ends = np.append(np.flatnonzero(np.diff(contexts)) + 1, len(contexts))
+        start = 0
+        while start < len(contexts):
+            place = int(np.searchsorted(ends, start + rows_at_once))
+            end = int(ends[min(place, len(ends) - 1)])
+            yield shard[start:end]
+            start = end
+        last = int(contexts[-1]) if len(contexts) else last
+
+
+def places_in_groups(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Place of each entry in its group, from 0, where equal groups stand together; int64 [entry].
+
+    Groups are numbered from 0 up.
+    """
+    first = np.flatnonzero(np.diff(groups, prepend=-1))
+    lengths = np.diff(first, append=len(groups))
+    places: NDArray[np.int64] = np.arange(len(groups)) - np.repeat(first, lengths)
+    return places

@@ -1,16 +1,22 @@
-"""Read the residual stream after some blocks, at one position of each prompt or at all."""
+"""Read and change a model's residual stream; what follows, what is answered, how exactly."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.padding import batches_by_length, pad_left
+from glossogenesis.models.batches import batches_by_length, pad_left
+
+_LOGITS_AT_ONCE = 1 << 25
+
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""Largest difference of log-probabilities that rounding explains, by number format."""
 
 
 @torch.inference_mode()
@@ -168,3 +174,74 @@ def _check(
             raise ValueError(f"layer {layer} is not in 0..{anatomy.n_layers - 1}")
     if not layers:
         raise ValueError("no layer is wanted")
+
+
+def answer(
+    anatomy: Anatomy, hidden: Tensor, token_ids: Tensor, *, normed: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of some tokens, and the most probable token.
+
+    Runs the head over rows in chunks, so the vocabulary never stands in memory for all of them.
+
+    Args:
+        anatomy: the model.
+        hidden: `[row, d_model]` after the last block or, with `normed`, after the final norm.
+        token_ids: `[row, k]`, int64; -1 stands for no token.
+        normed: whether the final norm has been applied.
+
+    Returns:
+        Log-probabilities `[row, k]`, float32, -inf where there is no token; greedy tokens `[row]`.
+    """
+    to_logits = anatomy.logits_of_normed if normed else anatomy.logits
+    log_probabilities = torch.empty(token_ids.shape, device=hidden.device)
+    greedy = torch.empty(hidden.shape[0], dtype=torch.int64, device=hidden.device)
+    rows = max(1, _LOGITS_AT_ONCE // int(anatomy.config.vocab_size))
+    for start in range(0, hidden.shape[0], rows):
+        chunk = slice(start, start + rows)
+        logits = to_logits(hidden[chunk]).float()
+        greedy[chunk] = logits.argmax(dim=-1)
+        ids = token_ids[chunk]
+        if ids.shape[1]:
+            chosen = logits.gather(1, ids.clamp(min=0)) - logits.logsumexp(dim=-1, keepdim=True)
+            log_probabilities[chunk] = chosen.masked_fill(ids < 0, float("-inf"))
+    return log_probabilities, greedy
+
+
+def is_stop(tokens: Tensor, stop_ids: frozenset[int]) -> Tensor:
+    """Whether each token ends its generation; same shape as `tokens`, bool."""
+    stops = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=tokens.device)
+    return torch.isin(tokens, stops)
+
+
+@contextmanager
+def in_float32(model: nn.Module) -> Iterator[None]:
+    """Hold a model's weights in float32 within the block.
+
+    Float32 has every number of the shorter formats, so that afterwards the weights are the same to
+    the last bit. Meanwhile they take up to twice the memory; nothing is loaded again.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    formats = [tensor.dtype for tensor in tensors]
+    try:
+        for tensor in tensors:
+            if tensor.is_floating_point():
+                tensor.data = tensor.data.to(torch.float32)
+        yield
+    finally:
+        for tensor, dtype in zip(tensors, formats, strict=True):
+            tensor.data = tensor.data.to(dtype)
+
+
+@dataclass(frozen=True)
+class CheckedInFloat32:
+    """The rows of a run that were computed in float32 too, as its provenance tells them."""
+
+    rows: int
+    """Prompts, pairs or posts."""
+    largest: float
+    """Largest difference where equal numbers must come; at most the tolerance of float32."""
+
+    @property
+    def facts(self) -> dict[str, dict[str, float]]:
+        """For `Provenance.facts`."""
+        return {"identities_in_float32": {"rows": self.rows, "largest": self.largest}}

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.config_file import read_config
-from glossogenesis.models.device import resolve_device
-from glossogenesis.models.files import (
+from glossogenesis.models.checkpoints import (
     CheckpointLocation,
     LocalCheckpoint,
+    how_to_allow_code,
     local_files,
+    may_run_code,
 )
-from glossogenesis.models.limits import check_supported
-from glossogenesis.models.remote_code import how_to_allow_code, may_run_code
-from glossogenesis.models.weight_files import check_weights
+from glossogenesis.models.device import resolve_device
+from glossogenesis.models.weight_files import check_supported, check_weights, read_config
 
 if TYPE_CHECKING:
     from torch import nn

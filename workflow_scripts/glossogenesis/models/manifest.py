@@ -8,19 +8,18 @@ from typing import Any
 
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.files import forget_others
-from glossogenesis.models.checkpoints import HubAccess, fetch_files
-from glossogenesis.models.config_file import read_config
-from glossogenesis.models.files import (
+from glossogenesis.models.checkpoints import (
     CheckpointLocation,
+    HubAccess,
     LocalCheckpoint,
+    fetch_files,
     holds_tokenizer,
     local_files,
     tokenizer_digest,
 )
-from glossogenesis.models.weight_files import check_weights, surplus_weights
-from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.models.weight_files import check_weights, read_config, surplus_weights
+from glossogenesis.storage.files import Count, PlainName, read_json, record_of, write_json
 from glossogenesis.storage.provenance import file_digest
-from glossogenesis.storage.records import Count, PlainName, record_of
 
 CLASSIFIER_SOURCE = "classifier"
 """The `source` of a checkpoint that the workflow fine-tuned to classify posts."""
@@ -133,8 +132,8 @@ class CheckpointManifest:
     def fetch_again(self, path: Path, *, weights: bool = True) -> None:
         """Fetch a Hub checkpoint whose files were removed, and compare it with its manifest `path`.
 
-        Several jobs may do so at once. StudyError as in `models.checkpoints.fetch_files`, or where the
-        SHA-256 of a weights file is not the recorded one.
+        Several jobs may do so at once. StudyError as in `models.checkpoints.fetch_files`, or where
+        the SHA-256 of a weights file is not the recorded one.
         """
         depth = len(PurePosixPath(self.subfolder or "").parts)
         folder = Path(self.folder)
@@ -201,7 +200,7 @@ def describe_checkpoint(
 
     `source` is what the sheet says, `location` where that leads; `tokenizer` names another place to
     take the tokenizer from; `access` says how the Hub is used. StudyError as in
-    `models.files.local_files` and `models.weight_files.check_weights`.
+    `models.checkpoints.local_files` and `models.weight_files.check_weights`.
     """
     access = access or HubAccess()
     files: LocalCheckpoint = local_files(location, access=access)

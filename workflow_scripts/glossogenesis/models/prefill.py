@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from glossogenesis.models.batches import PaddedBatch
 from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
-from glossogenesis.models.padding import PaddedBatch
 from glossogenesis.models.shared_attention import (
     Context,
     RowLayout,

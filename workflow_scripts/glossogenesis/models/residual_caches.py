@@ -11,17 +11,20 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.models.residual_pass import hook_name
 from glossogenesis.models.residuals import (
     NotFinite,
     Positions,
     check_layers,
+    hook_name,
     residual_windows,
 )
 from glossogenesis.progress import progress
-from glossogenesis.storage.activations.cache import ActivationCache, CacheDescription
-from glossogenesis.storage.activations.rows import bytes_of_a_row
-from glossogenesis.storage.activations.shards import require_room
+from glossogenesis.storage.activations.cache import (
+    ActivationCache,
+    CacheDescription,
+    bytes_of_a_row,
+    require_room,
+)
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim import Optimizer
 from tqdm import tqdm
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.halved_batches import HalvedBatches
-from glossogenesis.models.pretraining_files import (
-    SavedStep,
-    TrainedModel,
-    save_step,
-    write_manifest,
-)
-from glossogenesis.models.pretraining_state import restore_state, save_state
-from glossogenesis.models.training_schedule import phase_of
-from glossogenesis.pretraining.optimizers import make_optimizers, rate_factor
+from glossogenesis.models.checkpoints import tokenizer_files
+from glossogenesis.models.loading import load_model, load_tokenizer
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.pretraining.optimizers import HalvedBatches, make_optimizers, rate_factor
 from glossogenesis.pretraining.text import TextSource, token_batches, tokenizer_from_text
 from glossogenesis.progress import progress
-from glossogenesis.storage.provenance import Provenance, settings_digest
-from glossogenesis.storage.resume import ResumeState
+from glossogenesis.storage.files import atomic_path, write_json
+from glossogenesis.storage.provenance import Provenance, file_digest, settings_digest
 from glossogenesis.storage.tables import write_table
-from glossogenesis.study.pretrain import PretrainSettings
+from glossogenesis.storage.tensors import ResumeState, write_safetensors
+from glossogenesis.study.pretrain import PretrainSettings, StartPoint, folder_of_step, phase_of
 
 
 @dataclass(frozen=True)
@@ -267,3 +266,196 @@ def _mean_loss(rows: Sequence[TrainedStep]) -> float:
 def _show(bar: tqdm[None], log: Sequence[TrainedStep], tokens: int) -> None:
     bar.set_postfix(loss=f"{log[-1].loss:.3f}", phase=log[-1].phase, refresh=False)
     bar.update(tokens)
+
+
+def checkpoint_start(
+    manifest: CheckpointManifest, settings: PretrainSettings, *, device: str
+) -> TrainedModel:
+    """Load the checkpoint that `settings.start` names, ready for training.
+
+    Weights are in float32 and have gradients. Dropout, where the architecture has it, stays off: a
+    run then draws nothing, and an interrupted one ends like one that was not.
+
+    Raises:
+        StudyError: the manifest is of another checkpoint, the checkpoint cannot be loaded as a
+            causal language model, its tokenizer has no fast form or no end-of-document token, or
+            training sequences are longer than the model reads.
+    """
+    described_as = f"{manifest.model} {manifest.checkpoint}"
+    if settings.start != StartPoint(model=manifest.model, checkpoint=manifest.checkpoint):
+        raise StudyError(
+            f"the manifest is of checkpoint {described_as}, which is not what `start` names; give "
+            "the manifest of that checkpoint"
+        )
+    tokenizer = _checked_tokenizer(manifest, described_as)
+    model: Any = load_model(manifest.location, dtype="float32", device=device).model
+    _check_contexts(settings, model.config, described_as)
+    return TrainedModel(
+        model.requires_grad_(True),
+        tokenizer,
+        tuple(tokenizer_files(Path(manifest.tokenizer_folder))),
+    )
+
+
+def _checked_tokenizer(manifest: CheckpointManifest, described_as: str) -> Any:
+    """Load the tokenizer; StudyError where training cannot use it."""
+    tokenizer: Any = load_tokenizer(manifest.tokenizer_location)
+    if not tokenizer.is_fast:
+        raise StudyError(
+            f"{described_as}: the tokenizer has no fast form, which training needs; save a "
+            "tokenizer.json beside it"
+        )
+    if tokenizer.eos_token_id is None:
+        raise StudyError(
+            f"{described_as}: the tokenizer has no end-of-document token to put between documents; "
+            "name its `eos_token` in tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def _check_contexts(settings: PretrainSettings, config: Any, described_as: str) -> None:
+    # BLOOM, whose positions are ALiBi's, has no longest text.
+    positions = getattr(config, "max_position_embeddings", None)
+    longest = max([settings.context, *(short.context for short in settings.short_contexts)])
+    if positions is not None and longest > positions:
+        raise StudyError(
+            f"{described_as}: reads {positions} tokens at most, but training sequences have "
+            f"{longest}; lower `context`"
+        )
+
+
+def save_state(
+    state: ResumeState, model: nn.Module, optimizers: Sequence[Optimizer], progress: Any
+) -> None:
+    """Replace the state; `progress` is anything JSON holds, and floats come back exactly."""
+    tensors: dict[str, Tensor] = {
+        f"model/{name}": tensor for name, tensor in model.named_parameters()
+    }
+    for number, optimizer in enumerate(optimizers):
+        for index, values in optimizer.state_dict()["state"].items():
+            for key, value in values.items():
+                tensors[f"optimizer/{number}/{index}/{key}"] = value
+    state.save(tensors, progress)
+
+
+def restore_state(
+    state: ResumeState, model: nn.Module, optimizers: Sequence[Optimizer]
+) -> Any | None:
+    """Load the state into model and optimizers; return its progress, or None without one.
+
+    A damaged state counts as none: the run then begins anew.
+    """
+    found = state.load()
+    if found is None:
+        return None
+    tensors, progress = found
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensors[f"model/{name}"])
+    for number, optimizer in enumerate(optimizers):
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": _states_of(number, tensors)})
+    return progress
+
+
+def _states_of(number: int, tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """Return the state of one optimizer by index of parameter."""
+    states: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        kind, *rest = name.split("/")
+        if kind == "optimizer" and rest[0] == str(number):
+            states.setdefault(int(rest[1]), {})[rest[2]] = tensor
+    return states
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A causal language model in float32 that is being trained, with its tokenizer."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    tokenizer_files: tuple[Path, ...] = ()
+    """Files that checkpoints get copies of, so that their tokenizer has the digest of the one that
+    was loaded; where there are none, transformers saves the tokenizer."""
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A checkpoint that was saved: where it stands in training, and its files."""
+
+    step: int
+    tokens: int
+    phase: int
+    loss: float | None
+    """Mean loss of the steps since the last saved one, in nats a token; None at step 0."""
+    folder: str
+    files: dict[str, dict[str, Any]]
+    """Size in bytes and SHA-256 of each file, by name."""
+
+    def is_whole(self, run: Path) -> bool:
+        """Tell whether every file is still there with its digest."""
+        paths = {run / self.folder / name: facts for name, facts in self.files.items()}
+        return all(
+            path.is_file() and file_digest(path) == facts["sha256"] for path, facts in paths.items()
+        )
+
+
+def save_step(
+    run: Path,
+    trained: TrainedModel,
+    provenance: Provenance,
+    *,
+    step: int,
+    tokens: int,
+    phase: int,
+    loss: float | None,
+) -> SavedStep:
+    """Write one checkpoint in the transformers format, each file under its name when complete."""
+    folder = folder_of_step(run, step)
+    if folder.exists():
+        shutil.rmtree(folder)
+    run.mkdir(parents=True, exist_ok=True)
+    draft_prefix = f".{folder.name}."
+    for abandoned in run.glob(f"{draft_prefix}*"):
+        shutil.rmtree(abandoned)
+    with tempfile.TemporaryDirectory(prefix=draft_prefix, dir=run) as draft:
+        _save_all_but_weights(Path(draft), trained)
+        for file in sorted(Path(draft).iterdir()):
+            with atomic_path(folder / file.name) as temporary:
+                shutil.copyfile(file, temporary)
+    _save_weights(folder / "model.safetensors", trained.model, provenance)
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_digest(path)}
+        for path in sorted(folder.iterdir())
+    }
+    return SavedStep(step, tokens, phase, loss, folder.name, files)
+
+
+def _save_all_but_weights(folder: Path, trained: TrainedModel) -> None:
+    trained.model.config.save_pretrained(folder)
+    assert trained.model.generation_config is not None
+    trained.model.generation_config.save_pretrained(folder)
+    if not trained.tokenizer_files:
+        trained.tokenizer.save_pretrained(folder)
+    for file in trained.tokenizer_files:
+        shutil.copyfile(file, folder / file.name)
+
+
+def _save_weights(path: Path, model: PreTrainedModel, provenance: Provenance) -> None:
+    """Write the weights in float32; a tied output head is left out, as transformers does."""
+    tied = model.all_tied_weights_keys
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    with atomic_path(path) as temporary:
+        # transformers refuses weights whose metadata does not name the framework.
+        write_safetensors(temporary, weights, {"format": "pt", **provenance.to_metadata()})
+
+
+def write_manifest(path: Path, saved: list[SavedStep], loss: float, provenance: Provenance) -> None:
+    """Write the manifest of a finished run; `loss` is the mean over its last tenth of steps."""
+    write_json(
+        path,
+        {
+            "checkpoints": [asdict(step) for step in saved],
+            "final_loss": loss,
+            "provenance": asdict(provenance),
+        },
+    )

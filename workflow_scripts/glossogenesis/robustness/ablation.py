@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.float32 import in_float32
-from glossogenesis.models.padding import batches_by_length, pad_left
-from glossogenesis.patching.component_hooks import summing
-from glossogenesis.patching.component_runs import capture_components, run_components
-from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
+from glossogenesis.models.batches import batches_by_length, pad_left
+from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32
 from glossogenesis.robustness.circuit import MEASURES, Circuit, Members
+from glossogenesis.robustness.components.fast import capture_components, run_components
+from glossogenesis.robustness.components.hooks import summing
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs, Where
+from glossogenesis.robustness.tokenised_posts import LabelledPosts
 
 Method = Literal["mean", "zero", "resample"]
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios, times_drawn
+from glossogenesis.study.setups import depth_thirds
 
 Floats = NDArray[np.float64]
 Members = NDArray[np.bool_]
@@ -53,8 +54,6 @@ EFFECT_SUMS_SCHEMA = pl.Schema(
     }
 )
 
-REGIONS = ("early", "middle", "late")
-
 MEASURES: tuple[Measure, ...] = ("sufficiency", "necessity")
 
 # What a seed is combined with, so that other draws with the seed tell nothing of random circuits.
@@ -74,16 +73,6 @@ class Circuit:
     def replaced(self, measure: Measure) -> Members:
         """The components that give way: all others for sufficiency, its own for necessity."""
         return ~self.members if measure == "sufficiency" else self.members
-
-
-def depth_thirds(n_layers: int) -> dict[str, range]:
-    """Layers of each of `REGIONS`: equal thirds, the earlier ones longer by a layer at need.
-
-    26 layers are 0-8, 9-17 and 18-25; 6 are 0-1, 2-3 and 4-5; 4 are 0-1, 2 and 3.
-    """
-    shorter, longer = divmod(n_layers, 3)
-    ends = [third * shorter + min(third, longer) for third in range(4)]
-    return {name: range(ends[third], ends[third + 1]) for third, name in enumerate(REGIONS)}
 
 
 def circuit_table(

@@ -13,17 +13,11 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from transformers.utils import logging
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.config_file import read_config
-from glossogenesis.models.files import (
-    CheckpointLocation,
-    local_files,
-    tokenizer_files,
-)
-from glossogenesis.models.limits import check_supported
-from glossogenesis.models.weight_files import check_weights
+from glossogenesis.models.checkpoints import CheckpointLocation, local_files, tokenizer_files
+from glossogenesis.models.weight_files import check_supported, check_weights, read_config
 from glossogenesis.storage.files import atomic_path
 from glossogenesis.storage.provenance import Provenance
-from glossogenesis.storage.safetensors_file import write_safetensors
+from glossogenesis.storage.tensors import write_safetensors
 
 HEAD = "score.weight"
 

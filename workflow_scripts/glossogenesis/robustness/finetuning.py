@@ -23,12 +23,12 @@ from transformers import (
 )
 
 from glossogenesis.errors import StudyError
-from glossogenesis.models.classifier_posts import LabelledPosts
-from glossogenesis.models.padding import pad_right
+from glossogenesis.models.batches import pad_right
 from glossogenesis.progress import progress
 from glossogenesis.robustness.classifier import quiet_transformers
 from glossogenesis.robustness.scores import scores_of
-from glossogenesis.storage.folder_digests import has_recorded_bytes, record_digests
+from glossogenesis.robustness.tokenised_posts import LabelledPosts
+from glossogenesis.storage.files import has_recorded_bytes, record_digests
 from glossogenesis.study.robustness import ClassifierSettings
 
 TRAINING_SCHEMA = pl.Schema(

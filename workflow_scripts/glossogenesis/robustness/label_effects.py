@@ -24,13 +24,18 @@ sparse products, so that resamples of posts and shuffled labels cost little.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import ndtr
+
+from glossogenesis.errors import StudyError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -39,6 +44,9 @@ _ROUNDING = 1e-12
 """A variance below this share of the mean square is what rounding leaves of 0."""
 
 _VALUES_AT_ONCE = 1 << 21
+
+Features = NDArray[np.int64]
+Frequencies = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -234,3 +242,64 @@ def _counts(exceeds: NDArray[Any]) -> Floats:
     none = np.prod(1 - chance, axis=1)
     one = none * (chance / (1 - chance)).sum(axis=1)
     return np.stack([one.sum(axis=1), (1 - none).sum(axis=1), chance.sum(axis=(1, 2))])
+
+
+def top_features(d: NDArray[np.float32], top: int) -> list[Features]:
+    """Return each label's features of greatest d, at most `top` and only those with d > 0.
+
+    `d` is [label, feature]. Greatest first; of equal ones the feature of the lower number.
+    """
+    orders = np.argsort(-d, axis=1, kind="stable")[:, :top]
+    return [order[of_label[order] > 0] for order, of_label in zip(orders, d, strict=True)]
+
+
+def top_features_by_label(
+    table: pl.DataFrame,
+    labels: Sequence[str],
+    *,
+    pooling: str,
+    top: int,
+    n_latents: int,
+    path: Path,
+) -> dict[str, Features]:
+    """Return each label's features of greatest d, at most `top` and only those with d > 0.
+
+    Args:
+        table: `labels.parquet`, read from `path`.
+        labels: the labels that are wanted.
+        pooling: `mean`, `max` or `last`: the d that counts.
+        top: how many.
+        n_latents: of the autoencoder.
+        path: named in messages.
+
+    Returns:
+        By label, each as from `top_features`.
+
+    Raises:
+        StudyError: the table is not of these labels and this autoencoder.
+    """
+    ordered = table.sort("label", "feature")
+    known = set(ordered["label"].unique())
+    if known != set(labels) or ordered["feature"].to_list() != list(range(n_latents)) * len(labels):
+        raise StudyError(
+            f"{path}: describes {table.height} pairs of features and labels, but there are "
+            f"{n_latents} features and {len(labels)} labels; delete the file and rerun"
+        )
+    d = ordered[f"d_{pooling}"].to_numpy().reshape(len(labels), n_latents)
+    found = top_features(d, top)
+    by_name = dict(zip(sorted(labels), found, strict=True))
+    return {label: by_name[label] for label in labels}
+
+
+def firing_frequencies(table: pl.DataFrame, *, n_latents: int, path: Path) -> Frequencies:
+    """Return the share of tokens that each feature fires on, `[feature]`.
+
+    `table` is `features.parquet`, read from `path`. StudyError where it is of another autoencoder.
+    """
+    ordered = table.sort("feature")
+    if ordered["feature"].to_list() != list(range(n_latents)):
+        raise StudyError(
+            f"{path}: describes {table.height} features, but its autoencoder has {n_latents}; "
+            "delete the file and rerun"
+        )
+    return ordered["firing_frequency"].to_numpy().astype(np.float64)

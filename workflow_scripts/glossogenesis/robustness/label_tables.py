@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from glossogenesis.corpora.posts import Posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.features.firing import SPLIT, check_same_corpus
-from glossogenesis.patching.top_features import top_features
+from glossogenesis.models.activation_order import SPLIT, check_same_corpus
 from glossogenesis.robustness.cues import cues_of, cues_table
 from glossogenesis.robustness.label_effects import (
     Specificity,
     corrected_specificity,
     label_variety,
     shuffled_specificity,
+    top_features,
 )
 from glossogenesis.robustness.label_features import CollectedPosts, PostMeasures, collect_posts
 from glossogenesis.sae.autoencoder import SparseAutoencoder

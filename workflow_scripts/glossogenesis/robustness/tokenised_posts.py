@@ -1,26 +1,41 @@
-"""Tokenise posts: a corpus with one post a context, every post in its order."""
+"""Posts as tokens: a corpus with one post a context, written and run through a classifier."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from glossogenesis.corpora.corpus_tokenizer import CorpusTokenizer, RecordMaker, padding
+from glossogenesis.corpora.contexts import (
+    CorpusHeader,
+    CorpusTokenizer,
+    RecordMaker,
+    TensorBlock,
+    padding,
+    write_tokenised,
+)
+from glossogenesis.corpora.documents import SPLITS
 from glossogenesis.corpora.posts import Posts
-from glossogenesis.corpora.splitting import SPLITS
 from glossogenesis.corpora.token_languages import ScriptLanguages
-from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus
-from glossogenesis.corpora.tokenised_writer import CorpusHeader, TensorBlock, write_tokenised
+from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus, post_token_ids
 from glossogenesis.errors import StudyError
+from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.batches import batches_by_length, pad_right
+from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.provenance import Provenance
 
 POSTS_AT_ONCE = 1000
 
 SHOWN_CHARACTERS = 40
 """Beginning of a post that a message quotes."""
+
+MEND_CORPUS = "remake it with `snakemake --forcerun tokenise_posts`"
 
 
 @dataclass(frozen=True)
@@ -108,3 +123,146 @@ def _blocks(posts: Posts, split: str, tokens: PostTokens, context: int) -> Itera
             "documents": np.where(is_token, numbers, contexts["documents"]),
             "languages": np.where(is_token, 0, NO_LANGUAGE),
         }
+
+
+@dataclass(frozen=True)
+class LabelledPosts:
+    """The posts of one split, in order of number."""
+
+    token_ids: Sequence[Sequence[int]]
+    """Without padding."""
+    label_ids: Sequence[int]
+    """Index of each post's label in the sorted labels of the training posts."""
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+
+def labelled_posts(corpus: TokenisedCorpus, posts: Posts, split: str) -> LabelledPosts:
+    """Read the token ids and labels of `train` or `held_out`.
+
+    StudyError where corpus and posts differ in number, or a post ends in the token that pads:
+    transformers classifies from the last token that is no padding, which would be another one.
+    """
+    token_ids = post_token_ids(corpus, split)
+    label_ids = posts.label_ids(split).tolist()
+    manifest = corpus.folder / "manifest.json"
+    if len(token_ids) != len(label_ids):
+        raise StudyError(
+            f"{manifest}: has {len(token_ids)} posts in {split!r}, but {posts.path} has "
+            f"{len(label_ids)}; {MEND_CORPUS}"
+        )
+    for number, ids in enumerate(token_ids):
+        if ids[-1] == corpus.pad_id:
+            raise StudyError(
+                f"{manifest}: post {number} of {split!r} ends in token {corpus.pad_id}, which is "
+                "also the padding, so the token to classify from cannot be told; give the "
+                "tokenizer a padding token of its own, or let it add no special tokens to posts"
+            )
+    return LabelledPosts(token_ids, label_ids)
+
+
+def check_fit(config: Any, posts: LabelledPosts, described_as: str) -> None:
+    """StudyError where posts are too long for a model, or have tokens that it does not embed.
+
+    `config` is the model's, of transformers, and `described_as` its name in messages.
+    """
+    longest = max(len(ids) for ids in posts.token_ids)
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise StudyError(
+            f"{described_as}: takes {limit} tokens at most, but a post has {longest}; lower "
+            "`robustness.classifier.max_tokens`"
+        )
+    largest = max(max(ids) for ids in posts.token_ids)
+    if largest >= config.vocab_size:
+        raise StudyError(
+            f"{described_as}: posts have token id {largest}, but the model embeds only "
+            f"{config.vocab_size} tokens; its tokenizer belongs to another model"
+        )
+
+
+def check_labels(manifest: CheckpointManifest, config: Any, posts: Posts) -> None:
+    """StudyError where a classifier was trained on other labels than the posts'.
+
+    `config` is the classifier's, of transformers.
+    """
+    names = tuple(config.id2label[number] for number in range(config.num_labels))
+    if names != posts.labels:
+        raise StudyError(
+            f"{manifest.folder}: knows other labels than {posts.path}; train it again with "
+            "`snakemake --forcerun finetune_classifier`"
+        )
+
+
+@dataclass(frozen=True)
+class ClassifiedPosts:
+    """What a classifier makes of posts; tensors are float32, on the CPU, in the posts' order."""
+
+    logits: Tensor
+    """`[post, label]`."""
+    normed: Tensor
+    """`[post, d_model]`: the final norm's output, mean over the post's tokens."""
+    residual: Tensor
+    """`[post, d_model]`: the last block's output before that norm, mean over the post's tokens."""
+
+
+@torch.inference_mode()
+def classify_posts(
+    anatomy: Anatomy,
+    token_ids: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    on_batch: Callable[[int], object] | None = None,
+) -> ClassifiedPosts:
+    """Classify each post from its last token, and average its final states.
+
+    Posts of similar length share a batch, padded on the right, where under causal attention no
+    token sees the padding: the batch size changes the result by rounding alone.
+
+    Args:
+        anatomy: a model with a classification head.
+        token_ids: posts of at least one token, without padding.
+        batch_size: posts in one forward pass.
+        on_batch: called with the number of posts after each pass.
+    """
+    posts = len(token_ids)
+    logits: Tensor | None = None
+    normed = torch.empty(posts, anatomy.d_model)
+    residual = torch.empty(posts, anatomy.d_model)
+    for batch in batches_by_length([len(ids) for ids in token_ids], batch_size):
+        padded = pad_right([token_ids[index] for index in batch], anatomy.device)
+        with _final_norm_input(anatomy) as captured:
+            output = anatomy.base(**padded.model_inputs(anatomy), use_cache=False)
+        states = output.last_hidden_state
+        of_batch = anatomy.logits_of_normed(padded.at_last(states)).float().cpu()
+        if logits is None:
+            logits = torch.empty(posts, of_batch.shape[1])
+        logits[batch] = of_batch
+        normed[batch] = _mean_over_tokens(states, padded.mask)
+        residual[batch] = _mean_over_tokens(captured[0], padded.mask)
+        if on_batch is not None:
+            on_batch(len(batch))
+    assert logits is not None, "no posts"
+    return ClassifiedPosts(logits, normed, residual)
+
+
+def _mean_over_tokens(states: Tensor, mask: Tensor) -> Tensor:
+    """Mean `[post, d_model]` of `states` `[post, position, d_model]` where `mask` is 1, float32."""
+    at_tokens = mask[:, :, None].float()
+    return ((states.float() * at_tokens).sum(dim=1) / at_tokens.sum(dim=1)).cpu()
+
+
+@contextmanager
+def _final_norm_input(anatomy: Anatomy) -> Iterator[list[Tensor]]:
+    """Within the context, a forward pass puts the last block's output into the yielded list."""
+    captured: list[Tensor] = []
+
+    def keep(module: Any, inputs: Any) -> None:
+        captured.append(inputs[0])
+
+    handle = anatomy.final_norm.register_forward_pre_hook(keep)
+    try:
+        yield captured
+    finally:
+        handle.remove()

@@ -1,4 +1,4 @@
-"""Train the autoencoders of several layers while the language model runs; nothing is cached.
+"""Train autoencoders of one layer or several, from caches or a running model, and write them.
 
 Windows of tokens come from the model in the order in which extraction would have stored them, so
 that the weights are those that training from a cache gives.
@@ -6,28 +6,215 @@ that the weights are those that training from a cache gives.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+import torch
 from torch import Tensor
 
-from glossogenesis.config.sae import SaeTraining
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.activation_order import epochs_of, layer_batches_of
+from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.models.activation_order import cached_batches, epochs_of, layer_batches_of
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import NotFinite, residual_windows
 from glossogenesis.progress import progress
-from glossogenesis.sae.cached_training import plan_of, show
-from glossogenesis.sae.outcome import write_outcome
-from glossogenesis.sae.resume import StateKeeper
+from glossogenesis.sae.files import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    SaeFacts,
+    origin_of_sae,
+    read_own_facts,
+    read_sae,
+    write_no_sae,
+    write_sae,
+)
 from glossogenesis.sae.trainer import Workspace
-from glossogenesis.sae.training import TrainingRun
+from glossogenesis.sae.training import TrainedAutoencoder, TrainingPlan, TrainingRun, total_steps_of
 from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.provenance import Provenance, settings_digest
-from glossogenesis.storage.resume import ResumeState
+from glossogenesis.storage.provenance import Provenance, diverged, reason_left_out, settings_digest
+from glossogenesis.storage.tables import read_provenance, write_table
+from glossogenesis.storage.tensors import ResumeState, StateKeeper
+from glossogenesis.study.features import SaeTraining
+
+TRAINING_FILE = "training.parquet"
+
+TRAINING_SCHEMA = pl.Schema(
+    {
+        "step": pl.Int64,
+        "tokens": pl.Int64,
+        "learning_rate": pl.Float64,
+        "loss": pl.Float64,
+        "l0": pl.Float64,
+        "dead_share": pl.Float64,
+        "explained_variance": pl.Float64,
+    }
+)
+
+
+@dataclass(frozen=True)
+class CachedTraining:
+    """What is trained, on which activations, and where it is written."""
+
+    settings: SaeTraining
+    seed: int
+    cache: ActivationCache
+    warm_start: Path | None
+    """Weights of the neighbouring checkpoint's autoencoder, if training starts from it."""
+    folder: Path
+    """Gets `cfg.json`, the weights and the table of steps."""
+    resume_folder: Path
+    provenance: Provenance
+    """Of all that it writes; facts are added."""
+    on_diverged: str
+    """Whether to `stop` where no learning rate comes to anything, or to `leave_out` the layer."""
+
+
+def train_from_cache(
+    job: CachedTraining,
+    *,
+    device: torch.device | str,
+    seconds_between_states: float = 60.0,
+) -> None:
+    """Train at all learning rates in one pass, and write the best autoencoder and the table.
+
+    Equal activations, settings, versions, device and number of threads give equal bytes on a
+    processor, also when the run was interrupted.
+
+    Raises:
+        StudyError: the activations are damaged, purged, not finite or too few, the loss is not
+            finite, or the neighbour does not fit.
+    """
+    settings, cache = job.settings, job.cache
+    plan = plan_of(settings, job.seed, cache, cache.rows_in("train"), job.warm_start)
+    run = TrainingRun(plan, device=device)
+    state = ResumeState(job.resume_folder, settings_digest(asdict(job.provenance)))
+    if (kept := state.load()) is not None:
+        run.restore(*kept)
+    batches = cached_batches(
+        cache,
+        "train",
+        settings.batch_size,
+        epochs=settings.epochs,
+        seed=job.seed,
+        first_batch=run.steps_done,
+    )
+    keeper = StateKeeper(state, seconds_between_states)
+    bar = progress(
+        total=plan.total_steps * settings.batch_size,
+        done=run.steps_done * settings.batch_size,
+        label=f"layer {cache.layer}",
+        unit="tok",
+    )
+    for batch in batches:
+        run.step(batch)
+        show(bar, run)
+        bar.update(len(batch))
+        if run.steps_done < plan.total_steps:
+            keeper.keep_if_due(run.state)
+    bar.close()
+    write_outcome(run, cache, job.folder, job.provenance, job.on_diverged)
+    state.remove()
+
+
+def plan_of(
+    settings: SaeTraining,
+    seed: int,
+    cache: ActivationCache,
+    train_rows: int,
+    warm_start: Path | None,
+) -> TrainingPlan:
+    """Return what a run on `train_rows` tokens of a layer trains.
+
+    Raises:
+        StudyError: they do not fill a batch, or the neighbour's file is damaged.
+    """
+    described_as = f"{cache.model}, checkpoint {cache.checkpoint}, layer {cache.layer}"
+    total = total_steps_of(train_rows, settings, described_as)
+    if settings.warmup_steps >= total:
+        print(
+            f"{described_as}: the learning rate never reaches its height: there are {total} steps "
+            f"and `warmup_steps` is {settings.warmup_steps}"
+        )
+    if warm_start is not None and reason_left_out(origin_of_sae(warm_start)):
+        print(f"{described_as}: starts anew, as {warm_start} was left out")
+        warm_start = None
+    return TrainingPlan(
+        settings=settings,
+        seed=seed,
+        total_steps=total,
+        described_as=described_as,
+        neighbour=None if warm_start is None else read_sae(warm_start, d_model=cache.d_model),
+        neighbour_name=None if warm_start is None else str(warm_start),
+        neighbour_checkpoint=None if warm_start is None else checkpoint_of(warm_start),
+    )
+
+
+def checkpoint_of(weights: Path) -> str | None:
+    """Return the checkpoint that an autoencoder of this library was trained on."""
+    origin: Any = read_own_facts(weights)["provenance"]["checkpoint"]
+    return None if origin is None else str(origin)
+
+
+def show(bar: Any, run: TrainingRun) -> None:
+    """Show the last recorded step, at the learning rate with the least loss, on a progress bar."""
+    last = run.rows[-len(run.trainers) :]
+    if last:
+        best = min(last, key=lambda row: row.loss)
+        bar.set_postfix(
+            loss=f"{best.loss:.4g}",
+            L0=f"{best.l0:.1f}",
+            dead=f"{best.dead_share:.2f}",
+            refresh=False,
+        )
+
+
+def train_block(
+    jobs: Sequence[CachedTraining],
+    resume_folder: Path,
+    *,
+    device: torch.device | str,
+    seconds_between_states: float = 60.0,
+) -> None:
+    """Train each layer; all go to their folders when the last is done.
+
+    Until then they wait in their resume folders, which lie in `resume_folder`, and an interrupted
+    run takes them up: outputs of a job are deleted when it fails, and before it starts again.
+
+    Raises:
+        StudyError: as `train_from_cache`; the layers before the one that it names are not lost.
+    """
+    for job in jobs:
+        if not is_trained(job.resume_folder, job.provenance):
+            train_from_cache(
+                replace(job, folder=job.resume_folder),
+                device=device,
+                seconds_between_states=seconds_between_states,
+            )
+    for job in jobs:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        for name in (TRAINING_FILE, CONFIG_FILE, WEIGHTS_FILE):
+            shutil.move(job.resume_folder / name, job.folder / name)
+    shutil.rmtree(resume_folder)
+
+
+def is_trained(folder: Path, provenance: Provenance) -> bool:
+    """Tell whether a folder holds all files, undamaged, of a training of just this origin."""
+    try:
+        read_sae(folder)
+        recorded = (
+            read_own_facts(folder)["provenance"],
+            asdict(read_provenance(folder / TRAINING_FILE)),
+        )
+    except StudyError:
+        return False
+    # Facts are what came out of the training.
+    expected = settings_digest(asdict(provenance) | {"facts": {}})
+    return all(settings_digest(each | {"facts": {}}) == expected for each in recorded)
 
 
 @dataclass(frozen=True)
@@ -208,3 +395,48 @@ def _restore(
         }
         run.restore(own, facts["layers"][str(layer)])
     return WindowStart(**facts["window"])
+
+
+def write_outcome(
+    run: TrainingRun, cache: ActivationCache, folder: Path, provenance: Provenance, on_diverged: str
+) -> None:
+    """Write `training.parquet`, `cfg.json` and, last, `sae_weights.safetensors`.
+
+    Args:
+        run: all steps of which are taken.
+        cache: the layer's activations.
+        folder: gets the files.
+        provenance: of the run; facts are added.
+        on_diverged: whether to `stop` where no learning rate came to anything.
+
+    Raises:
+        StudyError: as `TrainingRun.finish`.
+    """
+    try:
+        trained = run.finish(rows.activations for rows in cache.shards("held_out"))
+    except NotFiniteError as error:
+        write_nothing(folder, diverged(error, on_diverged, provenance))
+        return
+    facts = training_facts(trained, run.plan)
+    provenance = replace(provenance, facts={**provenance.facts, **facts})
+    table = pl.DataFrame([asdict(step) for step in trained.rows], schema=TRAINING_SCHEMA)
+    write_table(folder / TRAINING_FILE, table, provenance)
+    write_sae(folder, trained.sae, SaeFacts.of_cache(cache, facts), provenance)
+
+
+def write_nothing(folder: Path, provenance: Provenance) -> None:
+    """Write the same files, empty, of a layer that was left out."""
+    write_table(folder / TRAINING_FILE, TRAINING_SCHEMA.to_frame(), provenance)
+    write_no_sae(folder, provenance)
+
+
+def training_facts(trained: TrainedAutoencoder, plan: TrainingPlan) -> dict[str, Any]:
+    """What an autoencoder's files record of its training, as JSON."""
+    return {
+        "seed": plan.seed,
+        "learning_rate": trained.winner.learning_rate,
+        "held_out": [asdict(facts) for facts in trained.held_out],
+        "steps": trained.steps_done,
+        "tokens": trained.steps_done * plan.settings.batch_size,
+        "warm_start": None if plan.neighbour is None else plan.neighbour_checkpoint,
+    }

@@ -1,4 +1,4 @@
-"""Table of the cross-entropy that autoencoders recover, with intervals over contexts.
+"""Tables of autoencoders: the cross-entropy that they recover, and what another seed finds.
 
     recovered = (CE_ablated - CE_spliced) / (CE_ablated - CE_clean)
 
@@ -6,19 +6,29 @@ with CE the mean over tokens: 1 where splicing changes nothing, 0 where it is no
 ablation. The ablation stands in the table's name for it: `recovered_zero` and `recovered_mean`;
 `recovered` is the one that the study chose. Where an ablation hardly raises the cross-entropy, as
 in a model at its first steps, the ratio means little and its interval is wide.
+
+Latents that never fired are among those compared: their directions have hardly moved from where
+they started, so many of them lower every number here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from glossogenesis.sae.recovery import CrossEntropies
+from glossogenesis.errors import StudyError
+from glossogenesis.sae.similarity import match
+
+if TYPE_CHECKING:
+    from glossogenesis.sae.recovery import CrossEntropies
 
 Ablation = Literal["zero", "mean"]
 Floats = NDArray[np.float64]
@@ -47,6 +57,25 @@ RECOVERY_SCHEMA = pl.Schema(
     }
 )
 """Cross-entropies are in nats a token; `recovered` is null where the ablation changes nothing."""
+
+SEEDS_SCHEMA = pl.Schema(
+    {
+        "sae_a": pl.String,
+        "sae_b": pl.String,
+        "seed_a": pl.Int64,
+        "seed_b": pl.Int64,
+        "latents_a": pl.Int64,
+        "latents_b": pl.Int64,
+        "mmcs_ab": pl.Float64,
+        "mmcs_ba": pl.Float64,
+        "matched_cosine": pl.Float64,
+        "mmcs_ab_chance": pl.Float64,
+        "mmcs_ba_chance": pl.Float64,
+        "matched_cosine_chance": pl.Float64,
+    }
+)
+"""`mmcs_ab`: mean over the latents of `sae_a` of the greatest cosine with one of `sae_b`; `chance`:
+the same number where the coordinates of `sae_b` are put in another order."""
 
 
 @dataclass(frozen=True)
@@ -137,3 +166,52 @@ def _draws(language_of: NDArray[np.int64], resampling: Resampling) -> Floats | N
         even = np.full(len(members), 1 / len(members))
         draws[:, members] = generator.multinomial(len(members), even, size=resampling.resamples)
     return draws
+
+
+@dataclass(frozen=True)
+class Dictionary:
+    """The decoder of one autoencoder."""
+
+    name: str
+    seed: int | None
+    directions: Tensor
+    """`[latent, d_model]`"""
+
+
+def compare_dictionaries(dictionaries: Sequence[Dictionary]) -> pl.DataFrame:
+    """Compare every pair, in the order given; columns: `SEEDS_SCHEMA`.
+
+    StudyError where there are fewer than two, or their widths differ.
+    """
+    if len(dictionaries) < 2:
+        raise StudyError("one autoencoder has nothing to be compared with; add a seed to `seeds`")
+    widths = {dictionary.directions.shape[1] for dictionary in dictionaries}
+    if len(widths) > 1:
+        raise StudyError(
+            f"autoencoders of widths {', '.join(map(str, sorted(widths)))} cannot be compared; "
+            "give those of one model"
+        )
+    return pl.DataFrame([_pair_row(a, b) for a, b in combinations(dictionaries, 2)], SEEDS_SCHEMA)
+
+
+def _pair_row(a: Dictionary, b: Dictionary) -> dict[str, str | int | float | None]:
+    # Permuting coordinates keeps how the latents of b relate to each other, and takes away what
+    # they share with those of a.
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(b.directions.shape[1], generator=generator)
+    found = match(a.directions, b.directions)
+    chance = match(a.directions, b.directions[:, order])
+    return {
+        "sae_a": a.name,
+        "sae_b": b.name,
+        "seed_a": a.seed,
+        "seed_b": b.seed,
+        "latents_a": len(a.directions),
+        "latents_b": len(b.directions),
+        "mmcs_ab": found.mmcs,
+        "mmcs_ba": found.mmcs_back,
+        "matched_cosine": found.mean,
+        "mmcs_ab_chance": chance.mmcs,
+        "mmcs_ba_chance": chance.mmcs_back,
+        "matched_cosine_chance": chance.mean,
+    }

@@ -8,24 +8,30 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from glossogenesis.sae.autoencoder import SparseAutoencoder
-from glossogenesis.sae.auxiliary import DeadLatents, add_auxiliary_gradients, auxiliary_k
-from glossogenesis.sae.dense import dense_step, is_dense
-from glossogenesis.sae.encoder import DenseLatents, Precision
-from glossogenesis.sae.gradients import (
-    Gradients,
-    add_sparse_gradients,
-    decoded,
-    finish_decoder_bias,
-)
-from glossogenesis.sae.initialisation import unit_rows
-from glossogenesis.sae.schedule import rate_factor
-from glossogenesis.sae.selection import (
+from glossogenesis.errors import StudyError
+from glossogenesis.sae.autoencoder import (
+    Architecture,
+    DenseLatents,
     LargestOfBatch,
     LargestOfRows,
+    Normalise,
+    Precision,
     SelectedLatents,
+    SparseAutoencoder,
     first_bound,
+)
+from glossogenesis.sae.gradients import (
+    DeadLatents,
+    Gradients,
+    add_auxiliary_gradients,
+    add_sparse_gradients,
+    auxiliary_k,
+    decoded,
+    dense_step,
+    finish_decoder_bias,
+    is_dense,
 )
 
 THRESHOLD_WEIGHT = 0.05
@@ -300,3 +306,114 @@ class Trainer:
 
 def _nothing(before: Tensor) -> None:
     """Look at nothing."""
+
+
+def initial_autoencoder(
+    first_batch: Tensor,
+    n_latents: int,
+    architecture: Architecture,
+    *,
+    k: int | None,
+    normalise: Normalise,
+    seed: int,
+) -> SparseAutoencoder:
+    """Return an untrained autoencoder on the device of `first_batch`.
+
+    Rows of the decoder are random unit vectors, the encoder starts equal to it, and the decoder's
+    bias is the geometric median of the first batch, as in Inaba et al. 2025.
+
+    Args:
+        first_batch: activations in the space of the autoencoder, float32 [row, d_model].
+        n_latents: size of the dictionary.
+        architecture: which latents fire.
+        k: how many, but for `relu`.
+        normalise: what was done to the activations.
+        seed: of the decoder; equal on every device.
+
+    Raises:
+        StudyError: `k` is larger than the dictionary.
+    """
+    d_model = first_batch.shape[1]
+    sae = SparseAutoencoder(d_model, n_latents, architecture, k=k, normalise=normalise)
+    generator = torch.Generator().manual_seed(seed)
+    directions = torch.rand(n_latents, d_model, generator=generator).mul_(2.0).sub_(1.0)
+    sae.w_dec.copy_(functional.normalize(directions, dim=1))
+    sae.w_enc.copy_(sae.w_dec)
+    sae.to(first_batch.device)
+    sae.b_dec.copy_(geometric_median(first_batch))
+    return sae
+
+
+def geometric_median(
+    points: Tensor, *, iterations: int = 100, tolerance: float = 1e-5, distance_floor: float = 1e-8
+) -> Tensor:
+    """Return the point with the least sum of distances to `points` [row, d_model], by Weiszfeld.
+
+    It starts at the mean and ends after `iterations` or once it moves by less than `tolerance`.
+    """
+    median = points.mean(0)
+    for _ in range(iterations):
+        weights = (points - median).norm(dim=1).add_(distance_floor).reciprocal_()
+        moved = (weights @ points) / weights.sum()
+        distance = float((moved - median).norm())
+        median = moved
+        if distance < tolerance:
+            break
+    return median
+
+
+def warm_started(
+    neighbour: SparseAutoencoder,
+    first_batch: Tensor,
+    n_latents: int,
+    architecture: Architecture,
+    *,
+    k: int | None,
+    normalise: Normalise,
+    name: str,
+) -> SparseAutoencoder:
+    """Return an autoencoder with the weights of a neighbouring checkpoint's.
+
+    `name` is what messages call the neighbour. The decoder's rows are scaled to unit norm.
+
+    Raises:
+        StudyError: the neighbour has another width, dictionary or normalisation.
+    """
+    sae = SparseAutoencoder(first_batch.shape[1], n_latents, architecture, k=k, normalise=normalise)
+    for what, theirs, ours in (
+        ("width", neighbour.d_model, sae.d_model),
+        ("number of latents", neighbour.n_latents, sae.n_latents),
+        ("normalisation", neighbour.normalise, sae.normalise),
+    ):
+        if theirs != ours:
+            raise StudyError(
+                f"{name}: an autoencoder of {what} {theirs} cannot start one of {what} {ours}; "
+                "train both with the same settings, or set `warm_start: false`"
+            )
+    sae.load_state_dict(neighbour.state_dict())
+    unit_rows(sae.w_dec)
+    return sae.to(first_batch.device)
+
+
+def unit_rows(weights: Tensor) -> None:
+    """Scale the rows of `weights` to unit norm, in place; rows of zeros stay."""
+    norms = torch.linalg.vector_norm(weights, dim=1, keepdim=True)
+    weights.div_(norms.clamp_min_(torch.finfo(weights.dtype).tiny))
+
+
+def rate_factor(step: int, total: int, *, warmup_steps: int, decay_share: float) -> float:
+    """Return the learning rate of a step as a share of the highest.
+
+    It rises from 0 in the first step to 1 after `warmup_steps`, and falls over the last
+    `decay_share` of the steps, so that it would reach 0 one step after the last.
+
+    Args:
+        step: counted from 1.
+        total: steps of the training.
+        warmup_steps: steps of the rise.
+        decay_share: share of `total`.
+    """
+    rise = min(1.0, (step - 1) / warmup_steps) if warmup_steps else 1.0
+    decay_steps = round(decay_share * total)
+    fall = min(1.0, (total + 1 - step) / (decay_steps + 1))
+    return min(rise, fall)

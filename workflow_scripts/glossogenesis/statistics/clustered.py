@@ -1,4 +1,4 @@
-"""Intervals and tests of shares whose answers come in clusters, such as several to a concept.
+"""Intervals and tests where values come in clusters or runs, and correction for many tests.
 
 Answers about one concept resemble each other, so a cluster is one draw, with all its answers in all
 language pairs that are pooled. The variance of `sum of hits / sum of answers` over clusters
@@ -9,6 +9,20 @@ Student's t. Unlike percentiles of resamples it keeps its coverage with few clus
 1, where most resamples are alike.
 
 Whoever calls gives sums over clusters, so that any number of rows costs one pass over the data.
+
+A run is a model trained once, with one seed. Runs that differ in their seed alone differ by more
+than an interval over posts says, which knows of a single run; so what is claimed of a model, or of
+two, is tested against the variance between runs:
+
+    variance of a mean over R runs = s^2 / R + w,
+
+where s^2 is the variance of the runs' values and w that of what all runs were measured on (posts,
+labels, concepts), as an interval of one run has it. w is not divided by R, since runs share the
+posts; where they do not, the interval is wider than it need be. The reference is Student's t with
+the degrees of freedom of Satterthwaite 1946 (An Approximate Distribution of Estimates of Variance
+Components), which for few runs is much wider than the normal distribution.
+
+Apart from the tests themselves, which import scipy.stats: a second of every job that only corrects.
 """
 
 from __future__ import annotations
@@ -18,12 +32,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtr, stdtrit
 
-from glossogenesis.statistics.intervals import score_interval
-from glossogenesis.statistics.paired_shares import joined_interval
+from glossogenesis.statistics.intervals import joined_interval, score_interval
 
 Floats = NDArray[np.float64]
+
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,3 +159,83 @@ def whole_sign_flip_p(totals: ArrayLike) -> float:
     place = (length - 1 + abs(int(np.sum(totals)))) // 2
     p = 2 * chances[place + 1 :].sum() + chances[place]
     return float(np.clip(p, 2.0 ** -int(counts.sum()), 1))
+
+
+@dataclass(frozen=True)
+class RunEstimate:
+    """A mean over runs or a difference of two, its interval, and the two-sided p of 0.
+
+    All but the value are NaN where there is a single run, and p where nothing varies.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def mean_over_runs(values: ArrayLike, *, within: float, items: int) -> RunEstimate:
+    """Mean of `values` [run].
+
+    Args:
+        values: what each run measured; not empty.
+        within: variance of one run's value over the items that it was measured on.
+        items: how many items those are; 1 or more.
+    """
+    runs = np.asarray(values, dtype=np.float64)
+    return _estimate(float(runs.mean()), [_between(runs), (within, items - 1)])
+
+
+def difference_over_runs(
+    first: ArrayLike, other: ArrayLike, *, within: float, items: int
+) -> RunEstimate:
+    """Mean of `other` [run] minus mean of `first` [run], of two models.
+
+    Arguments as of `mean_over_runs`; `within` is the variance of the difference of two runs.
+    """
+    runs = [np.asarray(values, dtype=np.float64) for values in (first, other)]
+    parts = [*map(_between, runs), (within, items - 1)]
+    return _estimate(float(runs[1].mean() - runs[0].mean()), parts)
+
+
+def variance_of_interval(low: ArrayLike, high: ArrayLike) -> float:
+    """Mean variance that intervals [run] of 95 % stand for; 0 where there are none."""
+    widths = np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64)
+    known = widths[np.isfinite(widths)]
+    z = ndtri((1 + CONFIDENCE) / 2)
+    return float(np.mean((known / (2 * z)) ** 2)) if known.size else 0.0
+
+
+def _between(runs: np.ndarray) -> tuple[float, int]:
+    """Variance of a mean over runs, and its degrees of freedom."""
+    if len(runs) < 2:
+        return float("nan"), 0
+    return float(runs.var(ddof=1) / len(runs)), len(runs) - 1
+
+
+def _estimate(value: float, parts: Sequence[tuple[float, int]]) -> RunEstimate:
+    """`value` with the t interval of a sum of variances, each with its degrees of freedom."""
+    total = sum(variance for variance, _ in parts)
+    if not np.isfinite(total):
+        return RunEstimate(value, *[float("nan")] * 3)
+    if total == 0:
+        return RunEstimate(value, value, value, float("nan"))
+    spread = sum(variance**2 / max(degrees, 1) for variance, degrees in parts)
+    degrees, error = total**2 / spread, float(np.sqrt(total))
+    reach = float(stdtrit(degrees, (1 + CONFIDENCE) / 2)) * error
+    p = float(2 * stdtr(degrees, -abs(value) / error))
+    return RunEstimate(value, value - reach, value + reach, p)
+
+
+def adjusted(p: ArrayLike) -> Floats:
+    """Return p-values `[test]` corrected for a false discovery rate (Benjamini and Hochberg 1995).
+
+    NaN stays NaN and is not counted among the tests.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    result = np.full_like(values, np.nan)
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
+    ranks = np.arange(1, order.size + 1)
+    scaled = values[order] / (ranks / order.size)
+    result[order] = np.minimum.accumulate(scaled[::-1])[::-1].clip(max=1)
+    return result

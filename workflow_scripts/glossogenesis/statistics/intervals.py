@@ -1,4 +1,4 @@
-"""Confidence intervals of shares, means and paired differences.
+"""Confidence intervals of shares, means and differences of the same items.
 
 Answers about one concept resemble each other (the same word, asked in several language pairs and
 prompts), so the bootstrap here resamples concepts, not answers: a cluster bootstrap of the ratio
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri, stdtrit
 
@@ -193,3 +194,64 @@ def times_drawn(clusters: int, bootstrap: Bootstrap) -> Integers:
 def _check_confidence(confidence: float) -> None:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; give a share between 0 and 1, such as 0.95")
+
+
+def paired_score_interval(
+    both: ArrayLike, lost: ArrayLike, gained: ArrayLike, neither: ArrayLike
+) -> tuple[Floats, Floats]:
+    """95 % interval of (gained - lost) / n, for paired counts, elementwise: a difference of shares.
+
+    Newcombe 1998, Statistics in Medicine 17:2635, method 10: Wilson intervals of both shares,
+    joined with their correlation. It keeps its coverage where nothing or everything is lost.
+
+    Args:
+        both: right before and after.
+        lost: right before alone.
+        gained: right after alone.
+        neither: wrong both times.
+    """
+    a, b, c, d = (np.asarray(counts, dtype=np.float64) for counts in (both, lost, gained, neither))
+    return joined_interval(a, b, c, d, float(-ndtri(0.025)))
+
+
+def joined_interval(
+    both: Floats, lost: Floats, gained: Floats, neither: Floats, z: Floats | float
+) -> tuple[Floats, Floats]:
+    """The interval of `paired_score_interval` at a quantile `z`; counts need not be whole."""
+    a, b, c, d = both, lost, gained, neither
+    n = a + b + c + d
+    before, after = (a + b) / n, (a + c) / n
+    before_low, before_high = score_interval(before, n, z)
+    after_low, after_high = score_interval(after, n, z)
+    product = (a + b) * (c + d) * (a + c) * (b + d)
+    excess = a * d - b * c
+    corrected = np.where(excess > 0, np.maximum(excess - n / 2, 0), excess)
+    correlation = np.where(product > 0, corrected / np.sqrt(np.where(product > 0, product, 1)), 0)
+
+    def reach(of_after: Floats, of_before: Floats) -> Floats:
+        square = of_after**2 - 2 * correlation * of_after * of_before + of_before**2
+        return np.sqrt(np.maximum(square, 0))
+
+    low = after - before - reach(after - after_low, before_high - before)
+    high = after - before + reach(after_high - after, before - before_low)
+    return np.clip(low, -1, 1), np.clip(high, -1, 1)
+
+
+def with_shares(
+    rows: pl.DataFrame, hits: str, n: str, where: pl.Expr | None = None
+) -> pl.DataFrame:
+    """Add share (`hits` / `n`), low and high: the 95 % Wilson interval; Float64.
+
+    They are null where `n` is 0, and where `where` is not true.
+    """
+    wanted = pl.col(n) > 0 if where is None else (pl.col(n) > 0) & where
+    chosen = rows.select(wanted.fill_null(False)).to_series().to_numpy()
+    values = np.full((3, rows.height), np.nan)
+    successes, trials = (rows[column].to_numpy()[chosen] for column in (hits, n))
+    if trials.size:
+        values[0, chosen] = successes / trials
+        values[1:, chosen] = wilson_interval(successes, trials)
+    return rows.with_columns(
+        pl.Series(name, column, dtype=pl.Float64).fill_nan(None)
+        for name, column in zip(("share", "low", "high"), values, strict=True)
+    )

@@ -1,25 +1,101 @@
-"""Nothing half-written: a file appears under its name only when it is complete."""
+"""Small files: written whole or not at all, read as text or records, one line for a full disk.
+
+What a manifest says is acted on: files that it names are opened and, by `purge`, deleted. So names
+of files are checked too: they stay beside the manifest.
+
+They need no more of a file system than that a new file is made by one process alone, which network
+file systems keep too; their `flock` may succeed for everybody. What a killed process held is taken
+over: on the same machine at once, on another one when it was not renewed for `LEASE_SECONDS`.
+"""
 
 from __future__ import annotations
 
+import bz2
+import errno
+import gzip
+import io
 import json
+import lzma
 import os
 import socket
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
+
+from filelock import SoftFileLease, Timeout
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.full_disk import full_disk_in_one_line
-from glossogenesis.storage.provenance import SEAL_KEY
-from glossogenesis.storage.seals import BLANK_SEAL, check_seal, fill_seal
-from glossogenesis.storage.text import read_text
+from glossogenesis.storage.provenance import (
+    BLANK_SEAL,
+    SEAL_KEY,
+    check_seal,
+    file_digest,
+    fill_seal,
+)
+
+if TYPE_CHECKING:
+    from filelock import OwnerRecord
 
 A_DAY = 86_400.0
 """Seconds after which another machine's temporary file counts as left by a killed process."""
+
+SUFFIXES = {"gzip": ".gz", "zstd": ".zst", "bzip2": ".bz2", "xz": ".xz"}
+
+_BEGINNINGS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+}
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"Rar!": "a rar archive",
+}
+
+LONGEST_BEGINNING = 8
+
+Record = TypeVar("Record")
+
+
+def plain_name(name: Any) -> str:
+    """Return the name of a file of the same folder; ValueError where it leads elsewhere."""
+    if (
+        not isinstance(name, str)
+        or name in ("", ".", "..")
+        or not name.isprintable()
+        or any(character in name for character in "/\\")
+    ):
+        raise ValueError(f"{name!r:.80} is no name of a file beside this one")
+    return name
+
+
+PlainName = Annotated[str, AfterValidator(plain_name)]
+"""The name of a file beside the record that names it."""
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""How many of something there are, as an array can count them."""
+
+DIGESTS = "digests.json"
+
+_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
+# polars and safetensors put the number into the text of errors of their own.
+_TEXTS = tuple(f"os error {number})" for number in _NUMBERS)
+
+LEASE_SECONDS = 240.0
+"""A network file system may show a renewal to other machines a minute late."""
+
+RENEWAL_SECONDS = 30.0
+SECONDS_TO_GIVE_UP = 0.5
+"""Who only looks whether a lease is held holds it for a moment."""
 
 
 @contextmanager
@@ -148,3 +224,183 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def filled_cells(cells: Sequence[str], columns: int = 0) -> list[str]:
+    """Return the cells of a row without empty ones at its end, but at least `columns` of them.
+
+    Spreadsheets write surplus separators, which mean nothing.
+    """
+    end = len(cells)
+    while end > columns and not cells[end - 1].strip():
+        end -= 1
+    return list(cells[:end])
+
+
+def read_text(path: Path | str, what: str, mend: str) -> str:
+    """Read a text file.
+
+    It may be compressed. `what` names the kind of file, such as `lexicon`; `mend` says what to do
+    where there is none. StudyError where it is missing, unreadable or not UTF-8.
+    """
+    try:
+        with opened(Path(path)) as file:
+            return TextIOWrapper(file, encoding="utf-8-sig").read()
+    except StudyError:
+        raise
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such {what}; {mend}") from None
+    except UnicodeDecodeError:
+        raise StudyError(f"{path}: not UTF-8 text; save the {what} as UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StudyError(f"{path}: the {what} cannot be read ({reason}); {mend}") from None
+
+
+def compression_of(path: Path) -> str | None:
+    """Return a file's compression, one of `SUFFIXES`; None where it has none.
+
+    StudyError where it is an archive of files.
+    """
+    with path.open("rb") as file:
+        beginning = file.read(LONGEST_BEGINNING)
+    for first, archive in _ARCHIVES.items():
+        if beginning.startswith(first):
+            raise StudyError(f"{path}: {archive}; unpack it, and name the files that it holds")
+    return next((name for first, name in _BEGINNINGS.items() if beginning.startswith(first)), None)
+
+
+def suffix_within(path: Path) -> str:
+    """Return the end of a file's name without that of its compression, in lower case."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] in SUFFIXES.values():
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading as it is without its compression; StudyError where it is damaged."""
+    compression = compression_of(path)
+    try:
+        with _stream(path, compression) as file:
+            yield file
+    except (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile) as error:
+        raise StudyError(_damaged(path, compression, error)) from None
+    except OSError as error:
+        if compression is None:
+            raise
+        raise StudyError(_damaged(path, compression, error)) from None
+
+
+def _stream(path: Path, compression: str | None) -> Any:
+    if compression == "zstd":
+        # Before Python 3.14 only pyarrow reads it; other files do not need the moment it takes.
+        import pyarrow as pa
+
+        return io.BufferedReader(cast(io.RawIOBase, pa.input_stream(str(path), compression="zstd")))
+    openers: dict[str | None, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}
+    return openers.get(compression, open)(path, "rb")
+
+
+def _damaged(path: Path, compression: str | None, error: Exception) -> str:
+    reason = str(error).strip() or type(error).__name__
+    return f"{path}: damaged {compression} file ({reason}); download or write it again"
+
+
+def record_of(kind: type[Record], content: Any) -> Record:
+    """Make a dataclass, and those that it holds, of the content of a JSON file.
+
+    ValueError names the first key that is missing, unknown or of another type than its field.
+    """
+    try:
+        adapter = _adapter(kind)  # type: ignore[arg-type]  # a type is hashable
+        record: Record = adapter.validate_json(json.dumps(content), strict=True, extra="forbid")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, first["loc"])) or "the whole"
+        raise ValueError(f"{key!r:.80}: {first['msg']}") from None
+    return record
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def record_digests(folder: Path) -> None:
+    """Write the SHA-256 of every file in a folder into it."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != DIGESTS]
+    digests = {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+    write_json(folder / DIGESTS, {"files": digests})
+
+
+def has_recorded_bytes(folder: Path) -> bool:
+    """Tell whether a folder has its digests, and every file is the one that they were taken of."""
+    try:
+        recorded = read_json(folder / DIGESTS)["files"]
+        return all(file_digest(folder / name) == digest for name, digest in recorded.items())
+    except (OSError, StudyError):
+        return False
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that led to it, says that a disk or a quota is full."""
+    while error is not None:
+        if getattr(error, "errno", None) in _NUMBERS or any(text in str(error) for text in _TEXTS):
+            return True
+        error = error.__context__
+    return False
+
+
+@contextmanager
+def full_disk_in_one_line(path: Path | str, options: str = "Free some space") -> Iterator[None]:
+    """Turn what a full disk or an exhausted quota raises into StudyError with the `options`."""
+    try:
+        yield
+    except StudyError:
+        raise
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        raise StudyError(
+            f"{path}: the disk is full. {options}. What is finished stays: rerun to continue"
+        ) from None
+
+
+@contextmanager
+def claimed(output: Path) -> Iterator[None]:
+    """Hold an output while it is made; wait where a job of a killed run is still making it.
+
+    The lease is a hidden file beside the output, removed at the end.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = lease(output.parent / f".{output.name}.lock")
+    try:
+        lock.acquire(timeout=SECONDS_TO_GIVE_UP)
+    except Timeout:
+        print(
+            f"Waiting for {named(lock.owner)}, which is making {output.parent}; if it was killed "
+            f"there, for {LEASE_SECONDS / 60:.0f} minutes",
+            flush=True,
+        )
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def lease(path: Path) -> SoftFileLease:
+    """Return the lease of a file, not yet acquired."""
+    return SoftFileLease(
+        path,
+        lease_duration=LEASE_SECONDS,
+        heartbeat_interval=RENEWAL_SECONDS,
+        poll_interval=0.1,
+    )
+
+
+def named(owner: OwnerRecord | None) -> str:
+    """Return what messages call the holder of a lease."""
+    return f"process {owner.pid} on {owner.hostname}" if owner else "another process"

@@ -10,8 +10,7 @@ import polars as pl
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import atomic_path, sealed_path
-from glossogenesis.storage.provenance import Provenance, provenance_in
-from glossogenesis.storage.seals import check_seal, sealed_metadata
+from glossogenesis.storage.provenance import Provenance, check_seal, provenance_in, sealed_metadata
 
 
 def write_table(path: Path | str, table: pl.DataFrame, provenance: Provenance) -> None:

@@ -1,20 +1,58 @@
-"""safetensors files that carry their provenance."""
+"""safetensors files that carry their provenance, and states of unfinished trainings in such files.
+
+They are put together here and not by safetensors' own writer, so that no tensor is copied, a file
+can be hashed on the way, metadata keeps its order, and a killed process leaves no temporary file of
+a name that nobody knows.
+
+One safetensors file holds weights and moments, and the rest as JSON in its header. It lies in a
+folder named by a digest of all that the training depends on, so that no other training takes it up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import sealed_path
-from glossogenesis.storage.provenance import Provenance, provenance_in
-from glossogenesis.storage.safetensors_file import write_safetensors
-from glossogenesis.storage.seals import check_seal, sealed_metadata
+from glossogenesis.storage.provenance import (
+    Provenance,
+    SealState,
+    check_seal,
+    provenance_in,
+    seal_state,
+    sealed_json,
+    sealed_metadata,
+)
+
+_FORMAT_NAMES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+
+FILE_NAME = "state.safetensors"
+HEADER_KEY = "progress"
+
+SHARE_OF_TIME = 0.05
+"""Of the time, at most about this share goes into keeping the state."""
 
 
 def write_tensors(
@@ -55,3 +93,100 @@ def _opened(path: Path | str) -> Iterator[Any]:
         raise StudyError(
             f"{path}: damaged safetensors file ({error}); delete it and rerun"
         ) from None
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write named tensors with metadata; equal content gives equal bytes. Not atomic."""
+    with path.open("wb") as file:
+        for part in safetensors_parts(tensors, metadata):
+            file.write(part)
+
+
+def safetensors_parts(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of a safetensors file: its header, then every tensor's."""
+    # Wide numbers first keeps every tensor aligned to its numbers, as the format asks.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    entries: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
+    start = 0
+    for name, tensor in ordered:
+        end = start + tensor.numel() * tensor.element_size()
+        entries[name] = {
+            "dtype": _FORMAT_NAMES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+        start = end
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield len(text).to_bytes(8, "little") + text
+    for _, tensor in ordered:
+        yield _bytes_of(tensor)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return flat.numpy().data
+
+
+@dataclass(frozen=True)
+class ResumeState:
+    """Keeps and finds the state of one training in `folder`, which is that job's alone."""
+
+    folder: Path
+    digest: str
+
+    @property
+    def path(self) -> Path:
+        """The file that holds the state."""
+        return self.folder / self.digest / FILE_NAME
+
+    def save(self, tensors: Mapping[str, Tensor], facts: Any) -> None:
+        """Replace the state; `facts` is anything JSON holds, and floats come back exactly."""
+        header = {HEADER_KEY: sealed_json({"facts": facts})}
+        with sealed_path(self.path) as temporary:
+            write_safetensors(temporary, tensors, header)
+
+    def load(self) -> tuple[dict[str, Tensor], Any] | None:
+        """Return tensors and facts; None without a state, or where it is damaged."""
+        try:
+            if seal_state(self.path) is not SealState.WHOLE:
+                return None
+            with safe_open(self.path, framework="pt") as file:
+                facts = json.loads(file.metadata()[HEADER_KEY])["facts"]
+                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  # not a dict
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def remove(self) -> None:
+        """Remove the state, and those of trainings with other settings that were given up."""
+        if not self.folder.is_dir():
+            return
+        for state in self.folder.glob(f"*/{FILE_NAME}"):
+            shutil.rmtree(state.parent)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+class StateKeeper:
+    """Decides when to keep the state: every so many seconds, and more rarely if that is slow."""
+
+    def __init__(self, state: ResumeState, seconds_between: float) -> None:
+        self._state = state
+        self._seconds_between = seconds_between
+        self._due = time.monotonic() + seconds_between
+
+    def keep_if_due(self, state_now: Callable[[], tuple[Mapping[str, Tensor], Any]]) -> None:
+        """Keep the state that `state_now` returns, if it is time."""
+        start = time.monotonic()
+        if start < self._due:
+            return
+        self._state.save(*state_now())
+        end = time.monotonic()
+        pause = self._seconds_between
+        if pause > 0:
+            pause = max(pause, (end - start) / SHARE_OF_TIME)
+        self._due = end + pause

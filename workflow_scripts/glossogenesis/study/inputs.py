@@ -1,16 +1,159 @@
-"""Section `corpora`: text that activations are taken from, language by language."""
+"""Sections of what a study reads: languages, lexicon, models, corpora and the Hub."""
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+import regex
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from glossogenesis.study.section import LanguageCode, PathText, Revision, Section
+from glossogenesis.study.section import IsSource, LanguageCode, Name, PathText, Revision, Section
+
+JAPANESE = "Japanese"
+"""Kana and Han together, which is no script of Unicode's own."""
+
+_NO_SCRIPT = ("Common", "Inherited", "Unknown", "Katakana_Or_Hiragana")
+_NAMES_OF_FOUR = ("Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Seal", "Thai", "Toto")
+"""Scripts whose names are as long as the codes of ISO 15924, which are not taken."""
+
+
+def _known_script(written: str) -> str:
+    """Return a script's name as Unicode writes it, such as `Old_Italic`."""
+    name = "_".join(part.capitalize() for part in re.split(r"[ _-]", written.strip()))
+    is_code = len(name) == len("Latn") and name not in _NAMES_OF_FOUR
+    if name == JAPANESE:
+        return name
+    try:
+        if name in _NO_SCRIPT or is_code or not name.replace("_", "").isalpha():
+            raise ValueError
+        regex.compile(rf"\p{{Script={name}}}")
+    except (ValueError, regex.error):
+        raise ValueError(
+            "is no script of Unicode; write its name in full, such as Latin, Cyrillic, Japanese, "
+            "Han, Thai, Bengali, Georgian or Ethiopic"
+        ) from None
+    return name
+
+
+Script = Annotated[str, AfterValidator(_known_script)]
+"""A script of Unicode by its name, or `Japanese`."""
+
+SCRIPTS_WITHOUT_SPACES: frozenset[str] = frozenset(
+    {JAPANESE, "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar",
+     "Tibetan", "Tai_Tham", "Tai_Viet", "New_Tai_Lue", "Javanese", "Balinese", "Yi", "Tangut",
+     "Nushu", "Khitan_Small_Script"}
+)  # fmt: skip
+"""Scripts in which no space ends a word, so that an answer must equal a word exactly."""
+
+DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Budget = Positive | Annotated[dict[LanguageCode, Positive], Field(min_length=1)]
+
+HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*$")]
+"""A repository of the Hub, `organisation/name`."""
+
+WORDS_OF_MODES = tuple(
+    f"{network}-{downloads}"
+    for network in ("online", "offline")
+    for downloads in ("keep", "remove")
+)
+"""What programs take as `--hub`."""
+
+
+class LanguageSettings(Section):
+    """One language of a study; figures group and colour by these facts."""
+
+    endonym: Annotated[str, Field(min_length=1)]
+    """The language's name in itself, as prompts use it, for example `Español`."""
+    script: Script
+    """Its script by Unicode's name, such as `Latin`, `Thai` or `Ethiopic`, or `Japanese`; decides
+    whether words are delimited by spaces."""
+    group: str
+    """A label by which figures group languages, for example `high-resource` or `unseen`."""
+    share: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    """Share of the pretraining text by phase, for example `{1: 0.4, 2: 0.2}`; 0 or absent: none."""
+    seen: bool | None = None
+    """Whether pretraining saw the language; by default, whether some share is above 0."""
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the language occurs in any pretraining phase."""
+        if self.seen is not None:
+            return self.seen
+        return any(share > 0 for share in self.share.values())
+
+    @property
+    def spaced(self) -> bool:
+        """Whether spaces delimit its words."""
+        return self.script not in SCRIPTS_WITHOUT_SPACES
+
+
+class LexiconSettings(Section):
+    """Where the lexicon lies, how it is read and which of its concepts are used."""
+
+    path: PathText
+    """The file; a relative path counts from the study file's folder."""
+    format: Literal["tsv", "multisimlex", "concepticon"] = "tsv"
+    """`tsv`: a column a language; `multisimlex`: translation.csv of Multi-SimLex; `concepticon`: a
+    concept list of Concepticon."""
+    pos: Annotated[tuple[str, ...], Field(min_length=1)] = ("noun",)
+    """Parts of speech that are used; a list without parts of speech counts as nouns."""
+    limit: Annotated[int, Field(ge=2)] | None = None
+    """Use only the first so many concepts; all where absent."""
+    columns: dict[LanguageCode, str] = Field(default_factory=dict)
+    """Column names that differ from the format's usual ones, by language."""
+
+
+class EveryLayer(Section):
+    """Layers at a regular distance."""
+
+    every: Annotated[int, Field(ge=1)]
+    """Every how many layers one is taken, counted back from the last."""
+
+
+class ModelSettings(Section):
+    """One model; its checkpoints stand in the sheet."""
+
+    label: str | None = None
+    """The name that figures print; the model's key where absent."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """The number format of weights and activations."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; `auto` takes a GPU where there is one."""
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Prompts in one forward pass."""
+    parameters: Annotated[float, Field(gt=0)] | None = None
+    """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
+    unless the model is pretrained by the workflow."""
+    n_layers: Annotated[int, Field(ge=1)] | None = None
+    """Number of decoder blocks. The features and robustness studies need it for `layers: all` and
+    `every`, unless the model is pretrained by the workflow."""
+    layers: (
+        Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+    ) | EveryLayer = "all"
+    """Layers that autoencoders are trained on: `all`, a list such as `[0, 5, 11]`, or `{every: 2}`,
+    counted back from the last."""
+    layers_per_job: Annotated[int, Field(ge=1)] | None = None
+    """Layers that one job of the features study does: collects the features of, matches, and trains
+    at once where it streams. All where absent; fewer need less memory."""
+    shares_tokenizer_with: Name | None = None
+    """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
+    both; that it is the same is checked."""
+    tokenizer: Annotated[str, IsSource] | None = None
+    """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
+    begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""
+    remote_code: HubId | None = None
+    """A Hub repository, `organisation/name`, whose own Python code this model may run. All its rows
+    must have it as `source`, at full commits. No code of a repository is run where left out."""
+    add_special_tokens: bool = True
+    """Whether the tokenizer's own special tokens (such as a start token) open a prompt."""
+    gpus: Annotated[int, Field(ge=0)] = 1
+    """GPUs that a job of this model asks a cluster for."""
+    threads: Annotated[int, Field(ge=1)] = 4
+    """Processor threads of a job of this model."""
 
 
 class CorpusFiles(Section):
@@ -108,3 +251,28 @@ class CorpusSettings(Section):
         """Return the token budget of a language in a split."""
         budget = self.train_tokens if split == "train" else self.held_out_tokens
         return budget if isinstance(budget, int) else budget[language]
+
+
+class HubSettings(Section):
+    """How files of the Hugging Face Hub are fetched, and what becomes of them.
+
+    Nothing of it changes what is computed, so none of it recomputes anything.
+    """
+
+    offline: bool = False
+    """Whether only files that are already on this machine are used, and the network never."""
+    keep_downloads: bool = True
+    """Whether downloads stay in the Hub's cache (`HF_HOME`). Else they go to `results/downloads`,
+    and the weights of a checkpoint are removed when all that the study makes from them is there."""
+
+    @property
+    def mode(self) -> str:
+        """The section as one word, such as `online-keep`."""
+        network = "offline" if self.offline else "online"
+        return f"{network}-{'keep' if self.keep_downloads else 'remove'}"
+
+    @classmethod
+    def of_mode(cls, mode: str) -> HubSettings:
+        """Return the section that `mode` is of."""
+        network, _, downloads = mode.partition("-")
+        return cls(offline=network == "offline", keep_downloads=downloads == "keep")

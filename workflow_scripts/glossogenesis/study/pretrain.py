@@ -1,9 +1,13 @@
-"""Section `pretrain`: a small model that the workflow trains itself, in phases."""
+"""Section `pretrain`: a small model that the workflow trains itself, and the steps of its training.
+
+They decide what is trained, so they do not stand with the settings, whose code is in no digest.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -312,3 +316,28 @@ def one_training_a_seed(written: Mapping[str, PretrainSettings]) -> dict[str, Pr
                 raise ValueError(f"two trainings are called {own}; rename one in `pretrain`")
             trainings[own] = settings.model_copy(update={"seeds": (seed,)})
     return trainings
+
+
+def phase_of(settings: PretrainSettings, step: int) -> int:
+    """The phase in which a step is trained, counting steps from 1; step 0 is of phase 1."""
+    end = 0
+    for phase in sorted(settings.steps):
+        end += settings.steps[phase]
+        if step <= end:
+            return phase
+    raise ValueError(f"step {step} is beyond the last, {end}")
+
+
+def context_at(settings: PretrainSettings, step: int) -> int:
+    """Tokens of a sequence in a step, counting steps from 1."""
+    end = 0
+    for short in settings.short_contexts:
+        end += short.steps
+        if step <= end:
+            return short.context
+    return settings.context
+
+
+def folder_of_step(run: Path, step: int) -> Path:
+    """Return the folder of one saved step, such as `step_000512`, which sorts by step."""
+    return run / f"step_{step:06d}"

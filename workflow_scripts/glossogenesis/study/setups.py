@@ -1,21 +1,34 @@
-"""The (model, checkpoint, layer, autoencoder) setups of a study, and whether their files agree."""
+"""The (model, checkpoint, layer, autoencoder) setups of a study, and what tables say of them.
+
+A study may lack setups: checkpoints that are not published or that diverged, layers that were left
+out. The grid is what `features.grid` says, such as a paper's number of setups, or else every layer
+of every row of the checkpoint sheet; of a model alone it is always the latter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from glossogenesis.concepts.tables import CHECKPOINT_FACTS, with_checkpoint
 from glossogenesis.errors import StudyError
-from glossogenesis.robustness.circuit import depth_thirds
 from glossogenesis.storage.provenance import Provenance, settings_digest
 from glossogenesis.study.sheet import Checkpoint
 
 PolarsType = pl.DataType | type[pl.DataType]
+
+CHECKPOINT_FACTS = pl.Schema(
+    {
+        "model": pl.String,
+        "checkpoint": pl.String,
+        "step": pl.Int64,
+        "tokens": pl.Int64,
+        "phase": pl.Int32,
+    }
+)
 
 SETUP_FACTS = pl.Schema({**CHECKPOINT_FACTS, **pl.Schema({"layer": pl.Int32, "sae": pl.String})})
 """Columns that say which setup a row belongs to; `layer` is null where layers are pooled."""
@@ -27,6 +40,21 @@ pooled, null where the depth is not known."""
 EVERY_DEPTH = "all"
 
 DEPTH_FACTS = pl.Schema({**SETUP_FACTS, **pl.Schema({DEPTH: pl.String})})
+
+EVERY_MODEL = "all"
+GRID_SCHEMA = pl.Schema(
+    {
+        "model": pl.String,
+        "checkpoints": pl.Int64,
+        "layers": pl.Int64,
+        "n_layers": pl.Int64,
+        "setups": pl.Int64,
+        "grid": pl.Int64,
+        "share": pl.Float64,
+    }
+)
+
+REGIONS = ("early", "middle", "late")
 
 
 @dataclass(frozen=True)
@@ -170,3 +198,67 @@ def require_columns(rows: pl.DataFrame, wanted: Mapping[str, Any], path: Path) -
                 f"{path}: column {column} should be {dtype or 'there'}, is "
                 f"{found or 'no such column'}; remove the file and run the workflow again"
             )
+
+
+def grid_table(
+    filled: Mapping[str, Collection[tuple[str, int]]],
+    layers: Mapping[str, Sequence[int]],
+    depths: Mapping[str, int | None],
+    rows: Mapping[str, int],
+    grid: int | None,
+) -> pl.DataFrame:
+    """A row a model and one for all, the model `all`; columns `GRID_SCHEMA`.
+
+    Args:
+        filled: checkpoints and layers that have features, by model.
+        layers: that are covered, by model.
+        depths: layers of each model; where that is not known, those that are covered stand for it.
+        rows: of each model in the checkpoint sheet.
+        grid: setups of the whole grid, where the study says so.
+    """
+    table = pl.DataFrame(
+        {
+            "model": list(filled),
+            "checkpoints": [len({name for name, _ in setups}) for setups in filled.values()],
+            "layers": [len(layers[model]) for model in filled],
+            "n_layers": [depths[model] for model in filled],
+            "setups": [len(setups) for setups in filled.values()],
+            "grid": [rows[model] * (depths[model] or len(layers[model])) for model in filled],
+        },
+        schema_overrides={"n_layers": pl.Int64},
+    )
+    whole = table.select(
+        pl.lit(EVERY_MODEL).alias("model"),
+        pl.col("checkpoints").sum(),
+        *(pl.lit(None, pl.Int64).alias(name) for name in ("layers", "n_layers")),
+        pl.col("setups").sum(),
+        pl.col("grid").sum() if grid is None else pl.lit(grid, pl.Int64).alias("grid"),
+    )
+    return pl.concat([table, whole]).with_columns(share=pl.col("setups") / pl.col("grid"))
+
+
+def filled_share(grid: pl.DataFrame, model: str) -> str:
+    """How much of the grid a model or `all` fills, as figures say it."""
+    row = grid.filter(model=model).row(0, named=True)
+    return f"{row['setups']:,} of {row['grid']:,} setups ({row['share']:.0%})"
+
+
+def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
+    """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows.
+
+    `chosen_layers` is null: see `chosen_layers.rows_at_chosen` for others.
+    """
+    if facts.height != 1:
+        raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")
+    named = facts.cast(CHECKPOINT_FACTS).select(CHECKPOINT_FACTS.names())
+    return named.join(rows, how="cross").with_columns(chosen_layers=pl.lit(None, pl.String))
+
+
+def depth_thirds(n_layers: int) -> dict[str, range]:
+    """Layers of each of `REGIONS`: equal thirds, the earlier ones longer by a layer at need.
+
+    26 layers are 0-8, 9-17 and 18-25; 6 are 0-1, 2-3 and 4-5; 4 are 0-1, 2 and 3.
+    """
+    shorter, longer = divmod(n_layers, 3)
+    ends = [third * shorter + min(third, longer) for third in range(4)]
+    return {name: range(ends[third], ends[third + 1]) for third, name in enumerate(REGIONS)}

@@ -9,11 +9,10 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from glossogenesis.config.limits import LARGEST_NUMBER
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import filled_cells, read_text
+from glossogenesis.storage.files import filled_cells, read_text
 from glossogenesis.study.section import Name, PathText, PathWithin, Revision, Section
-from glossogenesis.study.yaml_file import problem_of
+from glossogenesis.study.yaml_file import LARGEST_NUMBER, problem_of
 
 COLUMNS = ("model", "checkpoint", "step", "tokens", "phase", "source", "revision", "subfolder")
 REQUIRED = ("model", "checkpoint", "step", "source")

@@ -3,41 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
-from glossogenesis.config.hub import HubSettings, check_remote_code
-from glossogenesis.config.languages import LanguageSettings
-from glossogenesis.config.lexicon import LexiconSettings
-from glossogenesis.config.limits import check_numbers, load_yaml
-from glossogenesis.config.models import ModelSettings
-from glossogenesis.config.overrides import merged_study, path_from
-from glossogenesis.config.robustness_checks import check_robustness
-from glossogenesis.config.study_checks import check_parts
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.text import read_text
 from glossogenesis.study.concepts import ConceptsSettings
 from glossogenesis.study.features import FeaturesSettings
-from glossogenesis.study.frozen import FROZEN_FROM, SHEET_FILE
-from glossogenesis.study.inputs import CorpusSettings
-from glossogenesis.study.loading import check_features
+from glossogenesis.study.inputs import (
+    CorpusSettings,
+    HubSettings,
+    LanguageSettings,
+    LexiconSettings,
+    ModelSettings,
+)
 from glossogenesis.study.pretrain import ModelSize, PretrainSettings, one_training_a_seed
 from glossogenesis.study.robustness import RobustnessSettings
-from glossogenesis.study.section import (
-    LanguageCode,
-    Name,
-    OutputFolder,
-    PathText,
-    Section,
-    is_local,
-)
-from glossogenesis.study.sheet import Checkpoint, read_sheet
-from glossogenesis.study.yaml_file import first_problem
+from glossogenesis.study.section import LanguageCode, Name, OutputFolder, PathText, Section
+from glossogenesis.study.sheet import Checkpoint
 
 
 class StudySettings(Section):
@@ -233,72 +218,3 @@ class Study:
     def tokenizer_of(self, model: str) -> str:
         """The model whose tokenizer stands for this model's."""
         return self.settings.models[model].shares_tokenizer_with or model
-
-
-def load_study(file: Path | str) -> Study:
-    """Read and check a study file; StudyError names the file, the key and the mend."""
-    file = Path(file)
-    text = read_text(file, "study file", "name another")
-    try:
-        content = load_yaml(text, file)
-    except StudyError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error) or "unreadable"
-        raise StudyError(
-            f"{file}{place}: not valid YAML ({problem}); correct its indentation and brackets"
-        ) from None
-    if not isinstance(content, dict):
-        raise StudyError(f"{file}: a study is a mapping of keys; see config.yaml")
-    return check_study(content, file)
-
-
-def check_study(content: Mapping[str, Any], file: Path, sheet_folder: Path | None = None) -> Study:
-    """Check the content of a study file and read its sheet; StudyError as in `load_study`.
-
-    Relative sources in the sheet count from `sheet_folder`, or the file's folder where it is None.
-
-    The copy that a run's jobs read (`study.frozen`) is taken for the file that it was made from,
-    with the sheet beside the copy.
-    """
-    sheet = None
-    if FROZEN_FROM in content:
-        sheet = file.parent / SHEET_FILE
-        file = Path(str(content[FROZEN_FROM]))
-        content = {key: value for key, value in content.items() if key != FROZEN_FROM}
-    check_numbers(content, file)
-    try:
-        settings = StudySettings.model_validate(content)
-    except ValidationError as error:
-        raise StudyError(f"{file}: {first_problem(error, content, StudySettings)}") from None
-    study = Study(settings, file, ())
-    rows = read_sheet(sheet or Path(study.path(settings.checkpoints)))
-    if sheet_folder is not None and sheet is None:
-        rows = tuple(_counted_from(file.parent, sheet_folder, row) for row in rows)
-    study = Study(settings, file, rows)
-    check_parts(study)
-    check_remote_code(study)
-    if study.settings.features is not None:
-        check_features(study)
-    if study.settings.robustness is not None:
-        check_robustness(study)
-    return study
-
-
-def load_merged(merged: Mapping[str, Any], files: Sequence[Path]) -> tuple[Study, dict[str, Any]]:
-    """Check a study of one or several files that Snakemake merged, each with its own paths.
-
-    Returns:
-        The study, and its content with all paths counted from the first file's folder.
-    """
-    together = merged_study(merged, files, StudySettings)
-    study = check_study(together.content, together.file, together.sheet_folder)
-    return study, together.content
-
-
-def _counted_from(start: Path, folder: Path, row: Checkpoint) -> Checkpoint:
-    if start == folder or not is_local(row.source):
-        return row
-    return row.model_copy(update={"source": path_from(start, folder, row.source)})

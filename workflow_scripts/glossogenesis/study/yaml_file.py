@@ -1,16 +1,51 @@
-"""What a refused value of a study means to the person who wrote it: one line with key and mend."""
+"""Files of a study: read within limits, merged, and refused in one line that names the key.
+
+YAML's aliases let a short file stand for more than any memory holds, and its numbers have no end.
+Both are found before anything is made of them.
+
+Snakemake merges the files of `--configfile a.yaml b.yaml` before anyone sees them. Here the paths
+that a later file names are written anew in the merged configuration, so that they count from the
+first file's folder, as all others do.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
+import os
 import types
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Union, get_args, get_origin
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from glossogenesis.study.section import LANGUAGE_PATTERN, NAME_PATTERN, Section
+from glossogenesis.errors import StudyError
+from glossogenesis.storage.files import read_text
+from glossogenesis.study.section import (
+    LANGUAGE_PATTERN,
+    NAME_PATTERN,
+    IsPath,
+    IsSource,
+    Section,
+    is_local,
+    stays_in_place,
+)
+
+MOST_VALUES = 1_000_000
+"""Values of a study file, with what aliases repeat counted as often as it is repeated."""
+
+LONGEST_FILE = 1_000_000
+"""Characters of a study file; a thousand times what the shipped ones have."""
+
+LARGEST_NUMBER = 2**63 - 1
+"""Beyond it neither tables nor seeds hold a number."""
+
+KeyPath = tuple[Any, ...]
 
 Location = tuple[int | str, ...]
 
@@ -26,6 +61,178 @@ MEANING_OF_PATTERN = {
 }
 
 LONGEST_SHOWN = 60
+
+
+def load_yaml(text: str, file: Path) -> Any:
+    """Return the content of a YAML text, of plain values alone.
+
+    StudyError where it is too large; yaml.YAMLError, ValueError or RecursionError where it is not
+    YAML.
+    """
+    if len(text) > LONGEST_FILE:
+        raise StudyError(
+            f"{file}: {len(text):,} characters, more than a study has; a list of many checkpoints "
+            "belongs into the sheet"
+        )
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before values are made: merging keys would already repeat what aliases stand for.
+        if _expanded_size(node, {}) > MOST_VALUES:
+            raise StudyError(
+                f"{file}: its aliases (`*name`) stand for more than {MOST_VALUES:,} values; write "
+                "out what is meant"
+            )
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def check_numbers(content: Mapping[str, Any], file: Path) -> None:
+    """StudyError where a number, be it a key, is larger than anything that counts."""
+    seen: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", content)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, int | float) and LARGEST_NUMBER < abs(value) < math.inf:
+            raise StudyError(
+                f"{file}: `{key}` is a number beyond {LARGEST_NUMBER} (about 9.2e18); write a "
+                "smaller one"
+            )
+        if not isinstance(value, Mapping | list) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        inside = list(value.items() if isinstance(value, Mapping) else enumerate(value))
+        waiting += [(key, name) for name, _ in inside if isinstance(value, Mapping)]
+        waiting += [(_joined(key, name), item) for name, item in inside]
+
+
+def _joined(key: str, name: Any) -> str:
+    shown = str(name) if isinstance(name, str) or _is_small(name) else "…"
+    return f"{key}.{shown}" if key else shown
+
+
+def _is_small(name: Any) -> bool:
+    return isinstance(name, int) and abs(name) <= LARGEST_NUMBER
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Return the number of values that a node stands for, without end where it holds itself."""
+    if id(node) in sizes:
+        return sizes[id(node)]
+    # Met again before its size is known, a node is inside itself.
+    sizes[id(node)] = MOST_VALUES + 1
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    size = 1 + sum(_expanded_size(child, sizes) for child in children)
+    sizes[id(node)] = size
+    return size
+
+
+@dataclass(frozen=True)
+class MergedStudy:
+    """The content of a study of several files, whose paths count from the first."""
+
+    content: dict[str, Any]
+    file: Path
+    """The first file."""
+    sheet_folder: Path
+    """The folder that the sources in the sheet count from: of the file that names the sheet."""
+
+
+def merged_study(
+    merged: Mapping[str, Any], files: Sequence[Path], root: type[Section]
+) -> MergedStudy:
+    """Return a configuration that Snakemake merged from files, with all paths from the first's.
+
+    `root` is the section that describes a whole study. Values that the command line set in place of
+    a file's count from the first file as well.
+    """
+    content: dict[str, Any] = deepcopy(dict(merged))
+    first, *others = files
+    sheet_folder = first.parent
+    named: dict[KeyPath, tuple[Path, str]] = {}
+    for file in others:
+        for location, written in _paths(_content_of(file), root, (), ()):
+            named[location] = (file.parent, written)
+    for location, (folder, written) in named.items():
+        place = _place_of(content, location)
+        if place is None or place[location[-1]] != written:
+            continue
+        place[location[-1]] = path_from(first.parent, folder, written)
+        if location == ("checkpoints",):
+            sheet_folder = folder
+    return MergedStudy(content, first, sheet_folder)
+
+
+def path_from(start: Path, folder: Path, written: str) -> str:
+    """Return a path that counts from `folder` as one that counts from `start`."""
+    if written.startswith(("/", "~")):
+        return written
+    return os.path.join(".", os.path.relpath(folder / written, start))  # noqa: PTH118  # keeps the dot
+
+
+def _content_of(file: Path) -> Any:
+    try:
+        return load_yaml(read_text(file, "study file", "name another"), file)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"{file}: not valid YAML ({error}); correct it") from None
+
+
+def _place_of(content: Any, location: KeyPath) -> Any:
+    """Return the mapping or list that holds a location, None where there is none."""
+    for part in location[:-1]:
+        if (isinstance(content, Mapping) and part in content) or (
+            isinstance(content, list) and isinstance(part, int) and part < len(content)
+        ):
+            content = content[part]
+        else:
+            return None
+    last = location[-1]
+    if isinstance(content, list):
+        return content if isinstance(last, int) and last < len(content) else None
+    return content if isinstance(content, Mapping) and last in content else None
+
+
+def _paths(
+    value: Any, kind: Any, metadata: Sequence[Any], location: KeyPath
+) -> Iterator[tuple[KeyPath, str]]:
+    """Yield where a value of some type holds paths that count from its file, and the paths."""
+    origin = get_origin(kind)
+    if origin is Annotated:
+        inner, *more = get_args(kind)
+        yield from _paths(value, inner, [*metadata, *more], location)
+    elif origin in (Union, types.UnionType):
+        members = get_args(kind)
+        literals = [get_args(one) for one in members if get_origin(one) is Literal]
+        if not any(value in values for values in literals if isinstance(value, str)):
+            for member in members:
+                yield from _paths(value, member, metadata, location)
+    elif isinstance(value, str):
+        if kind is str and not stays_in_place(metadata):
+            is_path = IsPath in metadata or (IsSource in metadata and is_local(value))
+            if is_path:
+                yield location, value
+    elif isinstance(value, Mapping):
+        if isinstance(kind, type) and issubclass(kind, Section):
+            for key, field in kind.model_fields.items():
+                if key in value:
+                    place = (*location, key)
+                    yield from _paths(value[key], field.annotation, field.metadata, place)
+        elif origin is dict:
+            for key, item in value.items():
+                yield from _paths(item, get_args(kind)[1], (), (*location, key))
+    elif isinstance(value, list) and origin is tuple:
+        kinds = [one for one in get_args(kind) if one is not Ellipsis]
+        for number, item in enumerate(value):
+            yield from _paths(item, kinds[min(number, len(kinds) - 1)], (), (*location, number))
 
 
 def first_problem(error: ValidationError, content: Mapping[str, Any], root: type[Section]) -> str:

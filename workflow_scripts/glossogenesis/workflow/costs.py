@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from glossogenesis.config.models import DTYPE_BYTES
-from glossogenesis.config.source_pairs import source_pairs
+from glossogenesis.study.inputs import DTYPE_BYTES
 from glossogenesis.study.pretrain import ModelSize
 from glossogenesis.study.section import is_local
 from glossogenesis.study.study import Study
+from glossogenesis.workflow.stages_concepts import source_pairs
 
 PROGRAM_MB = 1500
 """Memory of Python with torch and transformers before any model is loaded."""

@@ -15,6 +15,7 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from glossogenesis.concepts.figures import (
+    plot_differences,
     plot_outcomes,
     plot_patched_accuracy,
     plot_start_layers,
@@ -34,6 +35,8 @@ from glossogenesis.features.figures import (
     plot_feature_languages,
     plot_model_sizes,
     plot_monosemanticity,
+    plot_sae_quality,
+    quality_frame,
 )
 from glossogenesis.features.frames import (
     bilingual_frame,
@@ -43,17 +46,24 @@ from glossogenesis.features.frames import (
     share_frame,
     size_frame,
 )
-from glossogenesis.features.grid_table import EVERY_MODEL, filled_share
 from glossogenesis.features.tracking_figure import event_frame, origin_frame, plot_feature_tracking
-from glossogenesis.figures.component_figure import component_frame, plot_component_effects
-from glossogenesis.figures.concept_differences import plot_differences
-from glossogenesis.figures.cue_figure import cue_frame, plot_cues
-from glossogenesis.figures.feature_panels import add_to_heading
-from glossogenesis.figures.quality_figure import plot_sae_quality, quality_frame
-from glossogenesis.figures.variant_figure import plot_spelling_variants, variant_frame
+from glossogenesis.figures.panels import add_to_heading
 from glossogenesis.injection.figure import injection_frame, plot_injection
-from glossogenesis.robustness.figures.circuits import circuit_frame, plot_circuit_ablation
-from glossogenesis.robustness.figures.features import knockout_frame, plot_knockout
+from glossogenesis.robustness.figures.circuits import (
+    circuit_frame,
+    component_frame,
+    plot_circuit_ablation,
+    plot_component_effects,
+)
+from glossogenesis.robustness.figures.features import (
+    cue_frame,
+    knockout_frame,
+    plot_cues,
+    plot_knockout,
+    plot_spelling_variants,
+    variant_frame,
+)
+from glossogenesis.study.setups import EVERY_MODEL, filled_share
 
 Settings = Mapping[str, Any]
 Drawn = tuple[Figure, pl.DataFrame]

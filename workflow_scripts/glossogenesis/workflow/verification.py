@@ -11,8 +11,13 @@ from typing import Any
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import read_json
-from glossogenesis.storage.provenance import METADATA_KEY, file_digest
-from glossogenesis.storage.seals import NUMBERS_DIGEST, SealState, seal_state
+from glossogenesis.storage.provenance import (
+    METADATA_KEY,
+    NUMBERS_DIGEST,
+    SealState,
+    file_digest,
+    seal_state,
+)
 
 _ENDS = {
     ".json": b"}",

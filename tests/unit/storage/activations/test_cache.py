@@ -68,7 +68,7 @@ def test_shards_are_safetensors_with_provenance(cache: ActivationCache) -> None:
 
 
 def test_float32_is_kept_exactly(tmp_path: Path) -> None:
-    from glossogenesis.storage.activations.shards import read_shard, write_shard
+    from glossogenesis.storage.activations.cache import read_shard, write_shard
     from tiny_cache import tiny_provenance
 
     rows = tiny_rows(5, seed=1, dtype="float32")

@@ -12,8 +12,7 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.storage import files
 from glossogenesis.storage.activations import writer as writer_module
-from glossogenesis.storage.activations.cache import ActivationCache
-from glossogenesis.storage.activations.shards import write_shard
+from glossogenesis.storage.activations.cache import ActivationCache, write_shard
 from glossogenesis.storage.activations.writer import JOURNAL
 from tiny_cache import SHARDS, tiny_writer, window_of, write_tiny_caches
 

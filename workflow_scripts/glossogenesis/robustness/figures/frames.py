@@ -13,8 +13,7 @@ from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 
 from glossogenesis.errors import StudyError
-from glossogenesis.figures.checkpoint_axis import even_places
-from glossogenesis.figures.feature_panels import draw_heading
+from glossogenesis.figures.panels import draw_heading, even_places
 from glossogenesis.figures.style import (
     FAINT,
     PAGE_WIDTH,

@@ -24,12 +24,11 @@ from torch import Tensor
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
+from glossogenesis.models.batches import batches_by_length, pad_right
 from glossogenesis.models.blocks import BlockRunner
-from glossogenesis.models.float32 import in_float32
-from glossogenesis.models.padding import batches_by_length, pad_right
+from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32
 from glossogenesis.models.prefill import Prefill, prefill
-from glossogenesis.patching.identities import TOLERANCE, CheckedInFloat32
-from glossogenesis.patching.top_features import Features
+from glossogenesis.robustness.label_effects import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
 
 SAMPLE = 4

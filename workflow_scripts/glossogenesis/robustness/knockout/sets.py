@@ -1,4 +1,4 @@
-"""Columns of `knockout.parquet`, and its rows from what a layer's posts are taken for.
+"""Which features are removed at a layer, and the rows of `knockout.parquet`.
 
 One row for each layer, label and set of features that was removed: what became of the label's own
 posts (recall), of those of others that it is given (false positives), and of all posts (accuracy,
@@ -7,17 +7,28 @@ macro F1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.patching.knockout_sets import FeatureSet
+from glossogenesis.robustness.label_effects import Features, Frequencies
 from glossogenesis.robustness.scores import f1_counts, macro_f1_of
 from glossogenesis.statistics.intervals import Bootstrap
+
+Condition = Literal["none", "top", "random", "frequency", "other"]
+CONDITIONS: tuple[Condition, ...] = ("none", "top", "random", "frequency", "other")
+"""What is removed: nothing; the label's top features; others that fire; others that fire as often;
+the top features of another label."""
+
+NEAREST = 10
+"""Of so many features that fire about as often as one, its stand-in is drawn."""
+
+# Second entries of the seeds: no two controls share their draws.
+_RANDOM, _FREQUENCY = range(2)
 
 Integers = NDArray[np.int64]
 
@@ -57,6 +68,87 @@ RECALL = ("correct_before", "correct_after", "lost", "gained")
 ACCURACY = ("all_correct_before", "all_correct_after", "all_lost", "all_gained")
 FALSE_POSITIVES = ("false_before", "false_after", "false_lost", "false_gained")
 """Columns of posts before and after, and of those that are so one time alone."""
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features that are removed together."""
+
+    condition: Literal["none", "top", "random", "frequency"]
+    label: str | None
+    """Whose top features these are, or stand in for; None of the others, which serve all labels."""
+    draw: int
+    features: Features
+
+    @property
+    def from_all_posts(self) -> bool:
+        """Whether they are removed from every post, or from those of their label alone.
+
+        Features that fire as often are drawn anew for each label, so that all draws on all posts
+        would cost as many times more as there are labels; the first draw is enough for accuracy.
+        """
+        return self.condition != "frequency" or self.draw == 0
+
+
+def knockout_sets(
+    tops: Mapping[str, Features], frequencies: Frequencies, *, draws: int, seed: int, layer: int
+) -> list[FeatureSet]:
+    """Return every set that is removed at a layer: nothing, random ones, then label by label.
+
+    Random features are drawn from all that fire, as many as the label with most top features has.
+    Frequency-matched ones are drawn from those that fire and are not among the label's top ones;
+    there are as many as of the top ones, or fewer where no more are left. A label without a top
+    feature has none. The top features of one label are the control `other` of all others, so they
+    have no sets of their own.
+
+    Args:
+        tops: as from `top_features_by_label`, of all labels in order.
+        frequencies: as from `firing_frequencies`.
+        draws: sets of each control.
+        seed: draws controls; what is drawn depends on nothing beside it but the layer and the
+            label's place.
+        layer: the layer.
+    """
+    alive = np.flatnonzero(frequencies > 0)
+    sets = [FeatureSet("none", None, 0, np.empty(0, dtype=np.int64))]
+    most = max(map(len, tops.values()), default=0)
+    drawn = random_sets(most, alive, draws, (seed, layer))
+    sets += [FeatureSet("random", None, draw, chosen) for draw, chosen in enumerate(drawn)]
+    for place, (label, top) in enumerate(tops.items()):
+        sets.append(FeatureSet("top", label, 0, top))
+        if len(top):
+            others = alive[~np.isin(alive, top)]
+            drawn = frequency_sets(top, others, frequencies, draws, (seed, layer, place))
+            sets += [FeatureSet("frequency", label, draw, each) for draw, each in enumerate(drawn)]
+    return sets
+
+
+def random_sets(size: int, others: Features, draws: int, seed: Sequence[int]) -> Iterator[Features]:
+    """Yield sets of `size` of the `others`, every feature as likely as every other."""
+    for draw in range(draws):
+        generator = np.random.default_rng([*seed, _RANDOM, draw])
+        yield generator.choice(others, min(size, len(others)), replace=False)
+
+
+def frequency_sets(
+    top: Features, others: Features, frequencies: Frequencies, draws: int, seed: Sequence[int]
+) -> Iterator[Features]:
+    """Yield sets of stand-ins for the `top` features, which fire about as often.
+
+    For each in turn one of the `NEAREST` others is drawn whose frequencies differ least from its
+    own, those left out that already stand in for another.
+    """
+    distances = np.abs(frequencies[others] - frequencies[top][:, None])
+    # What others may take before is at most all that stand in so far.
+    nearest = others[np.argsort(distances, axis=1, kind="stable")[:, : NEAREST + len(top) - 1]]
+    for draw in range(draws):
+        generator = np.random.default_rng([*seed, _FREQUENCY, draw])
+        chosen: list[int] = []
+        for candidates in nearest:
+            free = candidates[~np.isin(candidates, chosen)][:NEAREST]
+            if len(free):
+                chosen.append(int(generator.choice(free)))
+        yield np.array(chosen, dtype=np.int64)
 
 
 @dataclass(frozen=True)

@@ -5,27 +5,31 @@ over pairs; a pair whose denominator is too small counts as 0, and its share has
 `own` has the pairs that qualify for the model, `common` those that do for every model; no post is
 in two pairs of a set, so pairs are resampled as independent. Sums and shares over the circuit are,
 for each half of the pairs, over the circuit of the other half, the same in every resample.
+
+Sufficiency: accuracy with everything but the circuit ablated; relative, divided by that of the
+whole classifier; in points, how much it differs from it (below 0: lost). Necessity: accuracy that
+is lost when the circuit is ablated; relative, divided by that of the whole; in points. Intervals
+resample posts, with what the whole and the ablated classifier make of each. Random circuits have
+one row: the mean over draws, and their range.
+
+A component's effect on the logit is its direct part, which goes past all later blocks, and what
+later components make of it. Parts are ratios of means over pairs, numerator and denominator
+resampled together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from glossogenesis.features.robustness_tables.ablations import (
-    ABLATIONS,
-    ablation_rows,
-)
-from glossogenesis.features.robustness_tables.direct import direct_rows
 from glossogenesis.models.anatomy import COMPONENTS
 from glossogenesis.robustness.circuit import (
     CIRCUIT_SCHEMA,
     Members,
     cross_fitted,
-    depth_thirds,
     effect_matrices,
     effect_sums,
 )
@@ -39,12 +43,17 @@ from glossogenesis.robustness.tables.inputs import (
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 from glossogenesis.statistics.resampling import (
     BOOTSTRAP,
+    OVER_DRAWS,
     WILSON,
     Floats,
+    counts_estimate,
     interval_ends,
+    mean_estimate,
+    ratio_estimate,
     ratios,
     resampled_counts,
 )
+from glossogenesis.study.setups import depth_thirds
 
 BOTH = "both"
 ALL = "all"
@@ -83,6 +92,24 @@ CIRCUIT_TABLE_SCHEMA = table_schema(
 )
 _PAIRS = BOOTSTRAP.format("pairs")
 MEMBERS = "members in 97.5 % and in 2.5 % of resamples"
+
+RANDOM = "random"
+UNITS = ("relative", "points")
+
+ABLATIONS = {
+    "set": pl.String,
+    "threshold": pl.Float32,
+    "measure": pl.String,
+    "circuit": pl.String,
+    "draw": pl.Int16,
+    "size": pl.Int16,
+    "method": pl.String,
+    "positions": pl.String,
+    **dict.fromkeys(("n", "correct", "correct_full", "lost", "gained"), pl.Int32),
+}
+KEYS = ("set", "threshold", "measure", "circuit", "method", "positions")
+
+Row = dict[str, Any]
 
 
 def circuit_results(
@@ -234,3 +261,103 @@ def _effect_rows(circuit: pl.DataFrame, effects: pl.DataFrame) -> list[dict[str,
         interval=pl.when(pl.col("low").is_not_null()).then(pl.lit(_PAIRS)),
     )
     return named.rename({"effect": "value"}).to_dicts()
+
+
+def ablation_rows(ablations: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    """Two rows, relative and in points, of every ablation of every circuit."""
+    rows = []
+    named = ablations.with_columns(threshold=shortest_digits("threshold"))
+    for keys, draws in named.group_by(KEYS, maintain_order=True):
+        told = dict(zip(KEYS, keys, strict=True)) | {"n": draws["n"][0]}
+        for unit in UNITS:
+            found = told | {"unit": unit}
+            if told["circuit"] == RANDOM:
+                rows.append(found | _over_draws(draws, str(told["measure"]), unit))
+            else:
+                rows.append(found | _of_posts(draws, str(told["measure"]), unit, bootstrap))
+    return rows
+
+
+def outcomes(row: dict[str, Any]) -> list[int]:
+    """Posts that are right in both, lost, gained, and wrong in both classifiers."""
+    both = row["correct_full"] - row["lost"]
+    wrong = row["n"] - row["correct_full"] - row["gained"]
+    return [both, row["lost"], row["gained"], wrong]
+
+
+def value_of(counts: Floats, measure: str, unit: str) -> Floats:
+    """Sufficiency or necessity of counts [..., outcome] as `outcomes` orders them: [...].
+
+    NaN where the whole classifier is never right, and a share of that is asked for.
+    """
+    both, lost, gained, _ = np.moveaxis(counts, -1, 0)
+    full, ablated = both + lost, both + gained
+    found: Floats
+    if unit == "points":
+        change = 100 * (ablated - full) / counts.sum(axis=-1)
+        found = change if measure == "sufficiency" else -change
+        return found + 0.0  # no negative zero
+    share = np.divide(ablated, full, out=np.full_like(full, np.nan), where=full > 0)
+    found = share if measure == "sufficiency" else 1 - share
+    return found
+
+
+def _of_posts(draws: pl.DataFrame, measure: str, unit: str, bootstrap: Bootstrap) -> dict[str, Any]:
+    """A circuit, with the interval of a bootstrap over posts."""
+    cells = outcomes(draws.row(0, named=True))
+    estimate = counts_estimate(cells, lambda counts: value_of(counts, measure, unit), bootstrap)
+    note = None if np.isfinite(estimate.value) else "the whole classifier is never right"
+    return {**vars(estimate), "interval": BOOTSTRAP.format("posts"), "note": note}
+
+
+def _over_draws(draws: pl.DataFrame, measure: str, unit: str) -> dict[str, Any]:
+    """Random circuits: mean over draws, lowest and highest."""
+    cells = np.array([outcomes(row) for row in draws.iter_rows(named=True)], dtype=np.float64)
+    values = value_of(cells, measure, unit)
+    ends = {"low": float(values.min()), "high": float(values.max()), "interval": OVER_DRAWS}
+    return {"value": float(values.mean()), **ends, "draws": draws.height}
+
+
+def direct_rows(
+    effects: pl.DataFrame, thresholds: Sequence[float], bootstrap: Bootstrap
+) -> Iterator[Row]:
+    """Direct effects of components, their sums, and their share in effects, of every set.
+
+    Shares are those of a circuit's components, and of sums: an effect near 0 has no parts.
+    """
+    direct = effect_matrices(effects, "direct")
+    totals = effect_matrices(effects, "direct_total")
+    for name, matrix in effect_matrices(effects).items():
+        told = {"set": name, "n": len(matrix)}
+        means = matrix.mean(axis=0)
+        for (layer, component), mean in np.ndenumerate(means):
+            of_component = told | {"layer": layer, "component": COMPONENTS[component]}
+            values = direct[name][:, layer, component]
+            yield of_component | _mean("component_direct", values, bootstrap)
+            if mean >= thresholds[0]:
+                share = _share(values, matrix[:, layer, component], bootstrap)
+                known = {"measure": "component_direct_share", "threshold": thresholds[0]}
+                yield of_component | known | share
+        whole = told | {"region": "all", "component": "both"}
+        chosen: list[tuple[str, float | None, Members]] = [
+            ("all", None, np.ones_like(means, dtype=bool))
+        ]
+        chosen += [("circuit", threshold, means >= threshold) for threshold in thresholds]
+        for over, threshold, members in chosen:
+            summed = whole | {"over": over, "threshold": threshold}
+            values = direct[name][:, members].sum(axis=1)
+            yield summed | _mean("direct_sum", values, bootstrap)
+            share = _share(values, matrix[:, members].sum(axis=1), bootstrap)
+            yield summed | {"measure": "direct_share"} | share
+        yield told | _mean("direct_total", totals[name][:, 0, 0], bootstrap)
+
+
+def _mean(measure: str, values: Floats, bootstrap: Bootstrap) -> Row:
+    interval = BOOTSTRAP.format("pairs")
+    return {"measure": measure, **vars(mean_estimate(values, bootstrap)), "interval": interval}
+
+
+def _share(direct: Floats, whole: Floats, bootstrap: Bootstrap) -> Row:
+    """Mean of direct effects over mean of effects, both [pair]."""
+    interval = BOOTSTRAP.format("pairs")
+    return {**vars(ratio_estimate(direct, whole, bootstrap)), "interval": interval}

@@ -1,24 +1,36 @@
-"""Table of the classifiers: accuracy, macro F1 and recall, beside the baseline and chance.
+"""Tables of the classifiers: how well they classify, and without the features of a label.
 
 Chance is the accuracy of always naming the most frequent label of the held-out posts. Rows without
 a model are facts of the posts.
+
+Recall, accuracy and macro F1 over the posts of all labels, and the share of other labels' posts
+that are given this one, are shares; everything about their change is in points, after minus before,
+so that a drop is negative. Rows of label `mean` are over labels: their interval resamples labels,
+their p is that of flipping signs over labels or, over several runs, that of t, and q corrects it
+for the layers, autoencoders and models of the table. `net` is the drop beyond that of features that
+fire as often.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.errors import StudyError
+from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
+from glossogenesis.robustness.knockout.summary import cross_fitted, label_drops, layer_drops
 from glossogenesis.robustness.scores import chance_of, f1_counts, macro_f1_of, scores_of
 from glossogenesis.robustness.tables.inputs import ComparedModel, Results, frame_of, table_schema
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 from glossogenesis.statistics.resampling import (
     BOOTSTRAP,
+    LEFT_OUT,
+    NEWCOMBE,
+    OVER_DRAWS,
     WILSON,
     Floats,
     interval_ends,
@@ -51,6 +63,39 @@ POSTS_FACTS = {
     "labels": "labels",
 }
 """Facts of the posts, and what they are called here."""
+
+MEAN = "mean"
+"""The label of rows over all labels."""
+
+
+class _Names(NamedTuple):
+    level: str
+    change: str
+
+
+NAMES = {
+    "recall": _Names("recall", "delta"),
+    **{name: _Names(name, f"{name}_delta") for name in ("accuracy", "macro_f1", "false_positives")},
+}
+"""What the table calls a measure, with `_before` or `_after`, and its change."""
+
+KNOCKOUT_TABLE_SCHEMA = table_schema(
+    {
+        "layer": pl.Int32,  # null: of each label, where other labels' features matter most
+        "sae": pl.String,
+        "label": pl.String,
+        "condition": pl.String,  # none, top, random, frequency, other, net
+        "measure": pl.String,
+    },  # n is the number of posts, or of labels in rows of all
+    {
+        "draws": pl.Int64,
+        "features": pl.Float64,  # removed, mean over draws
+        "best": pl.Boolean,  # the layer at which the model's top features matter most
+        "p": pl.Float64,
+        "q": pl.Float64,
+        "note": pl.String,
+    },
+)
 
 
 def read_baseline(results: Results) -> pl.DataFrame:
@@ -145,3 +190,105 @@ def _share(correct: NDArray[np.bool_]) -> dict[str, Any]:
     low, high = wilson_interval(correct.sum(), correct.size)
     ends = {"low": float(low), "high": float(high), "interval": WILSON}
     return {"value": float(correct.mean()), "n": correct.size} | ends
+
+
+def read_drops(results: Results, model: ComparedModel, sae: str) -> pl.DataFrame:
+    """What every label loses under every condition, at every layer of one model."""
+    name = "knockout" / model.folder / f"{sae}.parquet"
+    return label_drops(results.table(name, KNOCKOUT_SCHEMA, model.model), results.folder / name)
+
+
+def knockout_table(
+    results: Results, models: Sequence[ComparedModel], saes: Sequence[str], bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of every layer and label, then of all labels; `KNOCKOUT_TABLE_SCHEMA`."""
+    rows = []
+    for model in models:
+        for sae in saes:
+            drops = read_drops(results, model, sae)
+            facts = model.facts | {"sae": sae}
+            for part in (drops, cross_fitted(drops)):
+                for row in part.iter_rows(named=True):
+                    told = facts | {"layer": row["layer"]}
+                    rows += [told | found for found in _label_rows(row)]
+                for row in layer_drops(part, bootstrap=bootstrap).iter_rows(named=True):
+                    rows += [facts | found for found in _mean_rows(row)]
+    return frame_of(rows, KNOCKOUT_TABLE_SCHEMA)
+
+
+def with_best_layers(table: pl.DataFrame) -> pl.DataFrame:
+    """Mark in `best` the layer of every model, run and autoencoder where the mean drop is largest.
+
+    It says where to look. What is reported of a best layer are rows without a layer: of each label
+    at the layer that other labels choose.
+    """
+    keys = ["model", "seed", "sae"]
+    means = table.filter(
+        pl.col("layer").is_not_null(), label=MEAN, condition="top", measure="delta"
+    )
+    least = means.sort("value", "layer").unique(keys, keep="first", maintain_order=True)
+    known = least.select(*keys, best_layer="layer")
+    return (
+        table.join(known, on=keys, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(best=pl.col("layer") == pl.col("best_layer"))
+        .drop("best_layer")
+    )
+
+
+def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A measure before and after, and its change, of one label and condition."""
+    told = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
+    is_control = row["draws"] is not None
+    change: tuple[Any, Any, str | None] = (row["minimum"], row["maximum"], OVER_DRAWS)
+    if not is_control:
+        interval = BOOTSTRAP.format("posts") if row["measure"] == "macro_f1" else NEWCOMBE
+        change = (row["low"], row["high"], interval if row["low"] is not None else None)
+    if row["measure"] == "logit":
+        return [told | {"measure": "logit_change", "value": row["delta"], **_ends(*change)}]
+    measure = NAMES[row["measure"]]
+    found = [{"measure": measure.change, "value": row["delta"], **_ends(*change)}]
+    if row["measure"] == "recall":
+        found.append({"measure": "delta_relative", "value": row["relative"]})
+    if row["condition"] != "net":
+        after = _after(row) if is_control else _knockout_share(row, "after")
+        found.insert(0, {"measure": f"{measure.level}_after", "value": row["after"], **after})
+    if row["condition"] == "top":
+        before = {"measure": f"{measure.level}_before", "value": row["before"]}
+        nothing = {"condition": "none", "features": 0.0}
+        found.insert(0, before | _knockout_share(row, "before") | nothing)
+    return [told | part for part in found]
+
+
+def _mean_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """A change over all labels of a layer, and its range with one label left out."""
+    told = {name: row[name] for name in ("layer", "condition", "draws")}
+    told |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
+    interval = BOOTSTRAP.format("labels") if row["draws"] is None else OVER_DRAWS
+    change = NAMES[row["measure"]].change
+    found = [told | {"measure": change, **_ends(row["low"], row["high"], interval), "p": row["p"]}]
+    if row["draws"] is None:
+        note = f"low without {row['lowest_without']}, high without {row['highest_without']}"
+        ends = _ends(row["lowest"], row["highest"], LEFT_OUT)
+        left_out = {"measure": f"{change}_left_out", **ends}
+        found.append(told | left_out | {"note": note if row["lowest_without"] else None})
+    return found
+
+
+def _knockout_share(row: dict[str, Any], when: str) -> dict[str, Any]:
+    """The interval of a share before or after; macro F1 is none."""
+    if row[when] is None or not row["n"] or row["measure"] == "macro_f1":
+        return {}
+    low, high = wilson_interval(round(row[when] * row["n"]), row["n"])
+    return _ends(float(low), float(high), WILSON)
+
+
+def _after(row: dict[str, Any]) -> dict[str, Any]:
+    """Lowest and highest value over the draws of a control, from those of its change."""
+    if row["minimum"] is None:
+        return {}
+    ends = np.array([row["minimum"], row["maximum"]]) / 100 + row["before"]
+    return _ends(float(ends[0]), float(ends[1]), OVER_DRAWS)
+
+
+def _ends(low: float | None, high: float | None, interval: str | None) -> dict[str, Any]:
+    return {"low": low, "high": high, "interval": interval}

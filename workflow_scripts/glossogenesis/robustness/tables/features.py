@@ -1,14 +1,26 @@
-"""Table of dictionaries: how label-specific their features are, with L0 beside every figure.
+"""Tables of dictionaries, of cues and of spelling variants.
 
 A feature distinguishes a label where Cohen's d of the label's posts exceeds the threshold; it is
 label-specific where it distinguishes one label alone. Share and variety are corrected for what
 noise in d adds to a count; beside them stands what was counted, which is what the same under labels
 that are assigned to posts at random is to be compared with. Rows without a layer are over all
 layers: counts of features are added, of the rest it is the mean.
+
+A value is the mean over the label's top features, each looked at where it is strongest; the
+interval resamples those features. Rows of label `mean` are over labels, which are resampled. A few
+tokens that make up most of a feature's strongest activations say that the label rests on few cues.
+
+The survival of spelling b without a, of ordered pairs within a concept, is the share of b's k
+strongest features that are not a's; `chance` is what random features would give, and `unrelated`
+what spellings of other concepts give in the place of a. Values are means over the pairs of a
+concept, then over concepts, which are resampled for the interval; pairs whose second spelling makes
+no feature fire do not count. Where fewer than k features fire on a spelling, all of them are
+compared, and the row says in how many pairs.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +29,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from glossogenesis.robustness.tables.inputs import ComparedModel, Results, frame_of, table_schema
+from glossogenesis.robustness.tables.inputs import (
+    ComparedModel,
+    Results,
+    frame_of,
+    layers_with_saes,
+    table_schema,
+)
 from glossogenesis.statistics.intervals import Bootstrap, by_halves
 from glossogenesis.statistics.resampling import (
     BOOTSTRAP,
     BY_HALVES,
     Ratio,
     interval_ends,
+    mean_estimate,
     ratio_estimate,
     ratios,
     resampled_counts,
@@ -55,6 +74,76 @@ FEATURES_SCHEMA = table_schema(
     {"l0": pl.Float64},
 )
 _POSTS = BOOTSTRAP.format("posts")
+
+_COLUMN = {"active_per_post": "active"}
+
+MEAN = "mean"
+"""The label of rows over all labels."""
+
+MEASURES = ("top_token_share", "unique_tokens", "top_surface_share", "unique_surfaces")
+OF_TOKENS = ("top_token_share", "unique_tokens")
+"""Measures by token ids, which models of other tokenizers do not share."""
+
+MOST_SURFACES = 10
+"""Surface forms that a row names."""
+
+CUES = {
+    "label": pl.String,
+    "rank": pl.Int32,
+    "feature": pl.Int32,
+    "n": None,
+    **dict.fromkeys(MEASURES),
+    "surfaces": pl.List(pl.String),
+    "counts": None,
+}
+CUES_SCHEMA = table_schema(
+    {
+        "layer": pl.Int32,
+        "sae": pl.String,
+        "label": pl.String,
+        "measure": pl.String,
+    },  # n is the number of features, or of labels in rows of all
+    {
+        "activations": pl.Int64,  # that were looked at, over all features
+        "surfaces": pl.String,  # most frequent surface forms, with their number of activations
+    },
+)
+
+ALL = "all"
+"""The kinds of rows over all pairs."""
+
+SURVIVAL = {
+    "layer": pl.Int16,
+    "arm": pl.String,
+    "k": pl.Int32,
+    "concept": pl.String,
+    "first_kind": pl.String,
+    "second_kind": pl.String,
+    "survival": pl.Float64,
+    "chance": pl.Float64,
+    "unrelated": pl.Float64,
+    "first_features": pl.Int32,
+    "second_features": pl.Int32,
+}
+VARIANTS_SCHEMA = table_schema(
+    {
+        "layer": pl.Int32,
+        "sae": pl.String,
+        "arm": pl.String,  # sentence: each spelling's own; carrier: one for all
+        "k": pl.Int32,
+        "kinds": pl.String,  # all, or the kinds of the two spellings: kanji → kana
+        "measure": pl.String,
+    },  # n is the number of concepts
+    {
+        "chance": pl.Float64,
+        "unrelated": pl.Float64,  # of spellings of different concepts
+        "pairs": pl.Int64,
+        "fewer": pl.Int64,  # pairs in which a spelling has fewer than k features
+        "note": pl.String,
+    },
+)
+FEWER = "some spellings have fewer than {} features, all of which are compared: see `fewer`"
+_KEYS = ("layer", "arm", "k")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +179,6 @@ class Dictionary:
         return Ratio(np.nan_to_num(values) * weights, weights)
 
 
-_COLUMN = {"active_per_post": "active"}
-
-
 def read_dictionary(results: Results, model: ComparedModel, layer: int, sae: str) -> Dictionary:
     """What is known of one autoencoder's features."""
     folder = Path("post_features", model.folder, f"layer_{layer}", sae)
@@ -113,7 +199,7 @@ def features_table(
             found = [read_dictionary(results, model, layer, sae) for layer in model.layers]
             for layer, dictionary in zip(model.layers, found, strict=True):
                 told = facts | {"layer": layer, "l0": dictionary.over_posts("l0").value}
-                rows += [told | row for row in _rows(dictionary, bootstrap)]
+                rows += [told | row for row in _dictionary_rows(dictionary, bootstrap)]
             rows += [facts | row for row in _over_layers(found, bootstrap)]
     return frame_of(rows, FEATURES_SCHEMA)
 
@@ -160,7 +246,7 @@ def _mean_over_layers(
     return {"value": value, "low": low, "high": high, **found}
 
 
-def _rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+def _dictionary_rows(dictionary: Dictionary, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     """Rows of one layer."""
     size = len(dictionary.variety)
     rows = [
@@ -226,3 +312,111 @@ def _corrected_mean(found: Sequence[Dictionary], measure: str) -> dict[str, Any]
     estimate = by_halves(values, top=top if measure == "mean_variety" else 1)
     interval = None if np.isnan(estimate.low) else BY_HALVES
     return {**vars(estimate), "interval": interval}
+
+
+def read_cues(results: Results, model: ComparedModel, layer: int, sae: str) -> pl.DataFrame:
+    """The cues of one autoencoder: a row a label and feature, of the features that fire."""
+    name = "post_features" / model.folder / f"layer_{layer}" / sae / "cues.parquet"
+    return results.table(Path(name), CUES, model.model).filter(pl.col("n") > 0)
+
+
+def cues_table(
+    results: Results, models: Sequence[ComparedModel], saes: Sequence[str], bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of every autoencoder and label, then of all labels; `CUES_SCHEMA`."""
+    rows = []
+    for model, layer, sae in layers_with_saes(models, saes):
+        facts = model.facts | {"layer": layer, "sae": sae}
+        cues = read_cues(results, model, layer, sae)
+        rows += [facts | row for row in _cue_rows(cues, bootstrap)]
+    return frame_of(rows, CUES_SCHEMA)
+
+
+def label_means(cues: pl.DataFrame, measure: str) -> pl.DataFrame:
+    """Mean of a measure over the top features of each label: label, value; sorted by label."""
+    means = cues.group_by("label").agg(value=pl.col(measure).cast(pl.Float64).mean())
+    return means.sort("label")
+
+
+def _cue_rows(cues: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    rows = []
+    for (label,), part in cues.sort("label", "rank").group_by("label", maintain_order=True):
+        told = {"activations": int(part["n"].sum()), "surfaces": _frequent(part)}
+        for measure in MEASURES:
+            estimate = mean_estimate(part[measure].to_numpy(), bootstrap)
+            rows.append(
+                {"label": label, "measure": measure, **vars(estimate), "n": part.height}
+                | {"interval": BOOTSTRAP.format("features"), **told}
+            )
+    for measure in MEASURES:
+        means = label_means(cues, measure)
+        estimate = mean_estimate(means["value"].to_numpy(), bootstrap)
+        rows.append(
+            {"label": MEAN, "measure": measure, **vars(estimate), "n": means.height}
+            | {"interval": BOOTSTRAP.format("labels"), "activations": int(cues["n"].sum())}
+        )
+    return rows
+
+
+def _frequent(part: pl.DataFrame) -> str:
+    """Surface forms by the activations that they have in all features together, most first."""
+    counted: Counter[str] = Counter()
+    for surfaces, counts in part.select("surfaces", "counts").iter_rows():
+        for surface, count in zip(surfaces, counts, strict=True):
+            counted[surface] += count
+    ordered = sorted(counted.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{surface} ({count})" for surface, count in ordered[:MOST_SURFACES])
+
+
+def read_variants(results: Results, model: ComparedModel, sae: str) -> pl.DataFrame:
+    """Survival of every pair of spellings in the autoencoders of one model, where it is defined."""
+    name = "spelling_variants" / model.folder / f"{sae}.parquet"
+    return results.table(name, SURVIVAL, model.model).drop_nulls("survival")
+
+
+def variants_table(
+    results: Results, models: Sequence[ComparedModel], saes: Sequence[str], bootstrap: Bootstrap
+) -> pl.DataFrame:
+    """Rows of every layer, arm and k, over all pairs and by their kinds; `VARIANTS_SCHEMA`."""
+    rows = []
+    for model in models:
+        for sae in saes:
+            pairs = read_variants(results, model, sae)
+            kinds = pl.concat_str("first_kind", pl.lit(" → "), "second_kind")
+            both = pl.concat(
+                [pairs.with_columns(kinds=pl.lit(ALL)), pairs.with_columns(kinds=kinds)]
+            )
+            rows += [model.facts | {"sae": sae} | row for row in _variant_rows(both, bootstrap)]
+    return frame_of(rows, VARIANTS_SCHEMA)
+
+
+def concept_means(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Mean over the pairs of each concept, by concept; columns as in `SURVIVAL`, and pairs."""
+    values = pl.col("survival", "chance", "unrelated").mean()
+    means = pairs.group_by("concept").agg(values, pairs=pl.len())
+    return means.sort("concept")
+
+
+def _variant_rows(pairs: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
+    rows = []
+    order = (pl.col("kinds") != ALL, "kinds")
+    groups = pairs.sort("layer", pl.col("arm") != "sentence", "arm", "k", *order, "concept")
+    for keys, part in groups.group_by(*_KEYS, "kinds", maintain_order=True):
+        means = concept_means(part)
+        estimate = mean_estimate(means["survival"].to_numpy(), bootstrap)
+        rows.append(
+            {**dict(zip((*_KEYS, "kinds"), keys, strict=True)), "measure": "survival"}
+            | {**vars(estimate), "n": means.height, "interval": BOOTSTRAP.format("concepts")}
+            | {name: means[name].mean() for name in ("chance", "unrelated")}
+            | {"pairs": part.height, **_fewer(part)}
+        )
+    return rows
+
+
+def _fewer(pairs: pl.DataFrame) -> dict[str, Any]:
+    """In how many pairs a spelling has fewer than k features."""
+    least = pl.min_horizontal("first_features", "second_features")
+    short = pairs.filter(least < pl.col("k"))
+    if not short.height:
+        return {"fewer": 0}
+    return {"fewer": short.height, "note": FEWER.format(pairs["k"][0])}

@@ -1,21 +1,55 @@
-"""Read the activation cache of one layer: a manifest, and the shards that it vouches for."""
+"""The activation cache of one layer: a small manifest, and the checked shards beside it."""
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
 from glossogenesis.errors import StudyError
-from glossogenesis.storage.activations.rows import ActivationRows
-from glossogenesis.storage.activations.shards import ShardFacts, read_shard
-from glossogenesis.storage.files import read_json, write_json
-from glossogenesis.storage.records import Count, record_of
+from glossogenesis.storage.files import (
+    Count,
+    PlainName,
+    atomic_path,
+    read_json,
+    record_of,
+    write_json,
+)
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.storage.tensors import safetensors_parts
 
 MANIFEST = "manifest.json"
+
+OPTIONS = (
+    "Free some space, or write less: fewer `layers` or `train_tokens`, `activations.dtype: "
+    "bfloat16`, or in a features study `activations.mode: stream`, which writes held-out "
+    "activations alone; `glossogenesis purge` deletes activations that are no longer needed"
+)
+"""What to do where a disk is too small for activations."""
+
+STORED_DTYPES: dict[str, torch.dtype] = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+"""Number formats of stored activations, by their names in a study."""
+
+ID_DTYPES: dict[str, torch.dtype] = {
+    "token_ids": torch.int32,
+    "documents": torch.int32,
+    "positions": torch.int32,
+    "contexts": torch.int32,
+    "columns": torch.int32,
+    "languages": torch.uint8,
+    "token_languages": torch.uint8,
+}
+"""The ids of a row and their number formats."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +75,16 @@ class CacheDescription:
     """Hub id or folder of the model, as in the checkpoint's manifest."""
     revision: str | None
     tokenizer_digest: str
+
+
+@dataclass(frozen=True)
+class ShardFacts:
+    """What a manifest records of a shard."""
+
+    file: PlainName
+    rows: Count
+    bytes: Count
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -259,3 +303,113 @@ def _layers_beside(manifest: Path) -> str:
     return (
         f" among {', '.join(others)}; add the layer to the model's `layers` in the study and rerun"
     )
+
+
+def write_shard(path: Path, rows: ActivationRows, provenance: Provenance) -> ShardFacts:
+    """Write the rows atomically as safetensors; return the facts for the manifest.
+
+    Raises:
+        StudyError: the disk is full; nothing of this shard remains.
+    """
+    digest = hashlib.sha256()
+    size = 0
+    with atomic_path(path, OPTIONS) as temporary, temporary.open("wb") as file:
+        for part in safetensors_parts(rows.tensors, provenance.to_metadata()):
+            digest.update(part)
+            size += file.write(part)
+    return ShardFacts(path.name, len(rows), size, digest.hexdigest())
+
+
+def read_shard(path: Path, facts: ShardFacts, mend: str, *, verify: bool) -> ActivationRows:
+    """Read a shard; its size, and with `verify` its SHA-256, must be what the manifest records.
+
+    Raises:
+        StudyError: it is missing, truncated or changed; `mend` says what to do.
+    """
+    data = _contents(path, facts, mend)
+    if verify and hashlib.sha256(data).hexdigest() != facts.sha256:
+        raise StudyError(f"{path}: its bytes are not those that were written; {mend}")
+    try:
+        return ActivationRows(**load(data))
+    except (SafetensorError, TypeError) as error:
+        raise StudyError(f"{path}: not a shard of activations ({error}); {mend}") from None
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """StudyError where a folder's disk has less room than `needed` bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StudyError(
+            f"{folder}: {needed / 1e9:.2f} GB of activations do not fit into the "
+            f"{free / 1e9:.2f} GB that are free. {OPTIONS}"
+        )
+
+
+def is_intact(path: Path, facts: ShardFacts) -> bool:
+    """Whether a shard is there with the size and SHA-256 that were recorded."""
+    if not path.is_file() or path.stat().st_size != facts.bytes:
+        return False
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == facts.sha256
+
+
+def _contents(path: Path, facts: ShardFacts, mend: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StudyError(f"{path}: the shard is missing; {mend}") from None
+    except OSError as error:
+        raise StudyError(f"{path}: the shard cannot be read ({error.strerror}); {mend}") from None
+    if len(data) != facts.bytes:
+        raise StudyError(f"{path}: {len(data)} bytes long, not {facts.bytes}; {mend}")
+    return data
+
+
+def bytes_of_a_row(d_model: int, dtype: str) -> int:
+    """Bytes that a token takes in the cache of one layer, ids included."""
+    ids = sum(id_dtype.itemsize for id_dtype in ID_DTYPES.values())
+    return d_model * STORED_DTYPES[dtype].itemsize + ids
+
+
+@dataclass(frozen=True)
+class ActivationRows:
+    """The residual stream after one block at some tokens; every field has a row a token."""
+
+    activations: Tensor
+    """`[row, d_model]`, bfloat16 or float32."""
+    token_ids: Tensor
+    """`[row]`, int32: the token in the model's vocabulary."""
+    documents: Tensor
+    """`[row]`, int32: number of the document in its split."""
+    positions: Tensor
+    """`[row]`, int32: index of the token in its document."""
+    contexts: Tensor
+    """`[row]`, int32: number of the context in its split."""
+    columns: Tensor
+    """`[row]`, int32: position of the token in its context."""
+    languages: Tensor
+    """`[row]`, uint8: index of the document's language in the corpus's languages."""
+    token_languages: Tensor
+    """`[row]`, uint8: index of the language by the token's script, 255 for none."""
+
+    @classmethod
+    def of(cls, activations: Tensor, ids: Mapping[str, Tensor]) -> ActivationRows:
+        """Put activations and ids, whose names are those of `ID_DTYPES`, together."""
+        return cls(activations, **{name: ids[name] for name in ID_DTYPES})
+
+    def __len__(self) -> int:
+        return self.activations.shape[0]
+
+    @property
+    def ids(self) -> dict[str, Tensor]:
+        """All fields but the activations, by name."""
+        return {name: getattr(self, name) for name in ID_DTYPES}
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __getitem__(self, rows: Any) -> ActivationRows:
+        return ActivationRows(**{name: tensor[rows] for name, tensor in self.tensors.items()})

@@ -11,18 +11,15 @@ from types import TracebackType
 from glossogenesis.storage.activations.cache import (
     MANIFEST,
     ActivationCache,
+    ActivationRows,
     CacheDescription,
-    SplitShards,
-)
-from glossogenesis.storage.activations.rows import ActivationRows
-from glossogenesis.storage.activations.shards import (
     ShardFacts,
+    SplitShards,
     is_intact,
     write_shard,
 )
-from glossogenesis.storage.files import read_json, write_json
+from glossogenesis.storage.files import read_json, record_of, write_json
 from glossogenesis.storage.provenance import Provenance, settings_digest
-from glossogenesis.storage.records import record_of
 
 JOURNAL = "unfinished.json"
 """Beside the folders of the layers while they are written: the windows that are done."""

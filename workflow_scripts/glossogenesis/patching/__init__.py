@@ -1,1 +1,0 @@
-"""Activation patching: overwrite parts of the residual stream and watch what the model answers."""
