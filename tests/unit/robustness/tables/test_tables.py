@@ -31,7 +31,7 @@ from robustness_results import (
     write_study,
 )
 
-SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
+SCRIPTS = Path(__file__).parents[4] / "workflow_scripts"
 TABLES = ("circuit", "classification", "comparisons", "cues", "features", "knockout", "variants")
 
 

@@ -13,7 +13,7 @@ from glossogenesis.study.pretrain import ModelSize, PretrainSettings
 from glossogenesis.workflow import costs
 from tiny_study import tiny_study
 
-STUDIES = Path(__file__).parents[2] / "resources" / "studies"
+STUDIES = Path(__file__).parents[3] / "resources" / "studies"
 
 
 @pytest.mark.parametrize("tied", [True, False])

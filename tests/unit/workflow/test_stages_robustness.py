@@ -12,7 +12,7 @@ from glossogenesis.workflow import costs
 from glossogenesis.workflow import stages_robustness as own
 from tiny_robustness_study import POSTS, tiny_robustness_study
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def test_posts_of_files_are_counted_by_their_size(tmp_path: Path) -> None:

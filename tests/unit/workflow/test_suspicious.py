@@ -91,7 +91,7 @@ def test_one_changed_weight_makes_another_checkpoint(tmp_path: Path, weights: Pa
 
 
 def test_the_report_begins_with_the_notes() -> None:
-    caption = Path(__file__).parents[2] / "resources" / "captions" / "study.rst"
+    caption = Path(__file__).parents[3] / "resources" / "captions" / "study.rst"
     template = jinja2.Environment().from_string(caption.read_text(encoding="utf-8"))
     for notes in ([], ["sheet.tsv: checkpoints `a_` are alike"]):
         snakemake = SimpleNamespace(config={"notes": lambda notes=notes: notes})

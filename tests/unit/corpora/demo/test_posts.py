@@ -20,7 +20,7 @@ from glossogenesis.corpora.demo.posts import (
 )
 from glossogenesis.errors import StudyError
 
-RESOURCES = Path(__file__).parents[3] / "resources"
+RESOURCES = Path(__file__).parents[4] / "resources"
 COMMUNITIES = RESOURCES / "demo" / "communities.tsv"
 SPELLINGS = RESOURCES / "spelling_variants" / "ja.tsv"
 KANJI_OR_KATAKANA = re.compile(r"[一-龠々]+|[ァ-ヴー]+")
