@@ -66,6 +66,7 @@ lint: $(VENV)/installed
 	snakefmt --check Snakefile rules
 	snakemake --lint
 	mypy
+	lint-imports --no-logo --no-cache
 
 # Folders whose tests share a finished study run in one process, the longest first: tests/conftest.py.
 PYTEST := OMP_NUM_THREADS=1 pytest --numprocesses $(TEST_PROCESSES) --dist loadscope --no-loadscope-reorder
@@ -77,7 +78,7 @@ slow: $(VENV)/installed
 	$(PYTEST) -m slow
 
 faults: $(VENV)/installed
-	OMP_NUM_THREADS=1 PYTHONPATH=tests/workflow python tests/faults/long_run.py
+	OMP_NUM_THREADS=1 PYTHONPATH=tests python tests/faults/long_run.py
 
 format: $(VENV)/installed
 	ruff check --fix .

@@ -34,19 +34,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from extraction_engines import VOCABULARY, Task, random_corpus, random_llama
-from measurement import benchmark_parser, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from sae_programs import Setting, our_run
 
+from extraction_engines import VOCABULARY, Task, random_corpus, random_llama
 from glossogenesis.concepts.translation import run_patching
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.pretraining.optimizers import HalvedBatches, make_optimizers
 from glossogenesis.pretraining.training import mean_loss
 from glossogenesis.study.pretrain import OptimizerSettings
+from measurement import benchmark_parser, write_report
 from patching import random_request
+from sae_programs import Setting, our_run
 
 Once = Callable[[], object]
 

@@ -20,14 +20,6 @@ import argparse
 from dataclasses import asdict, dataclass
 
 import torch
-from measurement import (
-    Measurement,
-    device_of,
-    measure_both,
-    random_llama_config,
-    two_modes_parser,
-    write_report,
-)
 from transformers import LlamaForSequenceClassification
 
 from glossogenesis.models.anatomy import Anatomy
@@ -38,6 +30,14 @@ from glossogenesis.robustness.components.effects import (
     component_effects,
 )
 from glossogenesis.robustness.components.rows import Mode
+from measurement import (
+    Measurement,
+    device_of,
+    measure_both,
+    random_llama_config,
+    two_modes_parser,
+    write_report,
+)
 
 N_LABELS = 12
 

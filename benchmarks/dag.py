@@ -28,6 +28,10 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
 from dag_grid import (
     CHECKPOINTS,
     Grid,
@@ -37,9 +41,6 @@ from dag_grid import (
     expected_jobs,
     make_grid,
 )
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 MODEL = "llm-jp-3-150m"
 """The model that a checkpoint is added to, and whose job is started."""

@@ -28,11 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from extraction_engines import SaeLens, Task, has_sae_lens, random_corpus, random_llama
-from measurement import Measurement, benchmark_parser, device_of, measure, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
+
+from extraction_engines import SaeLens, Task, has_sae_lens, random_corpus, random_llama
+from measurement import Measurement, benchmark_parser, device_of, measure, write_report
 
 
 @dataclass(frozen=True)

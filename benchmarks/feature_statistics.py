@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measurement import benchmark_parser, device_of, peak_memory, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -39,6 +38,7 @@ from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
+from measurement import benchmark_parser, device_of, peak_memory, write_report
 
 MORE = 10
 LANGUAGES = ("en", "ja")

@@ -19,7 +19,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measurement import benchmark_parser, device_of, peak_memory, write_report
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from glossogenesis.sae.files import read_sae
 from glossogenesis.sae.similarity import match, unit_rows
+from measurement import benchmark_parser, device_of, peak_memory, write_report
 
 CHUNK = 256
 """Rows of the matrix that are computed at a time."""

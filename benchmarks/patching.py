@@ -20,14 +20,6 @@ import argparse
 from dataclasses import asdict, dataclass
 
 import torch
-from measurement import (
-    Measurement,
-    device_of,
-    measure_both,
-    random_llama_config,
-    two_modes_parser,
-    write_report,
-)
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -38,6 +30,14 @@ from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.concepts.translation import Mode, run_patching
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
+from measurement import (
+    Measurement,
+    device_of,
+    measure_both,
+    random_llama_config,
+    two_modes_parser,
+    write_report,
+)
 
 N_SETTINGS = 4
 N_TOKENS_OF_INTEREST = 16

@@ -8,10 +8,10 @@ import torch
 from sae_lens import TopKTrainingSAE, TopKTrainingSAEConfig, __version__
 from sae_lens.config import LoggingConfig, SAETrainerConfig
 from sae_lens.training.sae_trainer import SAETrainer
-from sae_programs import Setting
 from torch import Tensor
 
 from glossogenesis.sae.autoencoder import SparseAutoencoder
+from sae_programs import Setting
 
 VERSION = __version__
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from rich import box
 from rich.table import Table
-from sae_programs import HAS_SAE_LENS, OURS, PEER, Setting, our_run, peer_trainer
 from torch import Tensor
 from torch.nn import functional
 
@@ -18,6 +17,7 @@ from glossogenesis.models.activation_order import cached_batches
 from glossogenesis.sae.autoencoder import to_sae_space
 from glossogenesis.sae.trainer import initial_autoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
+from sae_programs import HAS_SAE_LENS, OURS, PEER, Setting, our_run, peer_trainer
 
 EPOCHS = 1000
 """More than any run takes; the steps end it."""

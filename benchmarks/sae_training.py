@@ -26,10 +26,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measurement import benchmark_parser, device_of, peak_memory, write_report
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
+from torch.nn import functional
+
+from measurement import benchmark_parser, device_of, peak_memory, write_report
 from sae_programs import (
     HAS_SAE_LENS,
     OURS,
@@ -40,8 +43,6 @@ from sae_programs import (
     peer_version,
 )
 from sae_quality import cached_data, compare_quality, planted_data, quality_table
-from torch import Tensor
-from torch.nn import functional
 
 PRODUCT = "encoder product"
 SIZES = [(512, 32768, 32), (256, 8192, 32), (768, 24576, 32)]

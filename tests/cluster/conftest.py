@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster_run import ClusterRun, start_run
-from gpu_study import copy_without, new_tree
-from local_slurm import LocalSlurm, running_slurm
-from working_tree import WorkingTree
+from support.slurm.cluster_run import ClusterRun, start_run
+from support.slurm.gpu_study import copy_without, new_tree
+from support.slurm.local_slurm import LocalSlurm, running_slurm
+from support.working_tree import WorkingTree
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from itertools import combinations
 
 import pytest
 
-from cluster_run import ClusterRun
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
-from gpu_study import CHECKPOINTS, STUDY, results_of
-from working_tree import WorkingTree
+from support.slurm.cluster_run import ClusterRun
+from support.slurm.gpu_study import CHECKPOINTS, STUDY, results_of
+from support.working_tree import WorkingTree
 
 pytestmark = pytest.mark.slow
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster_run import ClusterRun, start_run
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
-from gpu_study import STUDY, copy_without, results_of
-from local_slurm import LocalSlurm
-from working_tree import WorkingTree
+from support.slurm.cluster_run import ClusterRun, start_run
+from support.slurm.gpu_study import STUDY, copy_without, results_of
+from support.slurm.local_slurm import LocalSlurm
+from support.working_tree import WorkingTree
 
 pytestmark = pytest.mark.slow
 

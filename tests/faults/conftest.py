@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fault_study import TABLES, FaultTree, artifacts, blank_copy_of, fresh_tree
+from support.faults.fault_study import TABLES, FaultTree, artifacts, blank_copy_of, fresh_tree
 
 
 @pytest.fixture(scope="session")

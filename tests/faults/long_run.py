@@ -1,6 +1,6 @@
 """Many faults over a whole small study, and a table of what became of each.
 
-    export PYTHONPATH=tests/workflow
+    export PYTHONPATH=tests
     python tests/faults/long_run.py [--folder FOLDER] [--kinds kill disk state damage] [--seed N]
 
 Every line of the table is one fault. Its outcome is `equal` where, after a new start or what the
@@ -18,8 +18,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from damage import DAMAGES
-from fault_study import (
+from support.faults.damage import DAMAGES
+from support.faults.fault_study import (
     FaultTree,
     artifacts,
     blank_copy_of,
@@ -27,9 +27,9 @@ from fault_study import (
     differences,
     fresh_tree,
 )
-from kills import rounds
-from moments import Kill, pending, plan
-from small_disk import bytes_on_disk, small_disk
+from support.faults.kills import rounds
+from support.faults.moments import Kill, pending, plan
+from support.faults.small_disk import bytes_on_disk, small_disk
 
 RUNS_WITH_KILLS = 2
 SHARES_OF_DISK = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.97)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from damage import cut_in_half, flip_a_bit, flip_a_late_bit
-from fault_study import TABLES, FaultTree, artifacts, copy_of, differences
+from support.faults.damage import cut_in_half, flip_a_bit, flip_a_late_bit
+from support.faults.fault_study import TABLES, FaultTree, artifacts, copy_of, differences
 
 FEATURES = "results/features/tiny/last/layer_1/topk/statistics.parquet"
 PATCHING = "results/concepts/tiny/middle/patching.parquet"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fault_study import TABLES, FaultTree, artifacts, copy_of, differences
-from small_disk import bytes_on_disk, small_disk
+from support.faults.fault_study import TABLES, FaultTree, artifacts, copy_of, differences
+from support.faults.small_disk import bytes_on_disk, small_disk
 
 REMADE = ("sae", "recovery", "features", "tables")
 """What is made on the small disk; the rest is there."""

@@ -2,8 +2,8 @@
 
 import pytest
 
-from fault_study import TABLES, FaultTree, artifacts, differences
-from moments import Kill, pending, plan
+from support.faults.fault_study import TABLES, FaultTree, artifacts, differences
+from support.faults.moments import Kill, pending, plan
 
 KILLS = [
     # The driver dies while pretraining goes on; the next driver's job takes over from the orphan.

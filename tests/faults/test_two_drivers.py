@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from fault_study import TABLES, FaultTree, kill, options
+from support.faults.fault_study import TABLES, FaultTree, kill, options
 
 
 @pytest.mark.slow

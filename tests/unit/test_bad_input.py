@@ -26,9 +26,9 @@ from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight, stages_concepts
-from hostile_content import places
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
+from support.hostile_content import places
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
 
 Break = Callable[[Path], object]
 

@@ -15,8 +15,8 @@ from glossogenesis.cli import app
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import plan
 from glossogenesis.workflow.plan import Job
-from tiny_features_study import tiny_features_study
-from tiny_study import tiny_study
+from support.tiny_features_study import tiny_features_study
+from support.tiny_study import tiny_study
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -29,7 +29,7 @@ from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study import concepts, features, inputs, pretrain, robustness, sheet, study
 from glossogenesis.study.section import Section
 from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
-from guide import DOCS, REPOSITORY, table_below
+from support.guide import DOCS, REPOSITORY, table_below
 
 PAGES = [*sorted(DOCS.glob("*.md")), REPOSITORY / "results" / "README.md", REPOSITORY / "README.md"]
 

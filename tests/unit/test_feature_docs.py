@@ -38,10 +38,10 @@ from glossogenesis.storage.provenance import METADATA_KEY, Provenance
 from glossogenesis.study.features import SaeTraining
 from glossogenesis.study.setups import CHECKPOINT_FACTS, GRID_SCHEMA, SETUP_FACTS
 from glossogenesis.workflow.figures import FIGURES
-from guide import DOCS, REPOSITORY, table_below
-from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
-from tiny_corpus import tiny_corpus
-from tiny_saes import random_sae
+from support.guide import DOCS, REPOSITORY, table_below
+from support.tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
+from support.tiny_corpus import tiny_corpus
+from support.tiny_saes import random_sae
 
 PAGE = "feature_artifacts.md"
 LANGUAGES = ("en", "ru")

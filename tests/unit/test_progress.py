@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bar_clock import BarClock, lines_of
 from glossogenesis import progress as module
 from glossogenesis.progress import progress
+from support.bar_clock import BarClock, lines_of
 
 
 def test_a_log_has_lines_and_no_carriage_returns(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,10 +17,10 @@ from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
-from guide import DOCS, REPOSITORY
-from tiny_cache import D_MODEL, write_tiny_caches
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_saes import random_sae
+from support.guide import DOCS, REPOSITORY
+from support.tiny_cache import D_MODEL, write_tiny_caches
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_saes import random_sae
 
 PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -19,7 +19,7 @@ from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
 from glossogenesis.robustness.tables import circuit, classification, comparisons, features
 from glossogenesis.robustness.tables.inputs import MEASURED, MODEL_FACTS
-from guide import DOCS, table_below
+from support.guide import DOCS, table_below
 
 PAGE = "robustness_artifacts.md"
 

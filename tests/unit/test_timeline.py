@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from timeline import RecordedJob, draw, idle_seconds, lanes_of, recorded_jobs, summary
 
 JOBS = [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from working_tree import WorkingTree, copy_of_repository
+from support.working_tree import WorkingTree, copy_of_repository
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from executed_definitions import RECORDS, Call, recorded_calls
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.workflow.code_digests import NOT_COMPUTING, CodeDigests
-from working_tree import WorkingTree, copy_of_repository
+from support.executed_definitions import RECORDS, Call, recorded_calls
+from support.working_tree import WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
 

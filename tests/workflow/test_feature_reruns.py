@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from working_tree import ADDED_ROW, REPOSITORY, WorkingTree, copy_of_repository
+from support.working_tree import ADDED_ROW, REPOSITORY, WorkingTree, copy_of_repository
 
 AGGREGATES = {"tabulate_features": 1, "plot_features": 1}
 

@@ -6,7 +6,7 @@ one such job is started by hand, as they start it.
 
 from pathlib import Path
 
-from working_tree import WorkingTree
+from support.working_tree import WorkingTree
 
 ARTIFACT = Path("results/concepts/tiny/last/patching.parquet")
 JOB = "patch_translations:model=tiny,checkpoint=last"

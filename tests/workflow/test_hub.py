@@ -14,11 +14,11 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.hub.files import moved
-from hub_server import HubServer, hub_server
-from tiny_models import tiny_model
-from tiny_study import tiny_lexicon
-from tiny_tokenizers import byte_level
-from working_tree import REPOSITORY, WorkingTree, copy_of_repository
+from support.hub_server import HubServer, hub_server
+from support.tiny_models import tiny_model
+from support.tiny_study import tiny_lexicon
+from support.tiny_tokenizers import byte_level
+from support.working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 pytestmark = pytest.mark.slow
 

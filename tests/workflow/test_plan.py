@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from glossogenesis.inspection.content import KINDS
-from working_tree import ADDED_ROW, WorkingTree, copy_of_repository
+from support.working_tree import ADDED_ROW, WorkingTree, copy_of_repository
 
 
 def glossogenesis(tree: WorkingTree, *arguments: str, status: int = 0) -> str:

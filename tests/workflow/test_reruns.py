@@ -2,7 +2,7 @@
 
 import os
 
-from working_tree import ADDED_ROW, WorkingTree
+from support.working_tree import ADDED_ROW, WorkingTree
 
 AGGREGATES = {"tabulate_concepts": 1, "plot_concepts": 1}
 

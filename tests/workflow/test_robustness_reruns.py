@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from working_tree import WorkingTree
+from support.working_tree import WorkingTree
 
 AGGREGATES = {"tabulate_robustness": 1, "plot_robustness": 1}
 TABLES = ("classification", "circuit", "features", "knockout", "cues", "variants", "comparisons")

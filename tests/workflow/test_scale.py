@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from dag_grid import (
     CHECKPOINTS,
     LAYERS,
@@ -19,9 +20,8 @@ from dag_grid import (
     expected_jobs,
     make_grid,
 )
-
 from glossogenesis.workflow.plan import NUMBER
-from working_tree import REPOSITORY, WorkingTree
+from support.working_tree import REPOSITORY, WorkingTree
 
 pytestmark = pytest.mark.slow
 

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from scheduler import CORES, Cost, make_naps, measure, start
 
 pytestmark = pytest.mark.slow

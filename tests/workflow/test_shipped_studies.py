@@ -7,7 +7,7 @@ import pytest
 
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.setups import depth_thirds
-from working_tree import REPOSITORY, WorkingTree, copy_of_repository
+from support.working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDIES = REPOSITORY / "resources" / "studies"
 CHECKPOINTS = {

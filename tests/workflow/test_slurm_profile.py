@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
-from working_tree import REPOSITORY, WorkingTree, copy_of_repository
+from support.working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDY = """\
 study: name-of-the-study

@@ -25,11 +25,11 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.workflow import stages_concepts
-from patch_requests import request_for
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_models import tiny_anatomy
-from tiny_study import tiny_study
+from support.patch_requests import request_for
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_models import tiny_anatomy
+from support.tiny_study import tiny_study
 
 CHECKPOINTS = ("early", "late")
 

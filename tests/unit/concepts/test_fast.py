@@ -10,8 +10,8 @@ import torch
 from glossogenesis.concepts.fast import run_fast
 from glossogenesis.concepts.request import NO_TOKEN, PatchedRun, PatchPrompt, run_reference
 from glossogenesis.models.anatomy import Anatomy
-from patch_requests import assert_equal_runs, request_for
-from tiny_models import EACH_ARCHITECTURE, tiny_anatomy
+from support.patch_requests import assert_equal_runs, request_for
+from support.tiny_models import EACH_ARCHITECTURE, tiny_anatomy
 
 
 @pytest.fixture(scope="module", params=EACH_ARCHITECTURE)

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.concepts.comparisons import choose_layers, comparison_table, rows_at_chosen
 from glossogenesis.concepts.figures import (
     OUTCOME_NAMES,
@@ -31,6 +30,7 @@ from glossogenesis.concepts.scoring import PATCHING_SCHEMA
 from glossogenesis.concepts.tables import accuracy_table, pooled_table
 from glossogenesis.errors import StudyError
 from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
+from support.drawn_figures import check_pages, check_program, drawn, legend_texts
 
 LANGUAGES = Languages(
     {"en": "pivot", "es": "early", "ru": "early", "ja": "late", "sw": "unseen"},

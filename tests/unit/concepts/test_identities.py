@@ -9,8 +9,8 @@ import torch
 
 from glossogenesis.concepts.request import PatchedRun, PatchRequest, check_identities
 from glossogenesis.concepts.translation import run_patching
-from patch_requests import request_for
-from tiny_models import tiny_anatomy
+from support.patch_requests import request_for
+from support.tiny_models import tiny_anatomy
 
 ANATOMY = tiny_anatomy("llama")
 REQUEST: PatchRequest = request_for(ANATOMY)

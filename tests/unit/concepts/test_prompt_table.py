@@ -16,8 +16,8 @@ from glossogenesis.concepts.prompts import (
 )
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
-from tiny_study import LANGUAGES, tiny_lexicon
-from tiny_tokenizers import byte_level, encoder, with_ends, word_level
+from support.tiny_study import LANGUAGES, tiny_lexicon
+from support.tiny_tokenizers import byte_level, encoder, with_ends, word_level
 
 ENDONYMS = {"en": "English", "es": "Español", "fi": "Suomi", "ru": "Русский"}
 LINES = [*tiny_lexicon().splitlines(), *ENDONYMS.values(), 'x: "y" - z: "']

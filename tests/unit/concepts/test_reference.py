@@ -11,8 +11,8 @@ from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_
 from glossogenesis.concepts.translation import Mode, run_patching
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from patch_requests import assert_equal_runs, request_for
-from tiny_models import EACH_ARCHITECTURE, tiny_anatomy, tiny_model
+from support.patch_requests import assert_equal_runs, request_for
+from support.tiny_models import EACH_ARCHITECTURE, tiny_anatomy, tiny_model
 
 N_WORDS = 12
 

@@ -26,9 +26,9 @@ from glossogenesis.concepts.translation import (
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
 from glossogenesis.errors import StudyError
 from glossogenesis.models.capture import residual_at
-from tiny_models import tiny_anatomy
-from tiny_study import LANGUAGES, tiny_lexicon
-from tiny_tokenizers import encoder, word_level
+from support.tiny_models import tiny_anatomy
+from support.tiny_study import LANGUAGES, tiny_lexicon
+from support.tiny_tokenizers import encoder, word_level
 
 ENDONYMS = {"en": "English", "es": "Español", "fi": "Suomi", "ru": "Русский"}
 TOKENIZER = word_level([*tiny_lexicon().splitlines(), *ENDONYMS.values(), '"" - : "\n'])

@@ -15,7 +15,7 @@ from glossogenesis.concepts.prompts import (
 )
 from glossogenesis.corpora.lexicon import Concept, Lexicon
 from glossogenesis.errors import StudyError
-from tiny_tokenizers import across_quotes, byte_level, encoder, with_ends, word_level
+from support.tiny_tokenizers import across_quotes, byte_level, encoder, with_ends, word_level
 
 ENDONYMS = {"es": "Español", "fr": "Français", "ja": "日本語"}
 PAIR = ("es", "fr")

@@ -11,9 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from glossogenesis.concepts.scoring import CLOSING_QUOTE, answer_of, is_correct
 from glossogenesis.concepts.translation import run_patching
 from glossogenesis.corpora.control_tokens import AnswerTokens
-from patch_requests import request_for
-from tiny_models import tiny_anatomy
-from tiny_tokenizers import word_level
+from support.patch_requests import request_for
+from support.tiny_models import tiny_anatomy
+from support.tiny_tokenizers import word_level
 
 LINES = ['猫 犬 cat dog แมว " : -']
 

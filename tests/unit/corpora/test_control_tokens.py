@@ -17,8 +17,8 @@ from glossogenesis.corpora.control_tokens import control_ids, end_ids, text_enco
 from glossogenesis.corpora.documents import Document
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.pretraining.text import token_batches
-from tiny_pretraining import settings_of
-from tiny_tokenizers import byte_level, with_ends, word_level
+from support.tiny_pretraining import settings_of
+from support.tiny_tokenizers import byte_level, with_ends, word_level
 
 TEXT = "Press </s> to stop"
 LINES = [TEXT, "<s> a b"]

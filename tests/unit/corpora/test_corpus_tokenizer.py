@@ -5,7 +5,7 @@ from transformers import PreTrainedTokenizerFast
 from glossogenesis.corpora.contexts import CorpusTokenizer, RecordMaker
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.errors import StudyError
-from tiny_tokenizers import byte_level, with_ends, word_level
+from support.tiny_tokenizers import byte_level, with_ends, word_level
 
 LINES = ["the cat sat, the cat ran", "кот и дом", "猫 ねこ"]
 LANGUAGES = ScriptLanguages.of({"en": "Latin", "ja": "Japanese", "ru": "Cyrillic"})

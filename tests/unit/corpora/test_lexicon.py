@@ -9,7 +9,7 @@ import pytest
 
 from glossogenesis.corpora.lexicon import Concept, read_lexicon
 from glossogenesis.errors import StudyError
-from tiny_study import tiny_lexicon
+from support.tiny_study import tiny_lexicon
 
 OWN = """\
 concept\tpos\tcategory\thypernym\ten\tes\tnotes

@@ -4,7 +4,7 @@ import pytest
 from glossogenesis.corpora.posts import POSTS_SCHEMA, posts_table, read_posts
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.tables import read_table, write_table
-from tiny_posts import PROVENANCE, labelled_rows, write_posts
+from support.tiny_posts import PROVENANCE, labelled_rows, write_posts
 
 ROWS = [
     {"split": "train", "label": "pets", "title": "犬", "body": "元気です"},

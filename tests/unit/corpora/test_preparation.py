@@ -14,7 +14,7 @@ from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study.inputs import CorpusSettings
-from tiny_tokenizers import byte_level, with_ends
+from support.tiny_tokenizers import byte_level, with_ends
 
 WORDS = {"en": ["cat", "dog", "house", "runs"], "ja": ["猫", "いぬ", "家", "走る"]}
 PROVENANCE = Provenance("corpus", "test", {}, {}, "code")

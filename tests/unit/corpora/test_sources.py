@@ -14,8 +14,8 @@ from glossogenesis.corpora.sources import HubDataset, HubText
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.files import kept_revision, moved, revision_file
 from glossogenesis.study.inputs import CorpusHub, CorpusSettings
-from hub_server import HubServer, connected_hub
 from prepare_corpus import text_of_corpus
+from support.hub_server import HubServer, connected_hub
 
 SETTINGS = CorpusHub(
     kind="hub",

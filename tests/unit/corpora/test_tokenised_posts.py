@@ -10,14 +10,14 @@ from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, post_token_ids, text_of
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.tokenised_posts import PostTokens, tokenise_posts
-from tiny_posts import (
+from support.tiny_posts import (
     PROVENANCE,
     labelled_rows,
     random_token_ids,
     write_posts,
     write_tokenised_posts,
 )
-from tiny_tokenizers import byte_level, with_ends, word_level
+from support.tiny_tokenizers import byte_level, with_ends, word_level
 
 HEADER_FIELDS = [field.name for field in fields(CorpusHeader)]
 

@@ -2,7 +2,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models
 
 from glossogenesis.corpora.token_languages import vocabulary_bytes
-from tiny_tokenizers import byte_level, with_ends, word_level
+from support.tiny_tokenizers import byte_level, with_ends, word_level
 
 LINES = ["日本語のテキスト, текст and text.\n\t«»"]
 

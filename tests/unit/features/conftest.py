@@ -2,7 +2,7 @@
 
 import pytest
 
-from feature_world import World
+from support.feature_world import World
 
 
 @pytest.fixture(scope="module")

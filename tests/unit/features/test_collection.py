@@ -15,7 +15,6 @@ import polars as pl
 import pytest
 import torch
 
-from feature_world import N_LATENTS, K, World, embedding_of, rules
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import collect_features
@@ -26,7 +25,8 @@ from glossogenesis.features.schemas import (
 )
 from glossogenesis.models.activation_order import whole_sequences
 from glossogenesis.storage.activations.cache import ActivationCache
-from planted_features import (
+from support.feature_world import N_LATENTS, K, World, embedding_of, rules
+from support.planted_features import (
     LANGUAGES,
     VOCABULARY,
     identity_sae,

@@ -9,9 +9,6 @@ import polars as pl
 import pytest
 from matplotlib.figure import Figure
 
-from drawn_figures import check_pages, check_program, drawn, legend_texts
-from feature_results import CODES
-from feature_tables import ONE, STEPS, TABLES, feature_tables
 from glossogenesis.errors import StudyError
 from glossogenesis.features.figures import (
     plot_bilingual_features,
@@ -34,6 +31,9 @@ from glossogenesis.features.frames import (
 )
 from glossogenesis.features.tracking_figure import event_frame, origin_frame, plot_feature_tracking
 from glossogenesis.injection.figure import injection_frame, plot_injection
+from support.drawn_figures import check_pages, check_program, drawn, legend_texts
+from support.feature_results import CODES
+from support.feature_tables import ONE, STEPS, TABLES, feature_tables
 
 
 def all_figures(made: dict[str, pl.DataFrame]) -> list[Figure]:

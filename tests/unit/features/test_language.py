@@ -22,7 +22,7 @@ from glossogenesis.features.language import (
     token_languages,
 )
 from glossogenesis.study.features import LanguageBy
-from planted_features import SCRIPTS, VOCABULARY, write_corpus
+from support.planted_features import SCRIPTS, VOCABULARY, write_corpus
 
 NUMBER = {text: token for token, (text, _) in enumerate(VOCABULARY)}
 

@@ -36,10 +36,10 @@ from glossogenesis.workflow import stages_features
 from glossogenesis.workflow.figures import FIGURES
 from glossogenesis.workflow.preflight import left_out
 from glossogenesis.workflow.verification import verify
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_corpus import tiny_corpus
-from tiny_features_study import tiny_features_study
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_corpus import tiny_corpus
+from support.tiny_features_study import tiny_features_study
 
 CHECKPOINTS = ("early", "middle", "late")
 LAYERS = (1, 2)

@@ -25,7 +25,7 @@ from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage import tables, tensors
-from planted_features import (
+from support.planted_features import (
     LANGUAGES,
     ORIGIN,
     SCRIPTS,
@@ -35,7 +35,7 @@ from planted_features import (
     write_cache,
     write_corpus,
 )
-from tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 SCRIPTS_FOLDER = Path(__file__).parents[3] / "workflow_scripts"
 SETTINGS: dict[str, Any] = {
@@ -168,7 +168,7 @@ def test_extract_embeddings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tie
 
 
 def tie(folder: Path) -> None:
-    from tiny_models import tiny_model
+    from support.tiny_models import tiny_model
 
     tiny_model("llama", tie_word_embeddings=True).save_pretrained(folder)
 

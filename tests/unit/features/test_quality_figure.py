@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from drawn_figures import drawn
-from feature_tables import TABLES
 from glossogenesis.features.figures import plot_sae_quality, quality_frame
+from support.drawn_figures import drawn
+from support.feature_tables import TABLES
 
 
 def test_quality_shows_only_what_was_measured() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from feature_results import matches, perplexity, quality, recovery, translation
 from glossogenesis.errors import StudyError
 from glossogenesis.features.quality_tables import (
     MEASURES,
@@ -30,6 +29,7 @@ from glossogenesis.sae.quality import Measures
 from glossogenesis.sae.tables import RECOVERY_SCHEMA, SEEDS_SCHEMA
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.study.setups import SETUP_FACTS
+from support.feature_results import matches, perplexity, quality, recovery, translation
 
 PATH = Path("made-up")
 SEEDS = pl.DataFrame(

@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 import torch
 
-from feature_world import N_LATENTS, K, World, embedding_of, rules
 from glossogenesis.errors import StudyError
 from glossogenesis.features.collection import collect_features, write_examples
 from glossogenesis.features.examples import examples_in_parts
 from glossogenesis.features.language import token_languages
 from glossogenesis.storage.tables import read_provenance, read_table
-from planted_features import (
+from support.feature_world import N_LATENTS, K, World, embedding_of, rules
+from support.planted_features import (
     ORIGIN,
     SCRIPTS,
     identity_sae,

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 
-from feature_results import sensitivity, statistics
 from glossogenesis.errors import StudyError
 from glossogenesis.features.schemas import statistics_schema
 from glossogenesis.features.stages import matched_curves, ranked_counts
@@ -25,6 +24,7 @@ from glossogenesis.features.tables import (
 from glossogenesis.statistics.intervals import Bootstrap, wilson_interval
 from glossogenesis.study.setups import GRID_SCHEMA, Setup, filled_share, grid_table, with_depth
 from glossogenesis.study.sheet import Checkpoint
+from support.feature_results import sensitivity, statistics
 
 PATH = Path("statistics.parquet")
 ROW = Checkpoint(model="demo", checkpoint="step8", step=8, tokens=800, source="x")

@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from feature_results import (
+from glossogenesis.storage.tables import read_provenance, read_table, write_table
+from support.feature_results import (
     CODES,
     SIMILARITIES_VALUE,
     matches,
@@ -20,7 +21,6 @@ from feature_results import (
     write_sheet,
     write_study,
 )
-from glossogenesis.storage.tables import read_provenance, read_table, write_table
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 CHECKPOINTS = ["step0", "step8", "step16", "step32"]

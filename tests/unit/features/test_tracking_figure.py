@@ -5,15 +5,15 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from drawn_figures import drawn
-from feature_results import CODES
-from feature_tables import TABLES
 from glossogenesis.features.tracking_figure import (
     FROM_LANGUAGE,
     event_frame,
     origin_frame,
     plot_feature_tracking,
 )
+from support.drawn_figures import drawn
+from support.feature_results import CODES
+from support.feature_tables import TABLES
 
 
 def test_origins_of_bilingual_features_add_up_to_one() -> None:

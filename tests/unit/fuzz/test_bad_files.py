@@ -12,8 +12,8 @@ import huggingface_hub
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from file_kinds import KINDS, Kind
 from glossogenesis.errors import StudyError
+from support.fuzz.file_kinds import KINDS, Kind
 
 
 def try_input(kind: Kind, folder: Path, content: bytes) -> bool:

@@ -17,10 +17,10 @@ from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY, provenance_in
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
-from tiny_cache import write_tiny_caches
-from tiny_corpus import tiny_corpus
-from tiny_features_study import tiny_features_study
-from tiny_study import write_tiny_study
+from support.tiny_cache import write_tiny_caches
+from support.tiny_corpus import tiny_corpus
+from support.tiny_features_study import tiny_features_study
+from support.tiny_study import write_tiny_study
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from glossogenesis.cli import app
 from glossogenesis.workflow import plan
-from hostile_content import NAMES, YAML_TRICKS, yaml_bombs
-from hostile_pickles import torch_pickle
-from tiny_study import STUDY, change_study, replace, write_tiny_study
-from working_tree import ROBUSTNESS_STUDY, copy_of_repository
+from support.hostile_content import NAMES, YAML_TRICKS, yaml_bombs
+from support.hostile_pickles import torch_pickle
+from support.tiny_study import STUDY, change_study, replace, write_tiny_study
+from support.working_tree import ROBUSTNESS_STUDY, copy_of_repository
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -13,7 +13,7 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.hub.errors import WAITS
 from glossogenesis.hub.files import HubSnapshot, fetch_file
-from hub_server import HubServer, connected_hub
+from support.hub_server import HubServer, connected_hub
 
 NAME = "someone/model"
 WEIGHTS = "model.safetensors"

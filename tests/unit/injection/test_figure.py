@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from drawn_figures import drawn
-from feature_results import CODES
-from feature_tables import TABLES
 from glossogenesis.errors import StudyError
 from glossogenesis.injection.figure import injection_frame, plot_injection
+from support.drawn_figures import drawn
+from support.feature_results import CODES
+from support.feature_tables import TABLES
 
 
 def test_injections_stand_beside_their_controls() -> None:

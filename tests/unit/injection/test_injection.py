@@ -17,7 +17,7 @@ from glossogenesis.injection.method import (
     with_matched_norms,
 )
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from tiny_saes import perfect_sae, random_sae
+from support.tiny_saes import perfect_sae, random_sae
 
 D, N = 8, 24
 

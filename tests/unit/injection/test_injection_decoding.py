@@ -14,8 +14,8 @@ from glossogenesis.injection.perplexity import LayerInjection, TwoModels
 from glossogenesis.injection.translation import Decoding, Injected, PromptBatch
 from glossogenesis.models.capture import block_output
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
-from tiny_saes import perfect_sae, random_sae
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
+from support.tiny_saes import perfect_sae, random_sae
 
 LAYER, STEPS = 1, 6
 PROMPTS = random_tokens([9, 5, 12, 7])

@@ -32,10 +32,10 @@ from glossogenesis.injection.tasks import (
 )
 from glossogenesis.injection.translation import Answers, Decoding, translate, translation_table
 from glossogenesis.statistics.intervals import Bootstrap
-from tiny_models import D_MODEL, random_tokens, tiny_anatomy
-from tiny_saes import random_sae
-from tiny_study import LANGUAGES, tiny_lexicon
-from tiny_tokenizers import encoder, word_level
+from support.tiny_models import D_MODEL, random_tokens, tiny_anatomy
+from support.tiny_saes import random_sae
+from support.tiny_study import LANGUAGES, tiny_lexicon
+from support.tiny_tokenizers import encoder, word_level
 
 ENDONYMS = {"en": "English", "es": "Español", "fi": "Suomi", "ru": "Русский"}
 SPACED = dict.fromkeys(LANGUAGES, True)

@@ -34,9 +34,9 @@ from glossogenesis.models.prefill import Prefill
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.recovery import held_out_contexts
 from glossogenesis.statistics.intervals import Bootstrap
-from tiny_corpus import tiny_corpus
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
-from tiny_saes import perfect_sae, random_sae
+from support.tiny_corpus import tiny_corpus
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
+from support.tiny_saes import perfect_sae, random_sae
 
 LAYER = 1
 GROUP = Variant("en", "none", None, torch.arange(40))

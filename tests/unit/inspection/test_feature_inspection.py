@@ -19,9 +19,9 @@ from glossogenesis.storage.activations.cache import purge_shards
 from glossogenesis.storage.files import write_json
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
-from tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
-from tiny_corpus import tiny_corpus
-from tiny_saes import random_sae
+from support.tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
+from support.tiny_corpus import tiny_corpus
+from support.tiny_saes import random_sae
 
 LANGUAGES = ("en", "ru")
 

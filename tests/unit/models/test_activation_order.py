@@ -17,7 +17,7 @@ from glossogenesis.models.activation_order import (
     window_order,
 )
 from glossogenesis.storage.activations.cache import ActivationCache
-from tiny_cache import SHARDS, write_tiny_caches
+from support.tiny_cache import SHARDS, write_tiny_caches
 
 ROWS = sum(SHARDS["train"])
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, T5Config, T5Model
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import SUPPORTED_ARCHITECTURES, Anatomy
-from tiny_models import (
+from support.tiny_models import (
     ARCHITECTURES,
     D_MODEL,
     EACH_ARCHITECTURE,

@@ -7,7 +7,7 @@ import torch
 
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [5, 17, 11, 17, 9]
 POSITIONS = [4, 3, 10, 16, 0]

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import extract_activations
-from bar_clock import BarClock, lines_of
 from glossogenesis.errors import StudyError
 from glossogenesis.models import residuals
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_corpus import tiny_corpus
+from support.bar_clock import BarClock, lines_of
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_corpus import tiny_corpus
 
 LAYERS = [0, 2]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from glossogenesis.models.capture import in_float32
-from tiny_models import tiny_anatomy
+from support.tiny_models import tiny_anatomy
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma2", "bloom", "gpt2"])

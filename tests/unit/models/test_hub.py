@@ -16,8 +16,8 @@ from glossogenesis.models.checkpoints import CheckpointLocation, HubAccess, loca
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.workflow.disk import remove_weights
-from hub_server import HubServer, connected_hub
-from tiny_checkpoint import save_tiny_checkpoint
+from support.hub_server import HubServer, connected_hub
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 NAME = "someone/model"
 HERE = CheckpointLocation(NAME)

@@ -8,7 +8,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.weight_files import ModelLimits, check_supported
-from tiny_models import ARCHITECTURES, VOCABULARY, tiny_config
+from support.tiny_models import ARCHITECTURES, VOCABULARY, tiny_config
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -18,7 +18,7 @@ from glossogenesis.models.checkpoints import CheckpointLocation, local_files, to
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.weight_files import check_weights
-from tiny_models import random_tokens, tiny_config, tiny_model
+from support.tiny_models import random_tokens, tiny_config, tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, WeightsFacts, describe_checkpoint
 from glossogenesis.storage.provenance import file_digest
 from glossogenesis.study.pretrain import folder_of_step
-from tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, local_files
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
-from hub_server import HubServer, connected_hub
-from tiny_checkpoint import save_tiny_checkpoint
+from support.hub_server import HubServer, connected_hub
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 NAME = "someone/model"
 MODELING = """

@@ -12,8 +12,8 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import Window, hook_name, residual_windows
-from tiny_corpus import CONTEXT, tiny_corpus
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
+from support.tiny_corpus import CONTEXT, tiny_corpus
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, tiny_anatomy
 
 LAYERS = (0, 1, 2, 3)
 WINDOW = 30

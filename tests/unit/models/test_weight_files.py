@@ -16,8 +16,8 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
 from glossogenesis.models.weight_files import check_weights, needed_weights, require_weights
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_models import with_random_weights
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_models import with_random_weights
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 

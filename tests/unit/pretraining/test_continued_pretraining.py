@@ -29,8 +29,8 @@ from glossogenesis.pretraining.training import RunFiles, checkpoint_start, pretr
 from glossogenesis.storage import tables
 from glossogenesis.storage.provenance import SCRIPTS, Provenance, file_digest
 from glossogenesis.study.pretrain import PretrainSettings
-from tiny_models import ARCHITECTURES, EACH_ARCHITECTURE, tiny_anatomy, tiny_model
-from tiny_tokenizers import with_ends, word_level
+from support.tiny_models import ARCHITECTURES, EACH_ARCHITECTURE, tiny_anatomy, tiny_model
+from support.tiny_tokenizers import with_ends, word_level
 
 LETTERS = "abcdefghij"
 SETTINGS: dict[str, Any] = {

@@ -9,13 +9,13 @@ import torch
 from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from bar_clock import BarClock, lines_of
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.pretraining import training
 from glossogenesis.pretraining.text import token_batches, tokenizer_from_text
 from glossogenesis.pretraining.training import RunFiles, TrainedModel, initial_model, pretrain
 from glossogenesis.storage.provenance import Provenance, file_digest
-from tiny_pretraining import SETTINGS, SETTINGS_OF_ADAMW, settings_of, source_of
+from support.bar_clock import BarClock, lines_of
+from support.tiny_pretraining import SETTINGS, SETTINGS_OF_ADAMW, settings_of, source_of
 
 PROVENANCE = Provenance(kind="pretraining", study="test", settings={}, inputs={}, code="")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from glossogenesis.pretraining.text import demo_source, tokenizer_from_text
 from glossogenesis.pretraining.training import TrainedModel, initial_model, save_step
 from glossogenesis.storage.provenance import Provenance
-from tiny_pretraining import CONCEPTS, ENDONYMS, SHARES, settings_of
+from support.tiny_pretraining import CONCEPTS, ENDONYMS, SHARES, settings_of
 
 
 def test_drafts_and_files_of_a_killed_run_are_gone(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch.optim import Muon
 
 from glossogenesis.pretraining.optimizers import muon_group, rate_factor
 from glossogenesis.study.pretrain import OptimizerSettings
-from tiny_pretraining import settings_of
+from support.tiny_pretraining import settings_of
 
 
 def test_the_rate_rises_then_falls_to_its_last_share():

@@ -21,7 +21,7 @@ from glossogenesis.pretraining.text import (
 from glossogenesis.pretraining.training import RunFiles, pretrain
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study.pretrain import FileText, PostsText
-from tiny_pretraining import CONCEPTS, ENDONYMS, SETTINGS, settings_of, source_of
+from support.tiny_pretraining import CONCEPTS, ENDONYMS, SETTINGS, settings_of, source_of
 
 LEXICON = Path(__file__).parents[3] / "resources/demo/lexicon.tsv"
 PROVENANCE = Provenance(kind="pretraining", study="test", settings={}, inputs={}, code="")

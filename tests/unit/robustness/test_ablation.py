@@ -25,8 +25,8 @@ from glossogenesis.robustness.circuit import Circuit
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs
 from glossogenesis.robustness.tokenised_posts import LabelledPosts
-from tiny_classifiers import N_LABELS, tiny_classifier
-from tiny_models import random_tokens
+from support.tiny_classifiers import N_LABELS, tiny_classifier
+from support.tiny_models import random_tokens
 
 N_LAYERS = 4
 DECIDING = (1, 0)

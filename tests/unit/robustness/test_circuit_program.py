@@ -15,11 +15,11 @@ from glossogenesis.robustness.ablation import ABLATIONS_SCHEMA
 from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA
 from glossogenesis.storage import tables
 from glossogenesis.storage.provenance import Provenance
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import write_manifest
-from tiny_classifiers import tiny_classifier
-from tiny_posts import labelled_rows, random_token_ids, write_posts, write_tokenised_posts
-from tiny_tokenizers import word_level
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import write_manifest
+from support.tiny_classifiers import tiny_classifier
+from support.tiny_posts import labelled_rows, random_token_ids, write_posts, write_tokenised_posts
+from support.tiny_tokenizers import word_level
 
 LABELS = ("a", "b", "c", "d", "e")
 ORIGIN = Provenance(kind="test", study="test", settings={}, inputs={}, code="0")

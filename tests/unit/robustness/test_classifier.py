@@ -15,9 +15,9 @@ from glossogenesis.models.loading import load_model
 from glossogenesis.robustness.classifier import fresh_classifier, save_classifier
 from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tensors import read_provenance
-from separable_posts import LABELS, save_tiny_model, tiny_fresh_classifier
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_models import EACH_ARCHITECTURE, tiny_model
+from support.separable_posts import LABELS, save_tiny_model, tiny_fresh_classifier
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_models import EACH_ARCHITECTURE, tiny_model
 
 PROVENANCE = Provenance(kind="classifier", study="test", settings={"日": "本"}, inputs={}, code="0")
 

@@ -11,8 +11,8 @@ from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.tokenised_posts import LabelledPosts, check_fit, labelled_posts
-from tiny_models import tiny_config
-from tiny_posts import labelled_rows, write_posts, write_tokenised_posts
+from support.tiny_models import tiny_config
+from support.tiny_posts import labelled_rows, write_posts, write_tokenised_posts
 
 TRAIN = [[3, 4], [5], [6, 0, 7], [8]]
 

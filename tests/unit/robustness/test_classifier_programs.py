@@ -24,11 +24,11 @@ from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.storage.tensors import read_tensors
 from glossogenesis.study.robustness import BaselineSettings, ClassifierSettings
-from program_runs import ON_CPU, run_main
-from separable_posts import LABELS, separable_posts
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_models import D_MODEL
-from tiny_posts import write_posts, write_tokenised_posts
+from support.program_runs import ON_CPU, run_main
+from support.separable_posts import LABELS, separable_posts
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_models import D_MODEL
+from support.tiny_posts import write_posts, write_tokenised_posts
 
 CLASSIFIER = ClassifierSettings(epochs=2, learning_rate=1e-2, batch_size=8)
 

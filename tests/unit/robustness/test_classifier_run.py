@@ -8,8 +8,8 @@ import torch
 from glossogenesis.models.batches import pad_right
 from glossogenesis.models.capture import block_output
 from glossogenesis.robustness.tokenised_posts import ClassifiedPosts, classify_posts
-from tiny_classifiers import N_LABELS, tiny_classifier
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
+from support.tiny_classifiers import N_LABELS, tiny_classifier
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 
 PAD = 0
 POSTS = [

@@ -20,8 +20,8 @@ from glossogenesis.robustness.cues import (
 )
 from glossogenesis.robustness.label_tables import collect_label_features
 from glossogenesis.study.robustness import LabelFeatureSettings
-from planted_features import identity_sae, write_corpus
-from planted_posts import plant_posts
+from support.planted_features import identity_sae, write_corpus
+from support.planted_posts import plant_posts
 
 # A camera in three tokens that cut its characters, one in which it is whole, and filler.
 CAMERA = "カメラ".encode()

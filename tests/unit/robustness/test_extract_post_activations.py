@@ -15,10 +15,10 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
 from glossogenesis.errors import StudyError
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_corpus import tiny_corpus
-from tiny_models import tiny_config
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_corpus import tiny_corpus
+from support.tiny_models import tiny_config
 
 LAYERS = [1, 3]
 SPLITS = ("train", "held_out")

@@ -25,7 +25,7 @@ from glossogenesis.robustness.finetuning import (
 )
 from glossogenesis.robustness.tokenised_posts import LabelledPosts, classify_posts
 from glossogenesis.study.robustness import ClassifierSettings
-from separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
+from support.separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
 
 TRAIN = separable_posts(72)
 HELD_OUT = separable_posts(30, seed=1)

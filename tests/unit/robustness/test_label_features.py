@@ -31,9 +31,9 @@ from glossogenesis.robustness.label_tables import (
 )
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder
 from glossogenesis.study.robustness import POOLINGS, LabelFeatureSettings
-from planted_features import VOCABULARY, identity_sae, write_cache, write_corpus
-from planted_posts import PlantedPosts, plant_posts, write_posts
-from tiny_saes import random_sae
+from support.planted_features import VOCABULARY, identity_sae, write_cache, write_corpus
+from support.planted_posts import PlantedPosts, plant_posts, write_posts
+from support.tiny_saes import random_sae
 
 LABELS = ("cars", "food", "pets")
 

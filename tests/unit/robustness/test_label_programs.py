@@ -24,9 +24,9 @@ from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.files import read_json, write_json
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.storage.tables import read_provenance, read_table
-from planted_features import ORIGIN
-from planted_posts import plant_posts
-from tiny_saes import random_sae
+from support.planted_features import ORIGIN
+from support.planted_posts import plant_posts
+from support.tiny_saes import random_sae
 
 SCHEMAS = {
     "labels": LABELS_SCHEMA,

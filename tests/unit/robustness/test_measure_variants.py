@@ -18,12 +18,12 @@ from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
 from glossogenesis.sae.files import SaeFacts, read_sae, write_sae
 from glossogenesis.storage import tables
 from glossogenesis.storage.provenance import Provenance
-from program_runs import run_main
-from tiny_checkpoint import write_manifest
-from tiny_classifiers import tiny_classifier
-from tiny_models import D_MODEL
-from tiny_saes import random_sae
-from tiny_tokenizers import byte_level
+from support.program_runs import run_main
+from support.tiny_checkpoint import write_manifest
+from support.tiny_classifiers import tiny_classifier
+from support.tiny_models import D_MODEL
+from support.tiny_saes import random_sae
+from support.tiny_tokenizers import byte_level
 
 LAYERS = (1, 3)
 KS = (2, 5)

@@ -17,7 +17,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage import tables, tensors
 from glossogenesis.storage.provenance import SCRIPTS, Provenance
-from program_runs import run_main
+from support.program_runs import run_main
 
 
 def origin(model: str, **facts: Any) -> Provenance:

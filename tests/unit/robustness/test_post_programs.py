@@ -11,8 +11,8 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.provenance import LIBRARY, file_digest
 from glossogenesis.storage.tables import read_provenance
-from program_runs import run_main
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.program_runs import run_main
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
 
 RESOURCES = LIBRARY.parents[1] / "resources"
 DEMO = {

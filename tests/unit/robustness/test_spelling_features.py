@@ -16,10 +16,10 @@ from glossogenesis.robustness.spellings import (
     states_of_spellings,
     strongest_features,
 )
-from planted_features import identity_sae
-from tiny_classifiers import tiny_classifier
-from tiny_models import EACH_ARCHITECTURE, random_tokens
-from tiny_tokenizers import byte_level, with_ends
+from support.planted_features import identity_sae
+from support.tiny_classifiers import tiny_classifier
+from support.tiny_models import EACH_ARCHITECTURE, random_tokens
+from support.tiny_tokenizers import byte_level, with_ends
 
 TEXTS = ["卵を買う", "赤いたまごだ", "PCを使う、毎日使う"]
 VARIANTS = ["卵", "たまご", "PC"]

@@ -16,7 +16,7 @@ from glossogenesis.robustness.spellings import (
     strongest_features,
     survival_rows,
 )
-from planted_features import identity_sae
+from support.planted_features import identity_sae
 
 KINDS = ("kanji", "hiragana", "katakana")
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from cached_activations import write_cache
-from cached_jobs import PROVENANCE, bytes_of, job
 from glossogenesis.errors import StudyError
 from glossogenesis.sae.jobs import CachedTraining, train_block
 from glossogenesis.sae.training import TrainingRun
-from planted_dictionary import planted
+from support.cached_activations import write_cache
+from support.cached_jobs import PROVENANCE, bytes_of, job
+from support.planted_dictionary import planted
 
 LAYERS = (1, 3, 5)
 

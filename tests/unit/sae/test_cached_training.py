@@ -11,8 +11,6 @@ import polars as pl
 import pytest
 import torch
 
-from cached_activations import write_cache
-from cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
 from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.sae.files import origin_of_sae, read_own_facts, read_sae, write_no_sae
 from glossogenesis.sae.jobs import train_from_cache
@@ -20,7 +18,9 @@ from glossogenesis.storage.activations.cache import purge_shards
 from glossogenesis.storage.provenance import LEFT_OUT, reason_left_out
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.study.features import SaeTraining
-from planted_dictionary import best_cosines, planted
+from support.cached_activations import write_cache
+from support.cached_jobs import PROVENANCE, SMALL, bytes_of, job, planted_cache
+from support.planted_dictionary import best_cosines, planted
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 

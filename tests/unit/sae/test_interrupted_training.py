@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from cached_jobs import SMALL, bytes_of, job, planted_cache
 from glossogenesis.sae.jobs import train_from_cache
 from glossogenesis.sae.training import TrainingRun
 from glossogenesis.storage.provenance import Provenance
+from support.cached_jobs import SMALL, bytes_of, job, planted_cache
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 

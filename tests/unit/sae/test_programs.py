@@ -16,9 +16,9 @@ from glossogenesis.errors import StudyError
 from glossogenesis.sae.files import read_config, read_own_facts, read_sae
 from glossogenesis.storage import tables, tensors
 from glossogenesis.study.features import SaeTraining
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_corpus import tiny_corpus
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_corpus import tiny_corpus
 
 LAYERS = (0, 2)
 FILES = {"cfg.json", "sae_weights.safetensors", "training.parquet"}

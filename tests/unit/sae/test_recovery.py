@@ -25,7 +25,7 @@ from glossogenesis.sae.recovery import (
     passes_of,
 )
 from glossogenesis.sae.tables import RECOVERY_SCHEMA, Resampling, recovery_table
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens, tiny_anatomy
 
 LENGTHS = [12, 7, 12, 9]
 CONTEXT = 12

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import torch
 
-from bar_clock import lines_of
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
@@ -27,8 +26,9 @@ from glossogenesis.storage.activations.cache import ActivationCache, CacheDescri
 from glossogenesis.storage.activations.writer import CacheWriter
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study.features import SaeTraining
-from tiny_corpus import CONTEXT, tiny_corpus
-from tiny_models import D_MODEL, tiny_anatomy
+from support.bar_clock import lines_of
+from support.tiny_corpus import CONTEXT, tiny_corpus
+from support.tiny_models import D_MODEL, tiny_anatomy
 
 LAYERS = (1, 3)
 WINDOW_SEED = 5

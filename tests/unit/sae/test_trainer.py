@@ -16,7 +16,7 @@ from glossogenesis.sae.trainer import (
     rate_factor,
 )
 from glossogenesis.sae.training import HeldOutSums
-from planted_dictionary import planted
+from support.planted_dictionary import planted
 
 K, LATENTS = 3, 40
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_checkpoint import save_tiny_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from glossogenesis.errors import StudyError
-from tiny_study import tiny_study
+from support.tiny_study import tiny_study
 
 REPOSITORY = Path(__file__).parents[3]
 

@@ -19,12 +19,12 @@ from glossogenesis.models.weight_files import check_weights
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
 from glossogenesis.storage.provenance import SEAL_KEY
 from glossogenesis.study.sheet import read_sheet
-from hostile_content import assert_one_line
-from tiny_cache import write_tiny_caches
-from tiny_corpus import tiny_corpus
-from tiny_features_study import tiny_features_study
-from tiny_robustness_study import tiny_robustness_study
-from tiny_study import SHEET, tiny_study
+from support.hostile_content import assert_one_line
+from support.tiny_cache import write_tiny_caches
+from support.tiny_corpus import tiny_corpus
+from support.tiny_features_study import tiny_features_study
+from support.tiny_robustness_study import tiny_robustness_study
+from support.tiny_study import SHEET, tiny_study
 
 OUTSIDE = (
     "../x",

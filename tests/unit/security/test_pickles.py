@@ -28,9 +28,9 @@ from glossogenesis.storage.tensors import ResumeState, read_tensors
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.robustness import ClassifierSettings, PostFiles
 from glossogenesis.study.sheet import read_sheet
-from hostile_content import assert_one_line
-from hostile_pickles import PICKLES
-from separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
+from support.hostile_content import assert_one_line
+from support.hostile_pickles import PICKLES
+from support.separable_posts import save_tiny_model, separable_posts, tiny_fresh_classifier
 
 
 def test_the_traps_close_when_they_are_opened(

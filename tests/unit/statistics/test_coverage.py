@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 import pytest
 
-from coverage_cases import INTERVALS, TESTS, Case, independent_share
+from support.coverage_cases import INTERVALS, TESTS, Case, independent_share
 
 COVERAGE = (0.93, 0.97)
 FALSE_POSITIVES = (0.03, 0.07)

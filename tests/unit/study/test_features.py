@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from glossogenesis.errors import StudyError
 from glossogenesis.study.features import SaeSettings
-from tiny_features_study import tiny_features_study
+from support.tiny_features_study import tiny_features_study
 
 
 def test_presets_are_those_of_the_papers() -> None:

@@ -10,7 +10,7 @@ import yaml
 from glossogenesis.study.frozen import FrozenStudy, freeze
 from glossogenesis.study.loading import check_study, load_study
 from glossogenesis.study.study import Study
-from tiny_study import replace, write_tiny_study
+from support.tiny_study import replace, write_tiny_study
 
 
 @pytest.fixture

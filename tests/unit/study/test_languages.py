@@ -13,7 +13,7 @@ from glossogenesis.corpora.token_languages import ScriptLanguages, languages_tol
 from glossogenesis.errors import StudyError
 from glossogenesis.study.inputs import LanguageSettings
 from glossogenesis.workflow.stages_concepts import prompts_settings
-from tiny_study import replace, tiny_study
+from support.tiny_study import replace, tiny_study
 
 WORDS = {
     "Thai": "แมว", "Bengali": "বিড়াল", "Tamil": "பூனை", "Georgian": "კატა", "Ethiopic": "ድመት",

@@ -12,7 +12,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from glossogenesis.workflow.stages_concepts import pretrain_settings
-from tiny_study import SHEET, tiny_study, write_tiny_study
+from support.tiny_study import SHEET, tiny_study, write_tiny_study
 
 
 def continued(

@@ -18,7 +18,7 @@ from glossogenesis.workflow.stages_robustness import (
     number_of_posts,
     robustness_table_settings,
 )
-from tiny_robustness_study import tiny_robustness_study
+from support.tiny_robustness_study import tiny_robustness_study
 
 
 def test_models_and_layers_are_those_of_the_study(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_study
-from tiny_study import change_study, replace, tiny_study, write_tiny_study
+from support.tiny_study import change_study, replace, tiny_study, write_tiny_study
 
 
 def test_good_study(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from snakemake.utils import update_config
 from glossogenesis.study.frozen import freeze
 from glossogenesis.study.loading import load_merged, load_study
 from glossogenesis.study.study import Study
-from tiny_features_study import tiny_features_study
-from tiny_study import SHEET
+from support.tiny_features_study import tiny_features_study
+from support.tiny_study import SHEET
 
 
 def merged(*files: Path) -> dict[str, Any]:

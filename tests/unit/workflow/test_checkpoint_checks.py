@@ -13,9 +13,9 @@ from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
 from glossogenesis.workflow.preflight import check_small_files
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_features_study import tiny_features_study
-from tiny_study import replace, tiny_study
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_features_study import tiny_features_study
+from support.tiny_study import replace, tiny_study
 
 
 def in_place(folder: Path, **options: Any) -> Path:

@@ -13,7 +13,7 @@ import glossogenesis
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.workflow import code_digests
 from glossogenesis.workflow.code_digests import NOT_COMPUTING, CodeDigests, code_digest
-from tiny_study import replace
+from support.tiny_study import replace
 
 FILES = {
     "train.py": '''

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.pretrain import ModelSize, PretrainSettings
 from glossogenesis.workflow import costs
-from tiny_study import tiny_study
+from support.tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[3] / "resources" / "studies"
 

@@ -8,7 +8,7 @@ import pytest
 
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs, stages_features
-from tiny_features_study import tiny_features_study
+from support.tiny_features_study import tiny_features_study
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from glossogenesis.workflow import stages_features
-from tiny_features_study import tiny_features_study
+from support.tiny_features_study import tiny_features_study
 
 
 def test_a_slice_holds_what_changes_its_stage_and_no_more(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow.disk import fetched_rows, made_from_weights
-from tiny_features_study import tiny_features_study
+from support.tiny_features_study import tiny_features_study
 
 
 def made(study: Study, checkpoint: str) -> set[str]:

@@ -15,9 +15,9 @@ from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import write_json
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_features_study import tiny_features_study
-from tiny_study import replace, tiny_study
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_features_study import tiny_features_study
+from support.tiny_study import replace, tiny_study
 
 
 @pytest.fixture(scope="module")

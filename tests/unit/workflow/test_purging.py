@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from glossogenesis.workflow.disk import bytes_of_shards, caches_of
-from tiny_features_study import tiny_features_study
-from tiny_robustness_study import tiny_robustness_study
+from support.tiny_features_study import tiny_features_study
+from support.tiny_robustness_study import tiny_robustness_study
 
 
 def test_a_cache_is_used_up_when_all_that_reads_it_is_there(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow.stages_concepts import pair_name, seen_pairs, source_pairs
-from tiny_study import tiny_study
+from support.tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[3] / "resources" / "studies"
 

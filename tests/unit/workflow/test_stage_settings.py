@@ -13,7 +13,7 @@ from glossogenesis.corpora.lexicon import CONCEPTICON_COLUMNS, read_lexicon
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import stages_concepts
-from tiny_study import replace, tiny_study
+from support.tiny_study import replace, tiny_study
 
 
 def slices(study: Study) -> dict[str, str]:

@@ -17,9 +17,9 @@ from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow.preflight import left_out, same_weights, suspicious
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_models import tiny_model
-from tiny_study import replace, tiny_study
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_models import tiny_model
+from support.tiny_study import replace, tiny_study
 
 
 @pytest.fixture

@@ -23,9 +23,9 @@ from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import write_csv, write_table
 from glossogenesis.storage.tensors import write_tensors
 from glossogenesis.workflow.verification import verify
-from tiny_cache import write_tiny_caches
-from tiny_corpus import tiny_corpus
-from tiny_saes import random_sae
+from support.tiny_cache import write_tiny_caches
+from support.tiny_corpus import tiny_corpus
+from support.tiny_saes import random_sae
 
 ORIGIN = Provenance("table", "demo", {}, {}, "ab", libraries={})
 TABLE = pl.DataFrame({"p": [0.1, 1 / 3]})

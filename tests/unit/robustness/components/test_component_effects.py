@@ -28,8 +28,8 @@ from glossogenesis.robustness.components.effects import (
 )
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentValues, Outputs
-from tiny_classifiers import LENGTHS, tiny_classifier
-from tiny_models import EACH_ARCHITECTURE, random_tokens
+from support.tiny_classifiers import LENGTHS, tiny_classifier
+from support.tiny_models import EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 CLEAN = torch.tensor([0, 2, 0, 4, 3])

@@ -9,8 +9,8 @@ from torch import Tensor
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Outputs
-from tiny_classifiers import LENGTHS, random_rows, tiny_classifier
-from tiny_models import EACH_ARCHITECTURE, random_tokens
+from support.tiny_classifiers import LENGTHS, random_rows, tiny_classifier
+from support.tiny_models import EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 SOURCES = random_tokens([14, 3, 8], seed=1)

@@ -9,8 +9,8 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Mode
-from tiny_classifiers import LENGTHS, random_rows, tiny_classifier
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
+from support.tiny_classifiers import LENGTHS, random_rows, tiny_classifier
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
 
 PROMPTS = random_tokens(LENGTHS)
 

@@ -14,10 +14,10 @@ from glossogenesis.robustness.components.effects import EFFECTS_SCHEMA
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import save_tiny_checkpoint, write_manifest
-from tiny_classifiers import tiny_classifier
-from tiny_posts import random_token_ids, write_tokenised_posts
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import save_tiny_checkpoint, write_manifest
+from support.tiny_classifiers import tiny_classifier
+from support.tiny_posts import random_token_ids, write_tokenised_posts
 
 LABELS = ("cars", "cooking", "pets", "plants", "work")
 ROWS = [

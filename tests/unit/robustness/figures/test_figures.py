@@ -11,7 +11,6 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from drawn_figures import check_pages, check_program, drawn, legend_texts
 from glossogenesis.errors import StudyError
 from glossogenesis.robustness.figures.circuits import (
     circuit_frame,
@@ -36,8 +35,9 @@ from glossogenesis.robustness.tables.comparisons import with_rows_over_runs
 from glossogenesis.robustness.tables.features import cues_table, features_table, variants_table
 from glossogenesis.robustness.tables.inputs import Results, compared_models
 from glossogenesis.statistics.intervals import Bootstrap
-from planted_models import CHANCE, FIRST, LABELS, OTHER, Planted
-from robustness_results import SAE, THRESHOLDS, settings, write_study
+from support.drawn_figures import check_pages, check_program, drawn, legend_texts
+from support.planted_models import CHANCE, FIRST, LABELS, OTHER, Planted
+from support.robustness_results import SAE, THRESHOLDS, settings, write_study
 
 MODELS = {"first": "Demo", "other": "Demo, continued in Japanese"}
 THRESHOLD = THRESHOLDS[0]

@@ -18,10 +18,10 @@ from glossogenesis.models.prefill import Prefill
 from glossogenesis.robustness.knockout import knockout as module
 from glossogenesis.robustness.knockout.knockout import KnockedOut, LayerKnockout, Removal, knock_out
 from glossogenesis.sae.autoencoder import SparseAutoencoder
-from planted_classifier import COMMON, STRENGTH, planted_classifier, planted_posts
-from tiny_classifiers import tiny_classifier
-from tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
-from tiny_saes import perfect_sae, random_sae
+from support.planted_classifier import COMMON, STRENGTH, planted_classifier, planted_posts
+from support.tiny_classifiers import tiny_classifier
+from support.tiny_models import D_MODEL, EACH_ARCHITECTURE, random_tokens
+from support.tiny_saes import perfect_sae, random_sae
 
 LAYERS = (0, 3)
 POSTS = random_tokens([13, 1, 9, 17])

@@ -16,13 +16,13 @@ from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
-from planted_classifier import LABELS, planted_classifier, planted_posts
-from program_runs import ON_CPU, run_main
-from tiny_checkpoint import write_manifest
-from tiny_models import D_MODEL
-from tiny_posts import write_posts, write_tokenised_posts
-from tiny_saes import perfect_sae
-from tiny_tokenizers import word_level
+from support.planted_classifier import LABELS, planted_classifier, planted_posts
+from support.program_runs import ON_CPU, run_main
+from support.tiny_checkpoint import write_manifest
+from support.tiny_models import D_MODEL
+from support.tiny_posts import write_posts, write_tokenised_posts
+from support.tiny_saes import perfect_sae
+from support.tiny_tokenizers import word_level
 
 LAYERS = (1, 3)
 N_LATENTS = 2 * D_MODEL

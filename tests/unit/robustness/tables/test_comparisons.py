@@ -32,8 +32,8 @@ from glossogenesis.statistics.resampling import (
 )
 from glossogenesis.statistics.tests import permutation_p, sign_flip_p
 from glossogenesis.storage.tables import write_table
-from planted_models import FIRST, LABELS, OTHER, Planted, without_tokenizer
-from robustness_results import (
+from support.planted_models import FIRST, LABELS, OTHER, Planted, without_tokenizer
+from support.robustness_results import (
     SAE,
     THRESHOLDS,
     effects,

@@ -23,8 +23,8 @@ from glossogenesis.robustness.tables.comparisons import (
 )
 from glossogenesis.robustness.tables.inputs import Results, compared_models, frame_of
 from glossogenesis.statistics.intervals import Bootstrap
-from planted_models import FIRST, OTHER
-from robustness_results import SAE, THRESHOLDS, settings, write_study
+from support.planted_models import FIRST, OTHER
+from support.robustness_results import SAE, THRESHOLDS, settings, write_study
 
 BOOTSTRAP = Bootstrap(resamples=200, seed=0)
 WRONG = {0: (0, 10, 20), 1: (0,), 2: (0, 10, 20, 30, 31)}

@@ -20,8 +20,8 @@ from glossogenesis.robustness.tables.features import FEWER
 from glossogenesis.robustness.tables.inputs import Results
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import read_provenance, read_table, write_table
-from planted_models import CHANCE, FIRST, LABELS, OTHER, POSTS
-from robustness_results import (
+from support.planted_models import CHANCE, FIRST, LABELS, OTHER, POSTS
+from support.robustness_results import (
     THRESHOLDS,
     effects,
     knockout,

@@ -15,7 +15,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.storage.tensors import read_provenance
-from tiny_cache import D_MODEL, SHARDS, tiny_rows, window_of, write_tiny_caches
+from support.tiny_cache import D_MODEL, SHARDS, tiny_rows, window_of, write_tiny_caches
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_shards_are_safetensors_with_provenance(cache: ActivationCache) -> None:
 
 def test_float32_is_kept_exactly(tmp_path: Path) -> None:
     from glossogenesis.storage.activations.cache import read_shard, write_shard
-    from tiny_cache import tiny_provenance
+    from support.tiny_cache import tiny_provenance
 
     rows = tiny_rows(5, seed=1, dtype="float32")
     facts = write_shard(tmp_path / "a.safetensors", rows, tiny_provenance(0))

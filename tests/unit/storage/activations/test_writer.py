@@ -14,7 +14,7 @@ from glossogenesis.storage import files
 from glossogenesis.storage.activations import writer as writer_module
 from glossogenesis.storage.activations.cache import ActivationCache, write_shard
 from glossogenesis.storage.activations.writer import JOURNAL
-from tiny_cache import SHARDS, tiny_writer, window_of, write_tiny_caches
+from support.tiny_cache import SHARDS, tiny_writer, window_of, write_tiny_caches
 
 
 def contents_of(folder: Path) -> dict[str, bytes]:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from local_slurm import LocalSlurm, wait_for
-from slurm_jobs import SlurmJob, read_jobs
-from working_tree import WorkingTree
+from support.slurm.local_slurm import LocalSlurm, wait_for
+from support.slurm.slurm_jobs import SlurmJob, read_jobs
+from support.working_tree import WorkingTree
 
 PROMPTLY = "--slurm-init-seconds-before-status-checks 2"
 """By itself the plugin looks after 40 seconds at what became of its jobs."""

@@ -10,7 +10,7 @@ import polars as pl
 from glossogenesis.robustness.cues import CUES_SCHEMA
 from glossogenesis.robustness.label_tables import FEATURES_SCHEMA, POST_FEATURES_SCHEMA
 from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
-from planted_models import LABELS, POSTS, Planted
+from support.planted_models import LABELS, POSTS, Planted
 
 CONCEPTS = ("camera", "egg", "onion", "ramen", "train")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.study.study import Study
-from tiny_study import tiny_study
+from support.tiny_study import tiny_study
 
 
 def tiny_features_study(

@@ -10,7 +10,7 @@ import numpy as np
 from glossogenesis.corpora.contexts import CorpusHeader, TensorBlock, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.storage.provenance import Provenance
-from tiny_models import VOCABULARY
+from support.tiny_models import VOCABULARY
 
 CONTEXT = 12
 LANGUAGES = ("en", "ru")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from private_folder import PrivateFolder
-from slurm_jobs import SlurmJob, read_jobs
+from support.slurm.private_folder import PrivateFolder
+from support.slurm.slurm_jobs import SlurmJob, read_jobs
 
 PROGRAMS = (
     *("munged", "munge", "slurmctld", "slurmd", "setpriv", "unshare", "nsenter"),

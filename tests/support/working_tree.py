@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from warm_python import warm_python
+from support.warm_python import warm_python
 
 REPOSITORY = Path(__file__).parents[2]
 COPIED = ("Snakefile", "config.yaml", "rules", "workflow_scripts", "resources", "envs", "slurm")

@@ -2,7 +2,7 @@
 
 import itertools
 
-from moments import Event, Kill, Victim
+from support.faults.moments import Event, Kill, Victim
 
 VICTIMS: tuple[Victim, ...] = ("step", "driver", "group")
 

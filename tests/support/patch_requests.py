@@ -6,7 +6,7 @@ import torch
 
 from glossogenesis.concepts.request import PatchedRun, PatchPrompt, PatchRequest
 from glossogenesis.models.anatomy import Anatomy
-from tiny_models import VOCABULARY, random_tokens
+from support.tiny_models import VOCABULARY, random_tokens
 
 SUFFIXES = [3, 5, 5, 3, 5]
 LENGTHS = [9, 17, 12, 14, 17]

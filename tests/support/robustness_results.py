@@ -23,8 +23,8 @@ from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.files import write_json
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
-from planted_label_features import cues, features, post_features, survival
-from planted_models import LABELS, POSTS, Planted
+from support.planted_label_features import cues, features, post_features, survival
+from support.planted_models import LABELS, POSTS, Planted
 
 THRESHOLDS = (0.01, 0.05)
 SAE = "l1"

@@ -12,7 +12,7 @@ from glossogenesis.corpora.posts import posts_table
 from glossogenesis.corpora.tokenised import NO_DOCUMENT, NO_LANGUAGE, TokenisedCorpus
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import write_table
-from tiny_models import VOCABULARY
+from support.tiny_models import VOCABULARY
 
 PROVENANCE = Provenance(kind="posts", study="test", settings={}, inputs={}, code="0")
 

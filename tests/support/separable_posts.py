@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.robustness.classifier import fresh_classifier
 from glossogenesis.robustness.tokenised_posts import LabelledPosts
-from tiny_models import tiny_model
+from support.tiny_models import tiny_model
 
 LABELS = ("cars", "cooking", "pets")
 TOKENS_OF_A_LABEL = 4

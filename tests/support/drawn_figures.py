@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import plot_figures
-from program_runs import run_main
+from support.program_runs import run_main
 
 
 def drawn(axes: Axes, axis: int = 1, *, ignored: Collection[str] = ()) -> list[list[float]]:

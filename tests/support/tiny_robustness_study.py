@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.study.study import Study
-from tiny_study import tiny_study
+from support.tiny_study import tiny_study
 
 POSTS = "title\tbody\tlabel\n" + "".join(
     f"post {number}\ttext of post {number}\t{'cats' if number % 2 else 'dogs'}\n"

@@ -6,7 +6,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from glossogenesis.models.anatomy import Anatomy
-from tiny_models import D_MODEL, tiny_config
+from support.tiny_models import D_MODEL, tiny_config
 
 LABELS = ("a", "b", "c", "d")
 TOKEN = 10

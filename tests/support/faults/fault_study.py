@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from working_tree import copy_of_repository
+from support.working_tree import copy_of_repository
 
-HOOKS = Path(__file__).parent / "hooks"
+HOOKS = Path(__file__).parents[2] / "faults" / "hooks"
 
 STUDY = """\
 study: faults

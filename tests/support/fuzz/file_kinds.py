@@ -9,7 +9,11 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from bad_content import (
+from glossogenesis.corpora.documents import texts_in
+from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.models.weight_files import check_weights
+from glossogenesis.storage import tables, tensors
+from support.fuzz.bad_content import (
     bad_configuration,
     bad_header,
     bad_json,
@@ -19,7 +23,7 @@ from bad_content import (
     bad_table,
     bad_yaml,
 )
-from file_uses import (
+from support.fuzz.file_uses import (
     lexicon,
     load,
     plan,
@@ -33,11 +37,7 @@ from file_uses import (
     show,
     tokenise,
 )
-from glossogenesis.corpora.documents import texts_in
-from glossogenesis.models.manifest import CheckpointManifest
-from glossogenesis.models.weight_files import check_weights
-from glossogenesis.storage import tables, tensors
-from good_files import (
+from support.fuzz.good_files import (
     CONCEPTICON,
     JSON_LINES,
     MULTISIMLEX,
@@ -58,14 +58,14 @@ from good_files import (
     write_world,
     writer,
 )
-from hostile_content import (
+from support.hostile_content import (
     JSON_TRICKS,
     YAML_TRICKS,
     mutated_bytes,
     yaml_bombs,
 )
-from tiny_robustness_study import POSTS
-from tiny_study import STUDY, tiny_lexicon
+from support.tiny_robustness_study import POSTS
+from support.tiny_study import STUDY, tiny_lexicon
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from glossogenesis.features.collection import FeatureRules, Features, collect_fe
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.study.features import LanguageRule, MonosemanticityRule, Sensitivity
-from planted_features import (
+from support.planted_features import (
     SCRIPTS,
     VOCABULARY,
     random_contexts,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cached_activations import write_cache
 from glossogenesis.sae.jobs import CachedTraining
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study.features import SaeTraining
-from planted_dictionary import planted
+from support.cached_activations import write_cache
+from support.planted_dictionary import planted
 
 PROVENANCE = Provenance("sae", "a-study", {}, {}, "", model="tiny", checkpoint="100", layer=3)
 SMALL = SaeTraining(

@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint
-from tiny_models import tiny_model
-from tiny_study import tiny_lexicon
-from tiny_tokenizers import word_level
+from support.tiny_models import tiny_model
+from support.tiny_study import tiny_lexicon
+from support.tiny_tokenizers import word_level
 
 
 def save_tiny_checkpoint(

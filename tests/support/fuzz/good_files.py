@@ -18,13 +18,13 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.provenance import Provenance
-from tiny_cache import write_tiny_caches
-from tiny_checkpoint import save_tiny_checkpoint
-from tiny_corpus import tiny_corpus
-from tiny_features_study import tiny_features_study
-from tiny_robustness_study import tiny_robustness_study
-from tiny_saes import random_sae
-from tiny_study import write_tiny_study
+from support.tiny_cache import write_tiny_caches
+from support.tiny_checkpoint import save_tiny_checkpoint
+from support.tiny_corpus import tiny_corpus
+from support.tiny_features_study import tiny_features_study
+from support.tiny_robustness_study import tiny_robustness_study
+from support.tiny_saes import random_sae
+from support.tiny_study import write_tiny_study
 
 PROVENANCE = Provenance(
     "prompts", "tiny", {"a": 1}, {"lexicon": "ab12"}, "0", model="tiny", layer=0

@@ -13,7 +13,7 @@ from glossogenesis.corpora.posts import Posts, posts_table, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.tables import write_table
-from planted_features import ORIGIN, write_cache, write_corpus
+from support.planted_features import ORIGIN, write_cache, write_corpus
 
 
 @dataclass(frozen=True)

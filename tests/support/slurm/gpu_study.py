@@ -4,7 +4,7 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from working_tree import SMALL_STUDY, WorkingTree, copy_of_repository
+from support.working_tree import SMALL_STUDY, WorkingTree, copy_of_repository
 
 STUDY = "gpus.yaml"
 

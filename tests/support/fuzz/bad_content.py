@@ -11,15 +11,15 @@ import polars as pl
 from hypothesis import strategies as st
 
 from glossogenesis.storage.provenance import METADATA_KEY, SEAL_KEY
-from good_files import PROVENANCE
-from hostile_content import (
+from support.fuzz.good_files import PROVENANCE
+from support.hostile_content import (
     json_texts,
     mutated,
     mutated_bytes,
     plain,
     yaml_texts,
 )
-from hostile_content import tables as broken_tables
+from support.hostile_content import tables as broken_tables
 
 
 def bad_yaml(good: bytes) -> st.SearchStrategy[bytes]:

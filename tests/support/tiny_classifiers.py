@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.robustness.components.rows import ComponentRows
-from tiny_models import tiny_config, with_random_weights
+from support.tiny_models import tiny_config, with_random_weights
 
 N_LABELS = 5
 LENGTHS = [9, 17, 12, 1, 17, 2]

@@ -6,15 +6,6 @@ from pathlib import Path
 
 import polars as pl
 
-from feature_results import (
-    matches,
-    perplexity,
-    quality,
-    recovery,
-    sensitivity,
-    statistics,
-    translation,
-)
 from glossogenesis.features.quality_tables import joined_quality, quality_rows, recovery_rows
 from glossogenesis.features.stages import matched_curves, ranked_counts, stages_table
 from glossogenesis.features.tables import (
@@ -36,6 +27,15 @@ from glossogenesis.study.setups import (
     with_setup,
 )
 from glossogenesis.study.sheet import Checkpoint
+from support.feature_results import (
+    matches,
+    perplexity,
+    quality,
+    recovery,
+    sensitivity,
+    statistics,
+    translation,
+)
 
 PATH = Path("made-up")
 STEPS = [0, 8, 64, 512]
