@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.models.blocks import AttentionCall
-from glossogenesis.models.shared_attention import Context, RowLayout, attend_causal, attend_shared
+from glossogenesis.models.blocks import AttentionCall, Context
+from glossogenesis.models.shared_attention import RowLayout, attend_causal, attend_shared
 
 N_PROMPTS, KV_HEADS, GROUPS, HEAD_DIM = 3, 2, 3, 4
 

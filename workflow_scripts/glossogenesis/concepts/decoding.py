@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from glossogenesis.concepts.request import NO_TOKEN
-from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Positions
+from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Context, Positions
 from glossogenesis.models.capture import answer, is_stop
 from glossogenesis.models.prefill import Prefill
-from glossogenesis.models.shared_attention import Context, RowLayout
+from glossogenesis.models.shared_attention import RowLayout
 
 
 @dataclass(frozen=True)

@@ -29,10 +29,10 @@ from glossogenesis.concepts.request import (
 )
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import pad_left
-from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
+from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Context
 from glossogenesis.models.capture import answer
 from glossogenesis.models.prefill import Prefill, prefill
-from glossogenesis.models.shared_attention import Context, RowLayout
+from glossogenesis.models.shared_attention import RowLayout
 
 
 @torch.inference_mode()
@@ -193,15 +193,16 @@ def sweep(
 
     def attend_at(layer: int, n_rows: int) -> Attend:
         patched_states = patches[:, :, layer - 1].flatten(0, 1)[:, None]
-        patched = Context(*runner.project(layer, patched_states, at_patch))
+        patched = runner.project(layer, patched_states, at_patch)
         kept = [index for index, start in enumerate(start_layers) if start in keep]
         layout = RowLayout(n_prompts, n_rows // n_prompts, None, None)
 
         def attend(call: AttentionCall) -> Tensor:
-            n_own = 1 + call.key.shape[2]
+            suffix = call.everything
+            n_own = 1 + suffix.key.shape[2]
             rows = Context(
-                _with_patched(patched.key, call.key, room),
-                _with_patched(patched.value, call.value, room),
+                _with_patched(patched.key, suffix.key, room),
+                _with_patched(patched.value, suffix.value, room),
             )
             own[layer] = _of_start_layers(rows, kept, n_rows // len(patched_states))
             return before.attend(layer, call, rows.tokens(0, n_own), layout, after=n_own)

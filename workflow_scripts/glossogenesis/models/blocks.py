@@ -23,6 +23,29 @@ _ATTENTION_NAME = "glossogenesis_blocks"
 
 
 @dataclass(frozen=True)
+class Context:
+    """Keys and values of some tokens at one block."""
+
+    key: Tensor
+    """`[prompt or row, kv_head, token, head_dim]`"""
+    value: Tensor
+    """Same shape as `key`."""
+
+    def copied(self) -> Context:
+        """A copy in which each head's tokens lie together, unless they do."""
+        return Context(self.key.contiguous(), self.value.contiguous())
+
+    def followed_by(self, other: Context) -> Context:
+        """A copy with the tokens of another added."""
+        key = torch.cat([self.key, other.key], dim=2)
+        return Context(key, torch.cat([self.value, other.value], dim=2))
+
+    def tokens(self, first: int, last: int) -> Context:
+        """A view of the tokens `first..last-1`."""
+        return Context(self.key[:, :, first:last], self.value[:, :, first:last])
+
+
+@dataclass(frozen=True)
 class AttentionCall:
     """What one block's attention is given for some rows of tokens."""
 
@@ -39,6 +62,18 @@ class AttentionCall:
     """A query sees only keys less than this many positions before it."""
     slopes: Tensor | None
     """`[head]`, float32: ALiBi adds slope times key position to a score."""
+    of_row: Context | None = None
+    """Keys and values of all tokens of the rows, where only some have queries."""
+
+    @property
+    def own(self) -> Context:
+        """Keys and values of the tokens that have queries."""
+        return Context(self.key, self.value)
+
+    @property
+    def everything(self) -> Context:
+        """Keys and values of all tokens of the rows."""
+        return self.own if self.of_row is None else self.of_row
 
 
 Attend = Callable[[AttentionCall], Tensor]
@@ -65,6 +100,10 @@ class Positions:
     def first(self, rows: int) -> Positions:
         """The positions of the first rows."""
         return self.of(lambda states: states[:rows])
+
+    def first(self, n_rows: int) -> Positions:
+        """The positions of the first rows."""
+        return self.of(lambda states: states[:n_rows])
 
 
 class BlockRunner:
@@ -123,16 +162,15 @@ class BlockRunner:
     ) -> Tensor:
         """Output `[row, token, d_model]` of block `layer` for `hidden` of the same shape.
 
-        Where only some tokens are wanted, the others leave keys and values alone: `attend` is given
-        those of all tokens, and queries of the wanted ones.
+        Where only some tokens are wanted, the others leave keys and values alone.
         """
         if wanted is not None:
-            key, value = self.project(layer, hidden, positions)
+            of_row = self.project(layer, hidden, positions)
 
-            def attend_to_all(call: AttentionCall) -> Tensor:
-                return attend(replace(call, key=key, value=value))
+            def attend_to_row(call: AttentionCall) -> Tensor:
+                return attend(replace(call, of_row=of_row))
 
-            return self.run(layer, wanted(hidden), positions.of(wanted), attend_to_all)
+            return self.run(layer, wanted(hidden), positions.of(wanted), attend_to_row)
         block: Any = self.anatomy.blocks[layer]
         if self._slopes is not None:
             return _run_bloom_block(block, hidden, self._slopes, attend)
@@ -176,26 +214,25 @@ class BlockRunner:
                 hidden = torch.cat([hidden, new]) if len(hidden) else new
         return hidden
 
-    def project(self, layer: int, hidden: Tensor, positions: Positions) -> tuple[Tensor, Tensor]:
+    def project(self, layer: int, hidden: Tensor, positions: Positions) -> Context:
         """Keys and values `[row, kv_head, token, head_dim]` of block `layer`, and nothing more."""
         try:
             self.run(layer, hidden, positions, _stop_at_projections)
         except _ProjectedError as projected:
-            return projected.key, projected.value
+            return projected.context
         raise RuntimeError(f"block {layer} ended without calling its attention")
 
 
 class _ProjectedError(Exception):
     """Leaves a block as soon as its keys and values are there."""
 
-    def __init__(self, key: Tensor, value: Tensor) -> None:
+    def __init__(self, context: Context) -> None:
         super().__init__()
-        self.key = key
-        self.value = value
+        self.context = context
 
 
 def _stop_at_projections(call: AttentionCall) -> Tensor:
-    raise _ProjectedError(call.key, call.value)
+    raise _ProjectedError(call.own)
 
 
 def _hand_over(

@@ -8,19 +8,15 @@ In the last block, only tokens whose output is wanted have queries.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from glossogenesis.models.batches import PaddedBatch
-from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
-from glossogenesis.models.shared_attention import (
-    Context,
-    RowLayout,
-    attend_causal,
-    attend_shared,
-)
+from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner, Context
+from glossogenesis.models.shared_attention import RowLayout, attend_causal, attend_shared
 
 
 @dataclass(frozen=True)
@@ -33,15 +29,18 @@ class Prefill:
     n_last: int | None
     """Tokens of each prompt, its last, of which the last block gives an output; all where None."""
     streams: Mapping[int, Tensor]
-    """Output of each wanted block, `[prompt, column, d_model]`; -1 stands for what enters the
-    first. Of all columns but after the last block, or of the `n_last` tokens alone."""
+    """Output of the wanted blocks and the last, `[prompt, column, d_model]`; -1 stands for what
+    enters the first. Of all columns but after the last block, or of the `n_last` tokens alone."""
     contexts: Mapping[int, Context]
     """Keys and values `[prompt, kv_head, column, head_dim]` of the blocks above the lowest wanted
     one."""
     valid: Tensor | None
-    """`[prompt, column]` where prompts end in the last column, False at padding; else None."""
-    output: Tensor
-    """Of the last block, `[prompt, column, d_model]` or `[prompt, n_last, d_model]`."""
+    """`[prompt, column]` of contexts that all end in one column, False at padding; else None."""
+
+    @property
+    def output(self) -> Tensor:
+        """Of the last block, `[prompt, column, d_model]` or `[prompt, n_last, d_model]`."""
+        return self.streams[self.runner.anatomy.n_layers - 1]
 
     @property
     def n_prompts(self) -> int:
@@ -99,16 +98,15 @@ class Prefill:
         def attend_at(block: int, n_rows: int) -> Attend:
             def attend(call: AttentionCall) -> Tensor:
                 at_end = ends if block == last else None
-                if first == 0:
-                    return attend_causal(call, None) if at_end is None else at_end.attend(call)
-                whole = self.contexts[block]
-                before = Context(whole.key[prompts, :, :first], whole.value[prompts, :, :first])
-                if at_end is None:
-                    own = Context(call.key, call.value)
-                    return attend_shared(call, before, own, RowLayout.each_its_own(n_rows), None)
-                key = torch.cat([before.key, call.key], dim=2)
-                value = torch.cat([before.value, call.value], dim=2)
-                return at_end.attend(replace(call, key=key, value=value))
+                row = call.everything
+                if first:
+                    read = self.contexts[block]
+                    before = Context(read.key[prompts, :, :first], read.value[prompts, :, :first])
+                    if at_end is None:
+                        layout = RowLayout.each_its_own(n_rows)
+                        return attend_shared(call, before, row, layout, None)
+                    row = before.followed_by(row)
+                return attend_causal(call, None) if at_end is None else at_end.attend(call, row)
 
             return attend
 
@@ -143,41 +141,39 @@ def prefill(
     """
     mask, last = padded.mask.bool(), runner.anatomy.n_layers - 1
     ends = None if n_last is None else Ends.of(mask, n_last)
+    kept_ends = None if whole else ends
     # Padding on the right is seen by no token, and leaves all prompts the same positions.
-    hidden_padding = None if bool(mask[:, 0].all()) else mask
+    on_the_left = None if bool(mask[:, 0].all()) else mask
     ids = padded.position_ids
-    positions = runner.positions(ids[:1] if hidden_padding is None else ids)
-    streams: dict[int, Tensor] = {}
+    positions = runner.positions(ids[:1] if on_the_left is None else ids)
     contexts: dict[int, Context] = {}
 
-    def keep(layer: int, hidden: Tensor) -> None:
-        if layer in layers:
-            cut = ends is not None and not whole and layer < last
-            streams[layer] = ends.of_tokens(hidden).clone() if ends and cut else hidden
+    def attend(layer: int, call: AttentionCall) -> Tensor:
+        row = call.everything
+        if keep_contexts and layer > min(layers):
+            contexts[layer] = row.copied() if kept_ends is None else kept_ends.aligned(row)
+        if ends is None or layer < last:
+            return attend_causal(call, on_the_left)
+        # The last tokens' own are projected as later runs do: with the whole row, or alone.
+        return ends.attend(call, row, None if whole else call.own)
 
     hidden = runner.embed(padded.token_ids, positions)
-    keep(-1, hidden)
-    for layer in range(last + 1):
-        at_end = ends if layer == last else None
-
-        def attend(call: AttentionCall, layer: int = layer, at_end: Ends | None = at_end) -> Tensor:
-            if keep_contexts and layer > min(layers):
-                context = Context(call.key, call.value)
-                contexts[layer] = context.copied() if whole or not ends else ends.aligned(context)
-            return attend_causal(call, hidden_padding) if at_end is None else at_end.attend(call)
-
-        wanted = None if at_end is None else at_end.of_tokens
-        with runner.attending():
-            hidden = runner.run(layer, hidden, positions, attend, wanted)
-        keep(layer, hidden)
+    streams = {-1: hidden if kept_ends is None else kept_ends.of_tokens(hidden)}
+    with runner.attending():
+        for layer in range(last):
+            hidden = runner.run(layer, hidden, positions, partial(attend, layer))
+            if layer in layers:
+                cut = hidden if kept_ends is None else kept_ends.of_tokens(hidden).clone()
+                streams[layer] = cut
+        wanted = None if ends is None else ends.of_tokens
+        streams[last] = runner.run(last, hidden, positions, partial(attend, last), wanted)
     return Prefill(
         runner=runner,
         lengths=mask.sum(dim=1),
         n_last=n_last,
         streams=streams,
         contexts=contexts,
-        valid=None if ends is None else ends.valid,
-        output=hidden,
+        valid=None if kept_ends is None else kept_ends.valid,
     )
 
 
@@ -226,15 +222,20 @@ class Ends:
         )
         return Context(key, value)
 
-    def attend(self, call: AttentionCall) -> Tensor:
-        """Attention of the last tokens to all tokens of their rows."""
-        n_rows, _, width, _ = call.key.shape
-        context = self.aligned(Context(call.key, call.value))
-        n_before = width - self.n_tokens
+    def attend(self, call: AttentionCall, row: Context, own: Context | None = None) -> Tensor:
+        """Attention of the last tokens to all tokens of their rows.
+
+        Args:
+            call: queries of the last tokens.
+            row: keys and values of all tokens.
+            own: those of the last tokens, if not as in `row`.
+        """
+        n_rows, _, width, _ = row.key.shape
+        context, n_before = self.aligned(row), width - self.n_tokens
         return attend_shared(
             call,
             context.tokens(0, n_before),
-            context.tokens(n_before, width),
+            context.tokens(n_before, width) if own is None else own,
             RowLayout.each_its_own(n_rows),
             None if self.valid is None else self.valid[:, :n_before],
         )

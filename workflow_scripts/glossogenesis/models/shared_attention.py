@@ -15,25 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from glossogenesis.models.blocks import AttentionCall
-
-
-@dataclass(frozen=True)
-class Context:
-    """Keys and values of some tokens at one block."""
-
-    key: Tensor
-    """`[prompt or row, kv_head, token, head_dim]`"""
-    value: Tensor
-    """Same shape as `key`."""
-
-    def copied(self) -> Context:
-        """A copy in which each head's tokens lie together, unless they do."""
-        return Context(self.key.contiguous(), self.value.contiguous())
-
-    def tokens(self, first: int, last: int) -> Context:
-        """A view of the tokens `first..last-1`."""
-        return Context(self.key[:, :, first:last], self.value[:, :, first:last])
+from glossogenesis.models.blocks import AttentionCall, Context
 
 
 @dataclass(frozen=True)

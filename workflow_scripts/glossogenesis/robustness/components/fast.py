@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_right
 from glossogenesis.models.blocks import Attend, AttentionCall, BlockRunner
 from glossogenesis.models.prefill import Prefill, prefill
-from glossogenesis.models.shared_attention import Context, RowLayout
+from glossogenesis.models.shared_attention import RowLayout
 from glossogenesis.robustness.components.hooks import (
     capture_by_hooks,
     recording,
@@ -189,20 +189,18 @@ def run_last_positions(
             # rows of one pair.
             size = max(max(map(len, batch)), anatomy.n_layers * len(COMPONENTS))
             chunks = _chunks(rows, joins, [rows_of[prompt] for prompt in chosen], size)
-            kept = None if added is None else _Kept(added, chosen)
-            for numbers, final in _run_batch(runner, batch, chunks, values, outputs, kept):
-                logits[numbers] = anatomy.logits(final).float().cpu()
+            read, recorded = _read(runner, batch)
+            if added is not None:
+                added.put(chosen, recorded, read.streams[-1][:, 0])
+            for chunk in chunks:
+                with replacing(anatomy, chunk.rows, values, outputs=outputs):
+                    final = _run_chunk(runner, read, chunk, values)
+                logits[chunk.numbers] = anatomy.logits(final).float().cpu()
+            # The next batch's keys and values need the room of this one's.
+            del read
             if on_batch is not None:
                 on_batch(sum(len(rows_of[prompt]) for prompt in chosen))
     return logits
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """Where to put what components add in the unpatched pass of some prompts."""
-
-    added: ComponentValues
-    prompts: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -242,27 +240,6 @@ def _chunks(
                 met[join] += 1
         joins, _, places, chosen = map(list, zip(*sorted(order), strict=True))
         yield _Chunk(rows.take(chosen), joins, places, chosen)
-
-
-def _run_batch(
-    runner: BlockRunner,
-    batch: Sequence[Sequence[int]],
-    chunks: Iterable[_Chunk],
-    values: ComponentValues,
-    outputs: Outputs,
-    kept: _Kept | None,
-) -> Iterator[tuple[list[int], Tensor]]:
-    """Yield rows' indices and last block's output at the last position, `[row, d_model]`.
-
-    Keys and values of the prompts are freed at the end, before those of the next batch are made.
-    """
-    read, recorded = _read(runner, batch)
-    if kept is not None:
-        kept.added.put(kept.prompts, recorded, read.streams[-1][:, 0])
-    for chunk in chunks:
-        with replacing(runner.anatomy, chunk.rows, values, outputs=outputs):
-            final = _run_chunk(runner, read, chunk, values)
-        yield list(chunk.numbers), final
 
 
 def _read(
@@ -311,7 +288,7 @@ def _run_chunk(
         layout = RowLayout.of(chunk.places[:n_rows], read.n_prompts, device)
 
         def attend(call: AttentionCall) -> Tensor:
-            return read.attend(layer, call, Context(call.key, call.value), layout, after=1)
+            return read.attend(layer, call, call.own, layout, after=1)
 
         return attend
 
