@@ -30,7 +30,7 @@ from glossogenesis.injection.tables import PERPLEXITY_SCHEMA
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import PredictedContexts, next_token_losses, predicted_contexts
 from glossogenesis.models.blocks import BlockRunner
-from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32, read_layers
+from glossogenesis.models.capture import CheckedInFloat32, check_equal, in_float32, read_layers
 from glossogenesis.models.prefill import Prefill, prefill
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import SparseAutoencoder
@@ -197,13 +197,8 @@ class PerplexityRun:
         """Largest difference of log-probabilities where the target goes on from its own stream."""
         output = read.resume(layer, read.streams[layer])
         resumed = next_token_losses(self._models.target, output, batch)
-        difference = float((plain - resumed).abs().max()) if len(plain) else 0.0
-        if not difference <= TOLERANCE[self._models.target.dtype]:
-            raise RuntimeError(
-                f"the model resumed above layer {layer} differs from the whole model by "
-                f"{difference:.2g} in log-probability; injections cannot be trusted"
-            )
-        return difference
+        what = f"the model resumed above layer {layer} differs from the whole in log-probability"
+        return check_equal(plain - resumed, self._models.target, what, "injections")
 
     def _zeros(self) -> Sums:
         return np.zeros(self._shape)

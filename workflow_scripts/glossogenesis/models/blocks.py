@@ -97,10 +97,6 @@ class Positions:
         tables = {kind: (chosen(cos), chosen(sin)) for kind, (cos, sin) in self.rotary.items()}
         return Positions(chosen(self.ids), tables)
 
-    def first(self, rows: int) -> Positions:
-        """The positions of the first rows."""
-        return self.of(lambda states: states[:rows])
-
     def first(self, n_rows: int) -> Positions:
         """The positions of the first rows."""
         return self.of(lambda states: states[:n_rows])

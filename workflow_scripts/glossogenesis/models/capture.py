@@ -245,3 +245,19 @@ class CheckedInFloat32:
     def facts(self) -> dict[str, dict[str, float]]:
         """For `Provenance.facts`."""
         return {"identities_in_float32": {"rows": self.rows, "largest": self.largest}}
+
+
+def check_equal(difference: Tensor, anatomy: Anatomy, what: str, untrusted: str) -> float:
+    """Return the largest of some differences where equal numbers must come; 0 of none.
+
+    Messages are `what`, such as "ablating nothing changes a logit", and what cannot be trusted.
+
+    Raises:
+        RuntimeError: it is more than rounding explains in the model's number format, or NaN.
+    """
+    largest = float(difference.abs().max()) if difference.numel() else 0.0
+    if not largest <= TOLERANCE[anatomy.dtype]:
+        raise RuntimeError(
+            f"{what} by {largest:.2g}, where equal numbers must come; {untrusted} cannot be trusted"
+        )
+    return largest

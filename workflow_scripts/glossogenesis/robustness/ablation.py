@@ -21,7 +21,7 @@ from torch import Tensor
 
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_left
-from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32
+from glossogenesis.models.capture import CheckedInFloat32, check_equal, in_float32
 from glossogenesis.robustness.circuit import MEASURES, Circuit, Members
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.hooks import summing
@@ -322,10 +322,5 @@ def _check_unchanged(ablated: Tensor, unablated: Tensor, anatomy: Anatomy) -> fl
     Where it does not, the predictions are the whole classifier's, also at posts so close to a tie
     that rounding decides.
     """
-    largest = float((ablated - unablated).abs().max())
-    if not largest <= TOLERANCE[anatomy.dtype]:
-        raise RuntimeError(
-            f"ablating no component changes a logit by {largest:.2g}, where equal numbers must "
-            "come; ablations cannot be trusted"
-        )
-    return largest
+    what = "ablating no component changes a logit"
+    return check_equal(ablated - unablated, anatomy, what, "ablations")

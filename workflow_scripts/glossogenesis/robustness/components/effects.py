@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
-from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32
+from glossogenesis.models.capture import CheckedInFloat32, check_equal, in_float32
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import (
     ComponentRows,
@@ -331,13 +331,9 @@ def direct_effects(
 
 
 def _check(anatomy: Anatomy, found: Tensor, expected: Tensor) -> None:
-    difference = float(((found - expected).abs() / expected.abs().clamp(min=1)).max())
-    if not difference <= TOLERANCE[anatomy.dtype]:
-        raise RuntimeError(
-            f"the outputs of all components and the embedding give logits that are off by "
-            f"{difference:.2g} from the model's, where equal numbers must come; direct effects "
-            "cannot be trusted"
-        )
+    difference = (found - expected) / expected.abs().clamp(min=1)
+    what = "the outputs of all components and the embedding give logits that are off"
+    check_equal(difference, anatomy, what, "direct effects")
 
 
 def check_component_identities(
@@ -392,12 +388,8 @@ def check_component_identities(
     for run, expected, what in zip(
         patched.split(n_pairs), (clean, corrupted, corrupted), _WHAT, strict=True
     ):
-        largest = float(((run - expected).abs() / scale).max())
-        if not largest <= TOLERANCE[anatomy.dtype]:
-            raise RuntimeError(
-                f"{where}: with {what}, a corrupted post's effect is off by {largest:.2g}, where "
-                "equal numbers must come; effects of components cannot be trusted"
-            )
+        what = f"{where}: with {what}, a corrupted post's effect is off"
+        largest = check_equal((run - expected) / scale, anatomy, what, "effects of components")
         worst = max(worst, largest)
     return worst
 

@@ -26,7 +26,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_right
 from glossogenesis.models.blocks import BlockRunner
-from glossogenesis.models.capture import TOLERANCE, CheckedInFloat32, in_float32
+from glossogenesis.models.capture import CheckedInFloat32, check_equal, in_float32
 from glossogenesis.models.prefill import Prefill, prefill
 from glossogenesis.robustness.label_effects import Features
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder, decode
@@ -325,10 +325,6 @@ def _check_resumed(read: Prefill, before: Tensor, layer: int) -> float:
 
 
 def _check(anatomy: Anatomy, found: Tensor, expected: Tensor, what: str) -> float:
-    difference = float((found.float() - expected.float()).abs().max())
-    if not difference <= TOLERANCE[anatomy.dtype]:
-        raise RuntimeError(
-            f"{what}: logits differ by {difference:.2g} from the whole model's, where equal "
-            "numbers must come; knockouts cannot be trusted"
-        )
-    return difference
+    difference = found.float() - expected.float()
+    what = f"{what}: logits differ from the whole model's"
+    return check_equal(difference, anatomy, what, "knockouts")
