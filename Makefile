@@ -10,7 +10,7 @@ UV ?= $(shell command -v uv 2>/dev/null)
 
 # Recipes find the environment's programs first, so that jobs run in it without activation.
 export PATH := $(BIN):$(PATH)
-# A job would compile the library anew, a quarter of a second, where its bytecode is not kept.
+# A job would compile the library again, a quarter of a second, where its bytecode is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo showcase test test-all lint unit slow faults format lock help

@@ -129,7 +129,7 @@ def tasks_of(hidden: int, layers: int) -> Iterator[tuple[str, Callable[[], Once]
 
 
 def extract(task: Task) -> None:
-    """Write all caches anew; those that are there would stay."""
+    """Write all caches again; those that are there would stay."""
     for manifest in task.folder.glob("*/manifest.json"):
         manifest.unlink()
     task.ours()

@@ -210,7 +210,7 @@ def product_of(u: Tensor, setting: Setting) -> Callable[[], None]:
 
 
 def runs(trainer: Any, u: Tensor) -> bool:
-    """Tell whether a program can take a step; torch lacks what SAELens' sparse option needs."""
+    """Return whether a program can take a step; torch lacks what SAELens' sparse option needs."""
     try:
         trainer.step(u)
     except NotImplementedError as error:

@@ -75,7 +75,7 @@ rule last_nap:
 """
 
 CORES = 32
-"""Of the machine, as Snakemake is told."""
+"""Of the machine, as Snakemake is reported."""
 
 COMMANDS = {
     "machine": f"snakemake --cores {CORES}",

@@ -104,16 +104,16 @@ def figures_of(part):
 
 
 def is_tracked():
-    """Tell whether features are followed over checkpoints."""
+    """Return whether features are followed over checkpoints."""
     return study.features.tracking.enabled
 
 
 def is_injected():
-    """Tell whether features are injected."""
+    """Return whether features are injected."""
     injection = study.features.injection
     return injection is not None and injection.enabled
 
 
 def has_variants():
-    """Tell whether spelling variants are compared."""
+    """Return whether spelling variants are compared."""
     return study.robustness.variants is not None

@@ -150,7 +150,7 @@ def embedding_reader(embeddings: Path, own_embedding: Path | None) -> Callable[[
         if "embedding" not in held or held["embedding"].ndim != 2:
             raise StudyError(
                 f"{own_embedding}: holds no tensor `embedding` [token, dimension] (there: "
-                f"{', '.join(held) or 'none'}); save the vectors under that name, a row a token id"
+                f"{', '.join(held) or 'none'}); save the vectors under that name, by token id"
             )
         return held["embedding"]
 

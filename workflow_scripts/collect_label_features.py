@@ -1,4 +1,4 @@
-"""Tell how the features of a classifier's autoencoder relate to labels, on held-out posts.
+"""Measure how the features of a classifier's autoencoder relate to labels, on held-out posts.
 
 How strongly each feature distinguishes each label, how label-specific features are, which tokens
 and pieces of text the top features of a label fire on, and how sparse and faithful the code is.

@@ -20,7 +20,7 @@ from glossogenesis.workflow.program import program_arguments, provenance_of, run
 
 
 def main() -> None:
-    """Write one row a pair of autoencoders, a table a layer."""
+    """Write one row per pair of autoencoders, one table per layer."""
     arguments = program_arguments(
         __doc__,
         saes={

@@ -57,8 +57,8 @@ def main() -> None:
     longest = max(prompts["token_ids"].list.len().to_list(), default=0) + settings["max_new_tokens"]
     config = Path(manifest.folder) / "config.json"
     limits = ModelLimits.of(read_config(config.parent))
-    mend = "lower `concepts.few_shot` or `concepts.max_new_tokens`"
-    if line := limits.longer(longest, "prompts with their answers", str(config), mend):
+    fix = "lower `concepts.few_shot` or `concepts.max_new_tokens`"
+    if line := limits.longer(longest, "prompts with their answers", str(config), fix):
         print(f"Warning: {line}")
     rows = PATCHING_SCHEMA.to_frame()
     facts: dict[str, Any] = {"prompts_whose_answer_is_too_long": too_long}

@@ -48,8 +48,8 @@ def main() -> None:
     )
     if (config := Path(manifest.folder) / "config.json").is_file():
         limits = ModelLimits.of(read_config(config.parent))
-        mend = f"lower `corpora.{settings['name']}.context`"
-        if line := limits.longer(corpus.context, "contexts", str(config), mend):
+        fix = f"lower `corpora.{settings['name']}.context`"
+        if line := limits.longer(corpus.context, "contexts", str(config), fix):
             print(f"Warning: {line}")
     inputs = local_paths(text) | ({"lexicon": arguments.lexicon} if arguments.lexicon else {})
     provenance = provenance_of(

@@ -1,7 +1,7 @@
 """Pretrain a model on generated text or on the user's own, and save checkpoints on the way.
 
 Training begins with random weights, or goes on from the checkpoint that `--start` describes. Beside
-the manifest stands a folder a saved step, `step_000512/`, in the transformers format with the
+the manifest stands one folder per saved step, `step_000512/`, in the transformers format with the
 tokenizer. An interrupted run goes on where it last kept its state under `--resume-dir`.
 """
 

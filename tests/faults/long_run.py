@@ -235,7 +235,7 @@ def verified(tree: FaultTree, lost: list[str]) -> str:
     for line in found.stderr.splitlines():
         show(f"    {line[:160]}")
     try:
-        tree.follow_the_mend(found.stderr, *lost)
+        tree.follow_the_fix(found.stderr, *lost)
     except AssertionError as error:
         show(str(error))
         return "not made again"

@@ -15,7 +15,7 @@ TEXT = "results/tables/concepts_accuracy.csv"
 
 
 @pytest.mark.slow
-def test_damage_is_refused_or_found_and_its_mend_ends_in_equal_bytes(
+def test_damage_is_refused_or_found_and_its_fix_ends_in_equal_bytes(
     undisturbed: FaultTree, expected: dict[str, str], tmp_path: Path
 ) -> None:
     tree = copy_of(undisturbed, tmp_path / "tree")
@@ -36,5 +36,5 @@ def test_damage_is_refused_or_found_and_its_mend_ends_in_equal_bytes(
     found = tree.glossogenesis("verify")
     assert found.returncode == 1
     assert set(re.findall(r"damaged: (\S+): ", found.stderr)) == {TEXT, STAGES}
-    tree.follow_the_mend(found.stderr)
+    tree.follow_the_fix(found.stderr)
     assert differences(artifacts(tree.results), expected) == []

@@ -1,8 +1,8 @@
 """Worlds with a known truth, and what the library's own intervals and tests make of data from them.
 
 A case draws a truth, then data, and asks an interval or a test. Each returns [trial]: whether the
-interval held the truth, or whether p was at most 0.05 where nothing differed. Truths are drawn anew
-in each trial, so that a rate does not hang on how one count happens to round.
+interval held the truth, or whether p was at most 0.05 where nothing differed. Truths are drawn
+again in each trial, so that a rate does not hang on how one count happens to round.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ def concept_sign_flips(
 ) -> Found:
     """The test of `concepts_comparisons`, where two settings are alike."""
     first, _, concept, truth = correlated_answers(generator, trials, design, (0.25, 0.75))
-    # A second setting of the same ease of concepts: the same shares, drawn anew.
+    # A second setting of the same ease of concepts: the same shares, drawn again.
     second = np.where(generator.random(first.shape) < 0.5, first, 0)
     fresh = generator.random(first.shape) < truth[0][:, None]
     second = np.where(generator.random(first.shape) < 0.5, first, fresh)

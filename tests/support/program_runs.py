@@ -20,7 +20,7 @@ def run_main(
 ) -> None:
     """Run a program's `main` with settings and options, such as `batch_size=4` or a list of paths.
 
-    `study` is None for programs that are not told its name, as those that draw figures.
+    `study` is None for programs that are not reported its name, as those that draw figures.
     """
     named = {} if study is None else {"study": study}
     given = {"settings": json.dumps(settings), **named, **options}

@@ -72,7 +72,7 @@ def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> nn.Modu
 
 
 def with_random_weights(model: nn.Module, *, seed: int = 0) -> nn.Module:
-    """Draw every weight of a model anew, so that its logits differ clearly."""
+    """Draw every weight of a model again, so that its logits differ clearly."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():

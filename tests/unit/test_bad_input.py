@@ -1,4 +1,4 @@
-"""The catalogue of bad input: each mistake gets one line that names the place and the mend.
+"""The catalogue of bad input: each mistake gets one line that names the place and the fix.
 
 A good small study is broken in one way and then taken as far as its prompts, by the steps that the
 workflow takes: read, check, look at files, take up checkpoints, build prompts, compare tokenizers.

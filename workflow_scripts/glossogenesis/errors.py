@@ -7,7 +7,7 @@ LONGEST = 1500
 
 
 class StudyError(ValueError):
-    """A mistake in a study, sheet, lexicon, file or environment that its user can mend.
+    """A mistake in a study, sheet, lexicon, file or environment that its user can fix.
 
     The message names the file, row or key and says what to do about it. It is one line, also where
     it quotes several, and shows what a terminal would obey or hide as an escape.

@@ -77,7 +77,7 @@ class Executioner:
 
 
 def writes(arguments):
-    """Tell whether an `open` event is for writing."""
+    """Return whether an `open` event is for writing."""
     _, mode, flags = arguments
     if isinstance(mode, str):
         return any(letter in mode for letter in "wax+")

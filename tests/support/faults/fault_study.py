@@ -138,7 +138,7 @@ class FaultTree:
             check=False,
         )
 
-    def follow_the_mend(self, printed: str, *targets: str) -> None:
+    def follow_the_fix(self, printed: str, *targets: str) -> None:
         """Carry out the two commands that `verify` prints; `targets` are asked for beside them."""
         delete = re.search(r"^ *(rm -f .*)$", printed, re.M)
         make = re.search(r"^ *snakemake --cores all (.*)$", printed, re.M)
@@ -178,7 +178,7 @@ def options(targets: Sequence[str]) -> list[str]:
 
 
 def is_alive(group: int) -> bool:
-    """Tell whether a process group has a process that is not a zombie of this one."""
+    """Return whether a process group has a process that is not a zombie of this one."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

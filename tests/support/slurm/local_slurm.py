@@ -147,7 +147,7 @@ class LocalSlurm:
         wait_for("the node to be ready", self.is_ready, self.logs)
 
     def is_ready(self) -> bool:
-        """Tell whether the node takes jobs; SlurmError where a daemon has ended by itself."""
+        """Return whether the node takes jobs; SlurmError where a daemon has ended by itself."""
         for name, daemon in self.daemons.items():
             if daemon.poll() is not None:
                 raise SlurmError(f"{name} ended\n{self.logs()}")

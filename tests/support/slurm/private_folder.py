@@ -41,7 +41,7 @@ class PrivateFolder:
         return [*inside, "env", f"--chdir={Path(folder).absolute()}", *words]
 
     def holds(self, process: int) -> bool:
-        """Tell whether a process, which may have ended, sees the content."""
+        """Return whether a process, which may have ended, sees the content."""
         try:
             return _namespace(process) == _namespace(self._holder.pid)
         except OSError:

@@ -129,7 +129,7 @@ def test_requests_that_cannot_be_meant() -> None:
         replace(request, start_layers=(0,))
     with pytest.raises(ValueError, match="patches for 5 prompts, but 1"):
         replace(request, prompts=request.prompts[:1])
-    with pytest.raises(ValueError, match="one row a prompt"):
+    with pytest.raises(ValueError, match="one row per prompt"):
         replace(request, token_ids_of_interest=request.token_ids_of_interest[:1])
     with pytest.raises(ValueError, match="no setting"):
         replace(request, patches=request.patches[:0], include_self=False)

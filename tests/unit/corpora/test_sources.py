@@ -78,13 +78,13 @@ def test_a_file_that_arrives_damaged_is_fetched_again(hub: HubServer) -> None:
 
 
 def test_what_the_hub_refuses_names_the_dataset(hub: HubServer) -> None:
-    with pytest.raises(StudyError, match=r"some/other: .* no such dataset.*mend `text.dataset`"):
+    with pytest.raises(StudyError, match=r"some/other: .* no such dataset.*fix `text.dataset`"):
         HubDataset.find("some/other", None)
     with pytest.raises(StudyError, match="some/dataset@v2: the Hub has no such revision"):
         HubDataset.find("some/dataset", "v2")
-    with pytest.raises(StudyError, match=r"no Hub id.*; mend `text.dataset`"):
+    with pytest.raises(StudyError, match=r"no Hub id.*; fix `text.dataset`"):
         HubDataset.find("not an id", None)
-    with pytest.raises(StudyError, match=r"no Hub id.*; mend `text.dataset`"):
+    with pytest.raises(StudyError, match=r"no Hub id.*; fix `text.dataset`"):
         HubDataset.find("not an id", None, offline=True)
 
 

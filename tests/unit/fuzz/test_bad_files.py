@@ -1,4 +1,4 @@
-"""Whatever stands in a user's file, reading it succeeds or says in one line what to mend.
+"""Whatever stands in a user's file, reading it succeeds or says in one line what to fix.
 
 Each kind of file has a good example, a way to break it, and what the workflow does with it. Inputs
 are drawn, but the same ones in every run; what once went wrong is tried first.

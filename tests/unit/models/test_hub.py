@@ -89,7 +89,7 @@ def test_a_subfolder_shares_the_tokenizer_of_the_root(hub: HubServer, saved: Pat
     assert not any(name.startswith("step-9") for name in hub.fetched())
     own = local_files(CheckpointLocation(NAME, subfolder="step-9"))
     assert own.tokenizer_folder == own.folder
-    with pytest.raises(StudyError, match="no subfolder 'step-7'; mend the sheet"):
+    with pytest.raises(StudyError, match="no subfolder 'step-7'; fix the sheet"):
         local_files(CheckpointLocation(NAME, subfolder="step-7"))
 
 

@@ -71,7 +71,7 @@ def test_longer_texts_are_refused_where_positions_are_absolute_and_said_elsewher
     rotary = ModelLimits.of({"model_type": "llama", "max_position_embeddings": 24})
     without = ModelLimits.of({"model_type": "bloom", "seq_length": 24})
     for limits in (absolute, rotary, without):
-        assert limits.longer(24, "prompts", "config.json", "mend") is None
+        assert limits.longer(24, "prompts", "config.json", "fix") is None
     with pytest.raises(
         StudyError, match=r"config.json: prompts of 36 tokens, but the model has 24 "
     ):

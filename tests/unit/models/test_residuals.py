@@ -214,7 +214,7 @@ def test_drops_a_token_from_all_layers_and_counts_it(packed: TokenisedCorpus) ->
 
 
 def test_a_layer_that_the_model_lacks(packed: TokenisedCorpus) -> None:
-    with pytest.raises(StudyError, match=r"the model: has no layer 4, only 0 to 3; mend"):
+    with pytest.raises(StudyError, match=r"the model: has no layer 4, only 0 to 3; fix"):
         windows(tiny_anatomy("llama"), packed, "train", layers=[0, 4])
 
 

@@ -79,7 +79,7 @@ def test_files_load_as_the_same_classifier_and_are_equal_bytes(
 
 
 def test_metadata_stands_in_order_of_key(checkpoint: Path, tmp_path: Path) -> None:
-    """safetensors itself orders it anew in each process."""
+    """safetensors itself orders it again in each process."""
     model = tiny_fresh_classifier(CheckpointLocation(str(checkpoint)))
     save_classifier(tmp_path / "out", model, checkpoint, PROVENANCE)
     content = (tmp_path / "out" / "model.safetensors").read_bytes()

@@ -143,9 +143,9 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(architecture: str, tmp_
         content = bytearray(weights.read_bytes())
         content[-5] ^= 1
         weights.write_bytes(content)
-    anew, all_epochs = trained(location, state)
+    again, all_epochs = trained(location, state)
     assert all_epochs == epochs
-    assert bytes_of(anew) == bytes_of(whole)
+    assert bytes_of(again) == bytes_of(whole)
 
 
 def test_the_bar_of_a_resumed_run_counts_the_epochs_that_are_done(

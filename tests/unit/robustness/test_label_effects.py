@@ -1,4 +1,4 @@
-"""Cohen's d, label variety and their draws, against formulas written anew and known structure."""
+"""Cohen's d, label variety and their draws, against formulas written again and known structure."""
 
 from __future__ import annotations
 

@@ -77,19 +77,19 @@ def test_parquet_may_hold_categories(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("column", "mend"),
+    ("column", "fix"),
     [
         ("label", "under `robustness.posts.text.label_column`"),
         ("body", "under `robustness.posts.text.body_column`"),
         ("title", "set it to null if posts have no titles"),
     ],
 )
-def test_a_missing_column_is_named(write, column, mend):
+def test_a_missing_column_is_named(write, column, fix):
     path = write([{key: value for key, value in row.items() if key != column} for row in ROWS])
     with pytest.raises(StudyError, match=f"no column '{column}'") as caught:
         read_post_file(path, columns())
     assert str(path) in str(caught.value)
-    assert mend in str(caught.value)
+    assert fix in str(caught.value)
 
 
 @pytest.mark.parametrize("label", ["", " ", None])

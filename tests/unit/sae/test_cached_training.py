@@ -185,7 +185,7 @@ def test_a_warm_start_from_what_was_left_out_starts_anew(tmp_path, manifest, cap
     write_no_sae(tmp_path / "before", replace(PROVENANCE, facts={LEFT_OUT: "it diverged"}))
     train_from_cache(job(tmp_path, manifest, warm_start=tmp_path / "before"), device="cpu")
     assert read_own_facts(tmp_path / "sae")["training"]["warm_start"] is None
-    assert "starts anew" in capsys.readouterr().out
+    assert "starts again" in capsys.readouterr().out
 
 
 def test_purged_activations_say_how_to_remake_them(tmp_path):

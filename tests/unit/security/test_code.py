@@ -1,4 +1,4 @@
-"""The code itself: what could open a pickle, run somebody's code or make a word a command."""
+"""The code itself: what could open a pickle, run somebody's code or make one word per command."""
 
 from __future__ import annotations
 

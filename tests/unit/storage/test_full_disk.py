@@ -1,4 +1,4 @@
-"""A full disk is told in one line, whichever library meets it."""
+"""A full disk is reported in one line, whichever library meets it."""
 
 from __future__ import annotations
 

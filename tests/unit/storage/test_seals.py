@@ -72,7 +72,7 @@ def test_equal_content_gives_equal_bytes(write: Callable[[Path], Path], tmp_path
     assert first == second
 
 
-def test_what_is_damaged_is_refused_with_its_mend(tmp_path: Path) -> None:
+def test_what_is_damaged_is_refused_with_its_fix(tmp_path: Path) -> None:
     readers = {sealed_table: read_table, sealed_tensors: read_tensors, sealed_object: read_json}
     for write, read in readers.items():
         path = write(tmp_path)

@@ -46,7 +46,7 @@ def test_full_commits_are_told_from_branches() -> None:
 
 
 def test_settings_of_a_checkpoint_name_code_only_where_it_is_allowed(tmp_path: Path) -> None:
-    """So that nothing is fetched anew in a study that allows none."""
+    """So that nothing is fetched again in a study that allows none."""
     assert set(checkpoint_settings(study(tmp_path), "m", "late")) == {
         "source", "revision", "subfolder", "tokenizer", "step",
     }  # fmt: skip

@@ -22,7 +22,7 @@ def continued(
     write_tiny_study(folder)
 
     def extend(content: dict[str, Any]) -> None:
-        # `tiny_study` wrote the sheet anew; the row of the continued model goes below.
+        # `tiny_study` wrote the sheet again; the row of the continued model goes below.
         (folder / "sheet.tsv").write_text(SHEET + "more\tlast\t4\t\t1\tpretrain:more\t\t\n")
         content["models"]["more"] = {"gpus": 0}
         content["pretrain"]["more"] = {

@@ -182,7 +182,7 @@ def test_files_that_nothing_vouches_for_are_counted(results: Path) -> None:
     assert [path.name for path in verify(results).unknown] == ["mine.csv", "older.json"]
 
 
-def test_the_command_names_damage_and_its_mend(results: Path) -> None:
+def test_the_command_names_damage_and_its_fix(results: Path) -> None:
     runner = CliRunner()
     whole = runner.invoke(app, ["verify", str(results)])
     assert whole.exit_code == 0

@@ -268,10 +268,10 @@ def trainings_table(
                 within=variance_of_interval(part["low"].to_numpy(), part["high"].to_numpy()),
                 items=min(part["concepts"].to_list()),
             )
-            told = dict(zip(_KEYS, key, strict=True)) | {"model": model, "trainings": part.height}
+            cells = dict(zip(_KEYS, key, strict=True)) | {"model": model, "trainings": part.height}
             measured = {"difference": found.value, "low": found.low, "high": found.high}
             concepts = {"concepts": min(part["concepts"].to_list())}
-            rows.append(told | measured | concepts | {"p": found.p, "q": None, "survives": None})
+            rows.append(cells | measured | concepts | {"p": found.p, "q": None, "survives": None})
         table = pl.DataFrame(rows, TRAININGS_SCHEMA).with_columns(pl.col("p").fill_nan(None))
         q = adjusted(table["p"].fill_null(float("nan")).to_numpy())
         corrected = table.with_columns(q=pl.Series(q, dtype=pl.Float64).fill_nan(None))

@@ -46,7 +46,7 @@ def run_fast(
         request: what to compute.
         batch_size: bounds one pass over the model to as many tokens as this many of the prompts
             have; it does not change the result.
-        on_batch: told how many prompts each batch finished.
+        on_batch: called with how many prompts each batch finished.
     """
     check_fits(anatomy, request)
     run = PatchedRun.empty(anatomy, request)

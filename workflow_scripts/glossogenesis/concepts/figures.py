@@ -76,7 +76,7 @@ _MOST_UPRIGHT = 14
 
 
 def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
-    """Accuracy of unpatched prompts over training: a panel a kind of pair, a line a language.
+    """Accuracy of unpatched prompts over training: a panel a kind of pair, one line per language.
 
     `data` is an `unpatched_frame`; lines are output languages.
     """
@@ -122,7 +122,7 @@ def plot_unpatched_accuracy(data: pl.DataFrame, languages: Languages) -> Figure:
 
 
 def plot_patched_accuracy(data: pl.DataFrame, pivot: str) -> Figure:
-    """Accuracy of patched prompts over training: a panel a target pair, a line a setting.
+    """Accuracy of patched prompts over training: a panel a target pair, one line per setting.
 
     `data` is a `patched_frame`.
     """
@@ -152,7 +152,7 @@ def plot_patched_accuracy(data: pl.DataFrame, pivot: str) -> Figure:
 
 
 def plot_start_layers(data: pl.DataFrame, pivot: str) -> Figure:
-    """Accuracy over the start layer of the patch: a panel a setting, a line a checkpoint.
+    """Accuracy over the start layer of the patch: a panel a setting, one line per checkpoint.
 
     The last checkpoint of every phase carries a band; with bands on all, none could be seen. `data`
     is a `start_layer_frame`.

@@ -38,7 +38,7 @@ NO_TOKEN = -1
 """Stands where no token was generated, or no token id is of interest."""
 
 OnBatch = Callable[[int], object]
-"""Told after each batch how many prompts were finished in it."""
+"""Called after each batch with how many prompts were finished in it."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class PatchRequest:
         if n_prompts != len(self.prompts):
             raise ValueError(f"patches for {n_prompts} prompts, but {len(self.prompts)} prompts")
         if self.token_ids_of_interest.shape[0] != n_prompts:
-            raise ValueError("token_ids_of_interest needs one row a prompt")
+            raise ValueError("token_ids_of_interest needs one row per prompt")
         if n_settings + self.include_self == 0:
             raise ValueError("no setting: give patches or include_self")
         if list(self.start_layers) != sorted(set(self.start_layers)):

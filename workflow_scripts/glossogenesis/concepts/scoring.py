@@ -249,22 +249,22 @@ def _numbers(values: Tensor | None, count: int) -> list[float | None]:
 def check_rows(rows: pl.DataFrame, source: str) -> None:
     """Refuse rows that do not fit `PATCHING_SCHEMA` or hold a value that cannot be.
 
-    StudyError names the file, given as `source`, the column and the mend.
+    StudyError names the file, given as `source`, the column and the fix.
     """
-    mend = f"remove {source} and run again"
+    fix = f"remove {source} and run again"
     for column, dtype in PATCHING_SCHEMA.items():
         if rows.schema.get(column) != dtype:
             found = rows.schema.get(column, "no such column")
-            raise StudyError(f"{source}: column {column} should be {dtype}, is {found}; {mend}")
+            raise StudyError(f"{source}: column {column} should be {dtype}, is {found}; {fix}")
     for column, known in (("setting", SETTINGS), ("outcome", OUTCOMES)):
         strange = sorted(set(rows[column].drop_nulls().unique()) - set(known))
         if strange:
-            raise StudyError(f"{source}: unknown {column} {strange[0]!r}; {mend}")
+            raise StudyError(f"{source}: unknown {column} {strange[0]!r}; {fix}")
     if rows["answer"].is_null().ne(rows["correct"].is_null()).any():
-        raise StudyError(f"{source}: rows with an answer but no score, or the reverse; {mend}")
+        raise StudyError(f"{source}: rows with an answer but no score, or the reverse; {fix}")
     for column in ("log_p_source", "log_p_target", "log_p_expected"):
         broken = int(rows[column].is_nan().sum())
         if broken:
             raise StudyError(
-                f"{source}: {column} is not a number in {broken} rows, which no run writes; {mend}"
+                f"{source}: {column} is not a number in {broken} rows, which no run writes; {fix}"
             )

@@ -15,7 +15,7 @@ from glossogenesis.storage.provenance import Provenance
 
 Capture = Callable[[Sequence[Sequence[int]], Sequence[int], Callable[[int], object]], Tensor]
 """Token ids and positions of prompts to their residual stream `[prompt, layer, d_model]`; the last
-argument is told how many prompts are done."""
+argument is called with how many prompts are done."""
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,7 @@ def run_patching(
         batch_size: full prompts in one forward pass; `fast` bounds its passes to as many tokens.
         mode: `fast` recomputes only what a patch can change; `reference` runs every prompt in full
             with hooks.
-        on_batch: told how many prompts each batch finished.
+        on_batch: called with how many prompts each batch finished.
 
     Raises:
         ValueError: the request does not fit the model.

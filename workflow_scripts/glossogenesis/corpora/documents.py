@@ -100,12 +100,12 @@ def texts_in(
 ) -> Iterator[str]:
     """Yield the documents of a file in its own order; those without text are skipped.
 
-    `.jsonl`, `.ndjson` and `.json` hold an object a line and `.parquet` a row a document, each with
-    its text under `text_column`; anything else is plain UTF-8 text in which a document is a block
-    between empty lines (`paragraphs`) or a line (`lines`). Each may be compressed by gzip, zstd,
-    bzip2 or xz. A row of JSON lines that cannot be read is skipped where `on_bad_row` says so, but
-    for a file's first, which tells a wrong key from a bad row. `skipped` counts. StudyError names
-    the file, the line or row, and the mend.
+    `.jsonl`, `.ndjson` and `.json` hold an object a line and `.parquet` one row per document, each
+    with its text under `text_column`; anything else is plain UTF-8 text in which a document is a
+    block between empty lines (`paragraphs`) or a line (`lines`). Each may be compressed by gzip,
+    zstd, bzip2 or xz. A row of JSON lines that cannot be read is skipped where `on_bad_row` says
+    so, but for a file's first, which shows a wrong key. `skipped` counts. StudyError names the
+    file, the line or row, and the fix.
     """
     path = Path(path)
     counted = SkippedRows() if skipped is None else skipped
@@ -133,7 +133,7 @@ def check_text_file(path: Path | str) -> Literal["json", "parquet", "plain"]:
         return "parquet"
     if suffix in TABLES:
         raise StudyError(
-            f"{path}: a table, of which column is the text cannot be told; save it as JSON lines "
+            f"{path}: a table, whose column of text is unknown; save it as JSON lines "
             "(`.jsonl`) or Parquet, and name the column under `text_column`"
         )
     if beginning.startswith((b"ARROW1", b"FEA1")):
@@ -202,7 +202,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
 
 
 def _is_blank(line: str) -> bool:
-    """Tell whether nothing of a line can be seen, such as an ideographic space (U+3000)."""
+    """Return whether nothing of a line can be seen, such as an ideographic space (U+3000)."""
     return all(
         character.isspace() or unicodedata.category(character) in ("Cc", "Cf") for character in line
     )
@@ -276,7 +276,7 @@ def _check_text_column(path: Path, file: pq.ParquetFile, text_column: str) -> No
 
 
 def _is_text(column: Any) -> bool:
-    """Tell whether a column's type is a string, plain or by a dictionary."""
+    """Return whether a column's type is a string, plain or by a dictionary."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column):

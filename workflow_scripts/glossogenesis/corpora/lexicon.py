@@ -109,7 +109,7 @@ def read_lexicon(
 
     `format` is `tsv`, `multisimlex` or `concepticon`. In the project's own format an empty cell is
     an error; in the other two, concepts that lack a word in a language are left out and counted.
-    StudyError names the file, the line and the mend.
+    StudyError names the file, the line and the fix.
     """
     header, rows = _read_rows(Path(path), "," if format == "multisimlex" else "\t")
     readers: dict[str, Callable[..., tuple[list[Concept], int]]] = {
@@ -178,7 +178,7 @@ def _require_columns(path: Path, header: Sequence[str], needed: Mapping[str, str
     for column, purpose in needed.items():
         if column not in header:
             raise StudyError(
-                f"{path}: no column {column!r} for {purpose}; {_mend_of(column)} (there: "
+                f"{path}: no column {column!r} for {purpose}; {_fix_of(column)} (there: "
                 f"{', '.join(header) or 'none'})"
             )
         if header.count(column) > 1:
@@ -190,7 +190,7 @@ def _usual(columns: Mapping[str, str], code: str) -> str:
     return columns.get(code) or columns.get(re.split("[-_]", code)[0], code)
 
 
-def _mend_of(column: str) -> str:
+def _fix_of(column: str) -> str:
     if column == "pos":
         return "add it, such as `noun` in every row, by which `lexicon.pos` chooses"
     if column in FACT_COLUMNS:
@@ -205,7 +205,7 @@ def _read_own(
     languages: Sequence[str],
     columns: Mapping[str, str],
 ) -> tuple[list[Concept], int]:
-    """Read `concept pos category hypernym` and a column a language, `word|synonym`."""
+    """Read `concept pos category hypernym` and one column per language, `word|synonym`."""
     column_of = {code: columns.get(code, code) for code in languages}
     needed = dict.fromkeys(FACT_COLUMNS, "each concept")
     needed |= {column: f"language {code!r}" for code, column in column_of.items()}
@@ -274,7 +274,7 @@ def _read_concepticon(
     languages: Sequence[str],
     columns: Mapping[str, str],
 ) -> tuple[list[Concept], int]:
-    """Read a Concepticon list: a column a language in capitals, `-` where a word is missing."""
+    """Read a Concepticon list: one column per language in capitals, `-` where a word is missing."""
     column_of = {code: columns.get(code, _usual(CONCEPTICON_COLUMNS, code)) for code in languages}
     name_columns = [name for name in NAME_COLUMNS if name in header] or ["ID"]
     needed = dict.fromkeys(name_columns, "names of concepts")
@@ -395,15 +395,15 @@ class TableRow:
     """File and line, for messages."""
 
 
-def read_rows(path: Path | str, what: str, columns: Sequence[str], mend: str) -> list[TableRow]:
+def read_rows(path: Path | str, what: str, columns: Sequence[str], fix: str) -> list[TableRow]:
     """Read the rows of a table that has exactly `columns`, in any order, and no empty cell.
 
     Cells are not quoted; empty lines and lines that begin with `#` are passed over. `what` names
-    the kind of table and `mend` says what to do where there is none. StudyError names the line.
+    the kind of table and `fix` says what to do where there is none. StudyError names the line.
     """
     lines = [
         (number, [cell.strip() for cell in line.split("\t")])
-        for number, line in enumerate(read_text(path, what, mend).split("\n"), start=1)
+        for number, line in enumerate(read_text(path, what, fix).split("\n"), start=1)
         if line.strip() and not line.startswith("#")
     ]
     header = filled_cells(lines[0][1]) if lines else []

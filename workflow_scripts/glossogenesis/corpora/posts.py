@@ -32,7 +32,7 @@ separator and body as a model reads them."""
 
 WRITTEN_COLUMNS = ("label", "title", "body", "text")
 
-MEND = "remake the posts with `snakemake --forcerun prepare_posts`"
+FIX = "remake the posts with `snakemake --forcerun prepare_posts`"
 
 KINDS = ("kanji", "hiragana", "katakana", "abbreviation", "borrowed")
 
@@ -91,19 +91,19 @@ def read_posts(path: Path | str) -> Posts:
     path = Path(path)
     table = read_table(path)
     if table.schema != POSTS_SCHEMA:
-        raise StudyError(f"{path}: not a table of posts; {MEND}")
+        raise StudyError(f"{path}: not a table of posts; {FIX}")
     rows = {split: table.filter(pl.col("split") == split) for split in SPLITS}
     for split, posts in rows.items():
         if posts["number"].to_list() != list(range(posts.height)) or not posts.height:
-            raise StudyError(f"{path}: the posts of {split!r} are not numbered in order; {MEND}")
+            raise StudyError(f"{path}: the posts of {split!r} are not numbered in order; {FIX}")
     train, held_out = rows["train"], rows["held_out"]
     in_order = table["split"].to_list() == ["train"] * train.height + ["held_out"] * held_out.height
     if not in_order or table["post"].to_list() != list(range(table.height)):
-        raise StudyError(f"{path}: the posts are not numbered in order; {MEND}")
+        raise StudyError(f"{path}: the posts are not numbered in order; {FIX}")
     labels = tuple(sorted(set(train["label"])))
     unknown = sorted(set(held_out["label"]) - set(labels))
     if unknown:
-        raise StudyError(f"{path}: no training post has the label {unknown[0]!r}; {MEND}")
+        raise StudyError(f"{path}: no training post has the label {unknown[0]!r}; {FIX}")
     return Posts(table, path, labels)
 
 

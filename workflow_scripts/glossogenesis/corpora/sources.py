@@ -33,7 +33,7 @@ GENERATED_AT_MOST = 10_000_000
 SHOWN_FILES = 3
 """Files that an error message gives as examples."""
 
-MEND_OFFLINE = (
+FIX_OFFLINE = (
     "prepare the corpus once where the Hub can be reached, without `hub.offline` and HF_HUB_OFFLINE"
 )
 
@@ -145,7 +145,7 @@ class HubDataset:
             place = HubPlace(dataset, commit or revision, "dataset")
             raise StudyError(
                 f"{place}: offline, and the Hub's cache {constants.HF_HUB_CACHE} has no list of "
-                f"its files; {MEND_OFFLINE}"
+                f"its files; {FIX_OFFLINE}"
             ) from None
         assert commit is not None, "a list is kept by its commit"
         if kept is None:
@@ -163,7 +163,7 @@ class HubDataset:
             shown = ", ".join(parquet[:SHOWN_FILES]) if parquet else "none"
             raise StudyError(
                 f"{self.dataset}: none of its {len(parquet)} Parquet files matches "
-                f"`text.files.{language}: {pattern}` (its first: {shown}); mend the pattern"
+                f"`text.files.{language}: {pattern}` (its first: {shown}); fix the pattern"
             )
         return found
 
@@ -189,7 +189,7 @@ class HubDataset:
         except LocalEntryNotFoundError:
             place = HubPlace(self.dataset, self.commit, "dataset", name)
             raise StudyError(
-                f"{place}: offline, and not in the Hub's cache; {MEND_OFFLINE}"
+                f"{place}: offline, and not in the Hub's cache; {FIX_OFFLINE}"
             ) from None
         return Path(path)
 

@@ -77,8 +77,8 @@ _BYTE_OF_CHARACTER = _byte_alphabet()
 def languages_told_by_script(scripts: Mapping[str, Script]) -> tuple[str, ...]:
     """Return the languages, of those given with their scripts, whose letters all are theirs alone.
 
-    Languages that share letters cannot be told apart by script, so their document's language must
-    decide; Japanese and Chinese share Han, for example.
+    Languages that share letters cannot be distinguished by script, so their document's language
+    must decide; Japanese and Chinese share Han, for example.
     """
     owners = _owners(scripts)
     return tuple(

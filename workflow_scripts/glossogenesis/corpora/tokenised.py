@@ -23,7 +23,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import Count, PlainName, read_json, record_of, write_json
 
 NO_LANGUAGE = 255
-"""Stands in `languages` at padding, and in `token_languages` where no language can be told."""
+"""Stands in `languages` at padding, and in `token_languages` where no language is known."""
 
 NO_DOCUMENT = -1
 """Stands in `documents` at padding."""
@@ -118,7 +118,7 @@ class TokenisedCorpus:
         content = read_json(manifest)
         try:
             corpus = record_of(cls, {**content, "folder": str(manifest.parent)})
-            mend = corpus._mend
+            fix = corpus._fix
         except (TypeError, KeyError, ValueError) as error:
             raise StudyError(
                 f"{manifest}: not a tokenised corpus' manifest ({error}); remake it with "
@@ -130,7 +130,7 @@ class TokenisedCorpus:
             size = path.stat().st_size if path.is_file() else None
             if size != facts.bytes:
                 state = "missing" if size is None else f"{size} bytes long"
-                raise StudyError(f"{path}: {state}, but its manifest says {facts.bytes}; {mend}")
+                raise StudyError(f"{path}: {state}, but its manifest says {facts.bytes}; {fix}")
         return corpus
 
     def facts(self, split: str) -> SplitFacts:
@@ -164,7 +164,7 @@ class TokenisedCorpus:
         return column
 
     @property
-    def _mend(self) -> str:
+    def _fix(self) -> str:
         of_posts = self.provenance["kind"] == "tokenised_posts"
         rule = "tokenise_posts" if of_posts else "prepare_corpus"
         return f"remake it with `snakemake --forcerun {rule}`"
@@ -181,17 +181,17 @@ class TokenisedCorpus:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise StudyError(f"{path}: cannot be read ({error.strerror}); {self._mend}") from None
+            raise StudyError(f"{path}: cannot be read ({error.strerror}); {self._fix}") from None
         if len(content) != shard.bytes or hashlib.sha256(content).hexdigest() != shard.sha256:
-            raise StudyError(f"{path}: not the bytes that its manifest records; {self._mend}")
+            raise StudyError(f"{path}: not the bytes that its manifest records; {self._fix}")
         try:
             tensors = load(content)
         except SafetensorError as error:
-            raise StudyError(f"{path}: damaged safetensors file ({error}); {self._mend}") from None
+            raise StudyError(f"{path}: damaged safetensors file ({error}); {self._fix}") from None
         shape = (shard.contexts, self.context)
         for name in BLOCK_TENSORS:
             if name not in tensors or tuple(tensors[name].shape) != shape:
-                raise StudyError(f"{path}: no tensor {name!r} of shape {shape}; {self._mend}")
+                raise StudyError(f"{path}: no tensor {name!r} of shape {shape}; {self._fix}")
         return tensors
 
 

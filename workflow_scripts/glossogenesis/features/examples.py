@@ -241,14 +241,14 @@ def examples_in_parts(
     for first in range(0, len(examples.counts), step):
         part = examples.of_features(first, first + step)
         numbers, tokens, activations = part.flat()
-        told = languages[bounds[first] : bounds[first] + len(tokens)]
+        token_languages = languages[bounds[first] : bounds[first] + len(tokens)]
         before, after = text_around(tokens, corpus, pieces)
         columns = {
             "feature": part.features + first,
             "example": numbers,
             **{name: tokens[name] for name in ("context", "column", "document", "token_id")},
             "token": [texts[token] for token in tokens["token_id"].tolist()],
-            "token_language": names[told.clip(max=len(corpus.languages))],
+            "token_language": names[token_languages.clip(max=len(corpus.languages))],
             "activation": activations,
             "before": before,
             "after": after,

@@ -1,6 +1,6 @@
 """Figures of features over training: languages, depth, monosemanticity, sizes, quality.
 
-Each takes a frame of `feature_frames` and returns a Figure. Bands are 95 % intervals as the frame
+Each takes a frame of `features.frames` and returns a Figure. Bands are 95 % intervals as the frame
 gives them; points without an interval have no band.
 
 They add to `panels`.
@@ -191,7 +191,7 @@ def plot_feature_heatmap(data: pl.DataFrame, label: str) -> Figure:
 
 
 def plot_model_sizes(data: pl.DataFrame, labels: Mapping[str, str], filled: str) -> Figure:
-    """Bilingual share, monosemanticity and labelled share over training, a line a model.
+    """Bilingual share, monosemanticity and labelled share over training, one line per model.
 
     `data` is a `size_frame`; `labels` names the models, `filled` says what share of the grid is
     there.
@@ -252,7 +252,7 @@ def stage_numbers(row: Mapping[str, Any] | None) -> str:
 def _label_panels(
     data: pl.DataFrame, codes: Sequence[str], titles: Mapping[int, str], measured: str
 ) -> Figure:
-    """A panel a layer, a line a label."""
+    """A panel a layer, one line per label."""
     layers = data["layer"].unique().sort().to_list()
     known = (*codes, BILINGUAL, MIXED, ALL, LABELLED)
     labels = [label for label in known if label in set(data["label"])]
@@ -364,7 +364,7 @@ def quality_frame(quality: pl.DataFrame) -> pl.DataFrame:
 
 
 def plot_sae_quality(data: pl.DataFrame, label: str) -> Figure:
-    """Explained variance, recovery, L0 and dead share over training: a line a layer.
+    """Explained variance, recovery, L0 and dead share over training: one line per layer.
 
     `data` is a `quality_frame`. Explained variance and recovery below -1 or above 1.5 stand there.
     """

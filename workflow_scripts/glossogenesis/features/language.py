@@ -56,19 +56,19 @@ def check_languages_can_be_told(
         StudyError: by script, where a language shares its script with another; as in the paper,
             where there are not two languages of which one is written in Latin letters.
     """
-    mend = "set `features.language.by: document`"
+    fix = "set `features.language.by: document`"
     shared = [code for code in corpus.languages if code not in corpus.told_by_script]
     if by == "script" and shared:
         raise StudyError(
             f"corpus {corpus.corpus!r}: the script of {', '.join(shared)} is shared by several of "
-            f"its languages, so that `by: script` cannot tell them apart; {mend}"
+            f"its languages, so that `by: script` cannot tell them apart; {fix}"
         )
     if by == "paper":
         latin = [code for code in corpus.languages if scripts.get(code) == "Latin"]
         if len(corpus.languages) != 2 or len(latin) != 1:
             raise StudyError(
                 f"corpus {corpus.corpus!r}: `by: paper` takes two languages, one of them written "
-                f"in Latin letters, and the corpus has {', '.join(corpus.languages)}; {mend}"
+                f"in Latin letters, and the corpus has {', '.join(corpus.languages)}; {fix}"
             )
 
 
@@ -162,14 +162,14 @@ def language_shares(
     n_features = len(examples.counts)
     deciding = with_letters | (by == "paper")
     decided = np.bincount(examples.features[deciding], minlength=n_features)
-    told = deciding & (languages != NO_LANGUAGE)
-    pairs = examples.features[told] * n_languages + languages[told]
+    known = deciding & (languages != NO_LANGUAGE)
+    pairs = examples.features[known] * n_languages + languages[known]
     counted = np.bincount(pairs, minlength=n_features * n_languages).reshape(-1, n_languages)
     with np.errstate(invalid="ignore"):
         return LanguageShares(
             by_language=counted / decided[:, None],
             symbols=1 - decided / examples.counts,
-            token_types=_token_types(examples, languages, told & with_letters, counted),
+            token_types=_token_types(examples, languages, known & with_letters, counted),
         )
 
 

@@ -100,24 +100,24 @@ def measure_all(
     measured: dict[Choices, Measured] = {}
     for chosen in choices:
         sample = _sample(chosen)
-        told = (sample, chosen.by)
-        if told not in shares:
+        key = (sample, chosen.by)
+        if key not in shares:
             languages = token_languages(chosen.by, samples[sample], corpus, scripts)
-            shares[told] = language_shares(
+            shares[key] = language_shares(
                 samples[sample], languages, letters[sample], len(corpus.languages), by=chosen.by
             )
         token_entropy = types[sample].entropies()
         meaning_entropy = entropies[_clustering(chosen)][chosen.cosine]
         measured[chosen] = Measured(
             labels=label_features(
-                shares[told],
+                shares[key],
                 firings,
                 share=chosen.share,
                 bilingual_share=chosen.bilingual_share,
                 symbol_share=chosen.symbol_share,
             ),
-            symbol_shares=shares[told].symbols,
-            shares=shares[told].by_language,
+            symbol_shares=shares[key].symbols,
+            shares=shares[key].by_language,
             token_types=types[sample].number,
             token_entropy=token_entropy,
             meaning_entropy=meaning_entropy,

@@ -1,6 +1,6 @@
 """Table of how good the autoencoders are: measures, cross-entropy recovered, agreement of seeds.
 
-One row a setup and language, and one for all tokens (`all`). What was not measured is null:
+One row per setup and language, and one for all tokens (`all`). What was not measured is null:
 recovery where it is off, seeds where there is one, and what concerns the whole dictionary in rows
 of a language.
 """

@@ -44,7 +44,7 @@ EXAMPLES_SCHEMA = pl.Schema(
 
 
 def statistics_schema(languages: Sequence[str]) -> pl.Schema:
-    """Columns of `statistics.parquet`, one row a feature."""
+    """Columns of `statistics.parquet`, one row per feature."""
     by_language = _struct(check_languages(languages), pl.Float64)
     columns: dict[str, _Type] = {
         "feature": pl.Int32,

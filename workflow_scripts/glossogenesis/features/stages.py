@@ -301,20 +301,20 @@ def _correct(rows: list[dict[str, Any]]) -> None:
 def _verdict(row: dict[str, Any]) -> str:
     """What happened, in a sentence."""
     if row["fall"] is None:
-        return "fewer than three checkpoints with labelled features: stages cannot be told apart"
+        return "fewer than three checkpoints with labelled features: stages cannot be distinguished"
     height, lowest, end = (
         f"{row[f'{point}_share']:.2f} (step {row[f'{point}_step']})" for point in _POINTS
     )
     if row["fall"] <= 0:
         return f"did not fall before the end, {end}: no stages{_population(row)}"
     rose = f"rose to {end}" if row["rise"] > 0 else f"did not rise after, {end}"
-    told = {
+    significance = {
         (True, True): "all three stages significant",
         (True, False): "the fall is significant, a rise is not",
         (False, True): "the rise is significant, the fall is not",
         (False, False): "neither fall nor rise is significant",
     }[row["fall_significant"], row["rise_significant"]]
-    return f"fell from {height} to {lowest} and {rose}: {told}{_population(row)}"
+    return f"fell from {height} to {lowest} and {rose}: {significance}{_population(row)}"
 
 
 def _population(row: dict[str, Any]) -> str:

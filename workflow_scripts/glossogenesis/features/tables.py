@@ -17,9 +17,9 @@ each bin standing for the mean of its features: the mean is exact, and the varia
 the interval leaves out is below 1e-5. So a setup is a small frame, and layers pool by adding up.
 
 `sensitivity.parquet` has one row an alternative, in which one choice differs from the default. Here
-every alternative has a row a label. The rows with the choice `range` give, as values `minimum` and
-`maximum`, the lowest and highest over the default and all its alternatives: of the bilingual share
-in the row of the label `bilingual`, of the mean monosemanticity in the row of the label `all`.
+every alternative has one row per label. The rows with the choice `range` give, as values `minimum`
+and `maximum`, the lowest and highest over the default and all its alternatives: of the bilingual
+share in the row of the label `bilingual`, of the mean monosemanticity in that of `all`.
 
 Features of a checkpoint are matched with those of the checkpoint before it in the sheet. A row
 counts the features of one event:

@@ -72,16 +72,16 @@ def patiently(action: Callable[[], Result], place: HubPlace) -> Result:
 
 
 def study_error(error: Exception, place: HubPlace) -> StudyError:
-    """Return what an error of the Hub's client means, with its mend."""
+    """Return what an error of the Hub's client means, with its fix."""
     from huggingface_hub import constants, errors
 
     page = f"{constants.ENDPOINT}/{'datasets/' if place.kind == 'dataset' else ''}"
     page += place.repository
     status = _status_of(error)
     if isinstance(error, errors.HFValidationError):
-        problem = f"no Hub id such as `organisation/name`; mend {place.key}"
+        problem = f"no Hub id such as `organisation/name`; fix {place.key}"
         if place.kind == "model":
-            problem = f"neither a folder nor a Hub id; mend {place.key}"
+            problem = f"neither a folder nor a Hub id; fix {place.key}"
     elif isinstance(error, errors.GatedRepoError) and status == 401:
         problem = (
             f"gated, and there is no token; accept its terms on {page}, and set HF_TOKEN to a "
@@ -96,7 +96,7 @@ def study_error(error: Exception, place: HubPlace) -> StudyError:
         problem = "the Hub has no such revision; write a branch, a tag or a full commit"
     elif isinstance(error, errors.RepositoryNotFoundError):
         problem = (
-            f"the Hub has no such {place.kind}, or it is private; mend {place.key}, or set "
+            f"the Hub has no such {place.kind}, or it is private; fix {place.key}, or set "
             "HF_TOKEN to a token that may read it"
         )
     elif isinstance(error, errors.RemoteEntryNotFoundError):
@@ -124,7 +124,7 @@ def study_error(error: Exception, place: HubPlace) -> StudyError:
             "`hub.keep_downloads: false`, `pathvars.results`) to a folder on a larger disk"
         )
     elif _is_of_this_machine(error):
-        problem = f"cannot be written here ({first_line(error)}); mend it and run again"
+        problem = f"cannot be written here ({first_line(error)}); fix it and run again"
     else:
         problem = (
             f"the Hub cannot be reached ({first_line(error)}); run again where it can be. Or fetch "

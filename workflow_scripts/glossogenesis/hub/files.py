@@ -236,5 +236,5 @@ def _read(file: Path | None) -> list[KeptRevision]:
 
 
 def is_commit(revision: str | None) -> bool:
-    """Tell whether a revision is written as a full commit, which no branch can move."""
+    """Return whether a revision is written as a full commit, which no branch can move."""
     return revision is not None and re.match(COMMIT_PATTERN, revision) is not None

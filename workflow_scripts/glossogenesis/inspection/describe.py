@@ -315,7 +315,7 @@ def _state_of_split(folder: Path, shards: list[Content]) -> str:
     """Say how many shards of a split are in place, and what to do where none is there."""
     states = [_state(folder / facts["file"], facts["bytes"]) for facts in shards]
     if states and set(states) == {"missing"}:
-        return "none; to have them again, delete this manifest and make it anew"
+        return "none; to have them again, delete this manifest and make it again"
     return f"{states.count('in place'):,} of {len(states):,} in place"
 
 

@@ -114,7 +114,7 @@ def _table_width(section: Section) -> int:
 
 
 def _records(section: Section) -> Iterator[RenderableType]:
-    """Lay out each row below the one before, a line a column."""
+    """Lay out each row below the one before, one line per column."""
     for number, row in enumerate(section.rows):
         yield Text(f"row {number}", style="dim")
         grid = Table.grid(padding=(0, 2))
@@ -130,7 +130,7 @@ def _is_number(value: str) -> bool:
 
 
 def plan_page(study: str, plan: Plan, assumptions: Sequence[str], warnings: Sequence[str]) -> Group:
-    """Return what a rich console prints: a row a rule, totals, largest numbers, assumptions."""
+    """Return what a rich console prints: one row per rule, totals, largest numbers, assumptions."""
     if plan.pending == 0:
         return Group(Text(f"Study {study}: everything is there, no job is left to run."))
     parts: list[RenderableType] = [

@@ -40,7 +40,7 @@ def residual_at(
         positions: for each prompt, the index of the wanted token in it.
         batch_size: prompts in one forward pass; it does not change the result.
         layers: the wanted layers in the order of the result; all of them where None.
-        on_batch: told how many prompts each pass finished.
+        on_batch: called with how many prompts each pass finished.
 
     Returns:
         `[prompt, layer, d_model]` on the CPU, in the model's dtype, prompts in the order given.

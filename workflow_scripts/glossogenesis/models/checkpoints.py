@@ -89,7 +89,7 @@ def local_files(
     folder = Path(location.source).expanduser()
     if folder.is_dir() or location.source.startswith((".", "/", "~")):
         if not folder.is_dir():
-            raise StudyError(f"{location.source}: no such folder; mend `source` in the sheet")
+            raise StudyError(f"{location.source}: no such folder; fix `source` in the sheet")
         if location.revision is not None:
             raise StudyError(
                 f"{location}: a local folder has no revision; leave `revision` empty in the sheet"
@@ -100,7 +100,7 @@ def local_files(
 
 
 def holds_tokenizer(folder: Path) -> bool:
-    """Tell whether there is a tokenizer in `folder`."""
+    """Return whether there is a tokenizer in `folder`."""
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
@@ -140,7 +140,7 @@ def tokenizer_digest(folder: Path) -> str:
 def _within(location: CheckpointLocation, root: Path, *, commit: str | None) -> LocalCheckpoint:
     folder = root / location.subfolder if location.subfolder else root
     if not folder.is_dir():
-        raise StudyError(f"{location}: no subfolder {location.subfolder!r}; mend the sheet")
+        raise StudyError(f"{location}: no subfolder {location.subfolder!r}; fix the sheet")
     return LocalCheckpoint(folder, folder if holds_tokenizer(folder) else root, commit)
 
 
@@ -195,7 +195,7 @@ def _wanted(
     folder = PurePosixPath(location.subfolder or ".")
     inside = [file for file in snapshot.files if PurePosixPath(file.path).parent == folder]
     if not inside:
-        raise StudyError(f"{location}: no subfolder {location.subfolder!r}; mend the sheet")
+        raise StudyError(f"{location}: no subfolder {location.subfolder!r}; fix the sheet")
     patterns = ["*.json", *TOKENIZER_FILES, *(["*.py"] if location.remote_code else [])]
     found = [file for file in inside if _matches(file, patterns)]
     if location.subfolder:
@@ -207,7 +207,7 @@ def _wanted(
             if PurePosixPath(file.path).parent == top and _matches(file, TOKENIZER_FILES)
         ]
     if not found:
-        raise StudyError(f"{location}: no config.json and no tokenizer there; mend the sheet")
+        raise StudyError(f"{location}: no config.json and no tokenizer there; fix the sheet")
     if not weights:
         return found, []
     names = [PurePosixPath(file.path).name for file in inside]
@@ -259,14 +259,14 @@ def _matches(file: HubFile, patterns: list[str] | tuple[str, ...]) -> bool:
 
 
 def may_run_code(folder: Path, remote_code: str | None) -> bool:
-    """Tell whether a checkpoint may run code of its own repository.
+    """Return whether a checkpoint may run code of its own repository.
 
     StudyError where it may, but its configuration takes code from yet another repository.
     """
     if remote_code is None:
         return False
     for name, reference in code_references(folder):
-        # `repository--module.Class` would be fetched anew, from wherever that is by now.
+        # `repository--module.Class` would be fetched again, from wherever that is by now.
         if "--" in reference:
             raise StudyError(
                 f"{folder / name}: takes code from another place ({reference}) than its own "

@@ -81,10 +81,10 @@ def load_tokenizer(location: CheckpointLocation) -> PreTrainedTokenizerBase:
             folder, trust_remote_code=has_code, local_files_only=True
         )
     except Exception as error:  # tokenizers raises this very class where a file is no tokenizer
-        mend = "" if has_code else how_to_allow_code(folder)
+        fix = "" if has_code else how_to_allow_code(folder)
         raise StudyError(
             f"{folder}: no loadable tokenizer ({_first_line(error)}); save the tokenizer beside "
-            f"the weights{mend}"
+            f"the weights{fix}"
         ) from None
     return tokenizer
 
@@ -96,7 +96,7 @@ def _from_files(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     if dtype not in _DTYPES:
-        raise StudyError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}; mend `models`")
+        raise StudyError(f"dtype {dtype!r} is not one of {', '.join(_DTYPES)}; fix `models`")
     loader: Any = AutoModelForSequenceClassification if classifier else AutoModelForCausalLM
     try:
         model, report = loader.from_pretrained(

@@ -86,7 +86,7 @@ class CheckpointManifest:
             file, size, recorded = changed
             state = "missing" if size is None else f"{size} bytes long"
             raise StudyError(
-                f"{file}: {state}, but {path} records {recorded} bytes; {manifest._mend}"
+                f"{file}: {state}, but {path} records {recorded} bytes; {manifest._fix}"
             )
         if [file.name for file in check_weights(Path(manifest.folder))] != list(manifest.weights):
             raise StudyError(
@@ -99,7 +99,7 @@ class CheckpointManifest:
             if file_digest(file) != facts.sha256:
                 raise StudyError(
                     f"{file}: damaged, its SHA-256 is not the one that {path} records; "
-                    f"{manifest._mend}"
+                    f"{manifest._fix}"
                 )
         return manifest
 
@@ -122,7 +122,7 @@ class CheckpointManifest:
         if self.commit is not None and self._has_own_tokenizer and not holds_tokenizer(folder):
             self.fetch_again(path, weights=False)
         if not holds_tokenizer(folder):
-            raise StudyError(f"{folder}: the tokenizer that {path} names is missing; {self._mend}")
+            raise StudyError(f"{folder}: the tokenizer that {path} names is missing; {self._fix}")
 
     @property
     def _has_own_tokenizer(self) -> bool:
@@ -166,7 +166,7 @@ class CheckpointManifest:
             )
 
     @property
-    def _mend(self) -> str:
+    def _fix(self) -> str:
         if self.source.startswith("pretrain:"):
             return "remake it with `snakemake --forcerun pretrain_model`"
         if self.source == CLASSIFIER_SOURCE:

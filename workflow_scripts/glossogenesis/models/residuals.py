@@ -89,7 +89,7 @@ def residual_windows(
         described_as: model and checkpoint, for messages.
         skip: numbers of windows that are not computed.
         device: where windows are kept; on the CPU where None. All layers of one are in memory.
-        on_batch: told how many kept tokens, whether finite or not, each forward pass read.
+        on_batch: called with how many kept tokens, whether finite or not, each forward pass read.
 
     Raises:
         StudyError: activations are not finite and `not_finite` is `stop`, the model lacks a layer,
@@ -231,7 +231,7 @@ def check_layers(anatomy: Anatomy, layers: Sequence[int], described_as: str) -> 
     for layer in layers:
         if not 0 <= layer < anatomy.n_layers:
             raise StudyError(
-                f"{described_as}: has no layer {layer}, only 0 to {anatomy.n_layers - 1}; mend "
+                f"{described_as}: has no layer {layer}, only 0 to {anatomy.n_layers - 1}; fix "
                 "the model's `layers` in the study"
             )
 
@@ -302,7 +302,7 @@ class _Scatter:
             self._arriving[layer] = flat.to(rows.device, non_blocking=True)
 
     def finish(self) -> bool:
-        """Put what is still arriving into its rows; tell whether everything is finite."""
+        """Put what is still arriving into its rows; return whether everything is finite."""
         # Reading the sums waits for the GPU, and so for the copies that were started before.
         finite = bool(torch.stack(self._sums).isfinite().all())
         for layer, arrived in self._arriving.items():

@@ -36,7 +36,7 @@ class RowLayout:
 
     @classmethod
     def each_its_own(cls, n_prompts: int) -> RowLayout:
-        """The layout of one row a prompt."""
+        """The layout of one row per prompt."""
         return cls(n_prompts, 1, None, None)
 
     @classmethod

@@ -209,7 +209,7 @@ class ModelLimits:
             layers,
         )
 
-    def longer(self, tokens: int, what: str, described_as: str, mend: str) -> str | None:
+    def longer(self, tokens: int, what: str, described_as: str, fix: str) -> str | None:
         """Say where texts have more tokens than positions; None where they fit.
 
         StudyError where the model cannot read them at all.
@@ -218,10 +218,10 @@ class ModelLimits:
             return None
         line = f"{described_as}: {what} of {tokens} tokens, but the model has {self.positions}"
         if self.is_absolute:
-            raise StudyError(f"{line} positions and cannot read on; {mend}")
+            raise StudyError(f"{line} positions and cannot read on; {fix}")
         return (
             f"{line} positions in training (`max_position_embeddings`), and reads later tokens "
-            f"unlike any it has seen; {mend}"
+            f"unlike any it has seen; {fix}"
         )
 
     def check_vocabulary(self, largest: int, what: str, described_as: str) -> None:

@@ -51,7 +51,7 @@ class TrainedStep:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a run writes: its manifest, with a folder a saved step beside it, and its log."""
+    """Where a run writes: its manifest, with one folder per saved step beside it, and its log."""
 
     manifest: Path
     training: Path
@@ -75,7 +75,7 @@ def pretrain(
 ) -> None:
     """Train a model, and write checkpoints, log and, last, the manifest.
 
-    It starts from `start`, whose weights change (`continued_pretraining.checkpoint_start` loads
+    It starts from `start`, whose weights change (`checkpoint_start` loads
     it), or else from random weights, with a tokenizer that is trained on the text. Steps and tokens
     count from there.
 
@@ -343,7 +343,7 @@ def restore_state(
 ) -> Any | None:
     """Load the state into model and optimizers; return its progress, or None without one.
 
-    A damaged state counts as none: the run then begins anew.
+    A damaged state counts as none: the run then starts again.
     """
     found = state.load()
     if found is None:
@@ -392,7 +392,7 @@ class SavedStep:
     """Size in bytes and SHA-256 of each file, by name."""
 
     def is_whole(self, run: Path) -> bool:
-        """Tell whether every file is still there with its digest."""
+        """Return whether every file is still there with its digest."""
         paths = {run / self.folder / name: facts for name, facts in self.files.items()}
         return all(
             path.is_file() and file_digest(path) == facts["sha256"] for path, facts in paths.items()

@@ -108,8 +108,8 @@ def ablation_table(
         train: token ids of training posts, which means are taken over.
         held_out: the held-out posts, all of which are classified.
         rules: methods, positions and draws.
-        on_posts: told how many held-out posts each pass finished, a part of one where a post is
-            done under some ablations alone.
+        on_posts: called with how many held-out posts each pass finished, a part of one where a
+            post is done under some ablations alone.
 
     Returns rows of `ABLATIONS_SCHEMA`, none where there are no circuits.
 

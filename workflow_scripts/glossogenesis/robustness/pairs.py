@@ -42,7 +42,7 @@ is that of the model whose file it is."""
 # Posts whose cosines with all others are in memory together: 13 MB at 13,000 posts, each model.
 POSTS_AT_ONCE = 256
 
-_MEND = "remake it with `snakemake --forcerun classify_posts`"
+_FIX = "remake it with `snakemake --forcerun classify_posts`"
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,14 +83,14 @@ def read_candidates(predictions: Path, states: Path, tensor: str) -> CandidatePo
     table = read_table(predictions)
     pooled = read_tensors(states, [tensor])[tensor].float().numpy()
     if table["number"].to_list() != list(range(table.height)):
-        raise StudyError(f"{predictions}: posts are not numbered in order; {_MEND}")
+        raise StudyError(f"{predictions}: posts are not numbered in order; {_FIX}")
     if pooled.ndim != 2 or len(pooled) != table.height:
         raise StudyError(
-            f"{states}: `{tensor}` has shape {pooled.shape} for {table.height} posts; {_MEND}"
+            f"{states}: `{tensor}` has shape {pooled.shape} for {table.height} posts; {_FIX}"
         )
     if not np.isfinite(pooled).all():
         post = int(np.flatnonzero(~np.isfinite(pooled).all(axis=1))[0])
-        raise StudyError(f"{states}: the final state of post {post} is not finite; {_MEND}")
+        raise StudyError(f"{states}: the final state of post {post} is not finite; {_FIX}")
     length = np.linalg.norm(pooled, axis=1, keepdims=True)
     return CandidatePosts(
         path=predictions,

@@ -253,11 +253,11 @@ def _drawn_labels(
         )
     if len(enough) < (rule.labels or 0):
         most = max(short, key=lambda each: each[2], default=None)
-        told = f"; of the others {most[0]!r} has most, {most[2]}" if most else ""
+        others = f"; of the others {most[0]!r} has most, {most[2]}" if most else ""
         raise StudyError(
             f"`{KEY}.labels`: {rule.labels} labels with {numbers} posts are asked for, but "
-            f"{len(enough)} of {len(labels)} have as many ({removed}){told}; add posts, or ask for "
-            "fewer"
+            f"{len(enough)} of {len(labels)} have as many ({removed}){others}; add posts, or ask "
+            "for fewer"
         )
     if short:
         print(f"{len(labels) - len(enough)} labels have fewer than {numbers} posts: not drawn")

@@ -41,8 +41,8 @@ def f1_counts(labels: ArrayLike, predicted: ArrayLike, n_labels: int) -> Floats:
     First whether the post was given this label, its own; then how often the label is the post's own
     or was given to it.
     """
-    told, given = (np.eye(n_labels)[np.asarray(ids)] for ids in (labels, predicted))
-    return np.concatenate([told * given, told + given], axis=1)
+    true, predicted = (np.eye(n_labels)[np.asarray(ids)] for ids in (labels, predicted))
+    return np.concatenate([true * predicted, true + predicted], axis=1)
 
 
 def macro_f1_of(counts: Floats) -> Floats:

@@ -35,7 +35,7 @@ POSTS_AT_ONCE = 1000
 SHOWN_CHARACTERS = 40
 """Beginning of a post that a message quotes."""
 
-MEND_CORPUS = "remake it with `snakemake --forcerun tokenise_posts`"
+FIX_CORPUS = "remake it with `snakemake --forcerun tokenise_posts`"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def tokenise_posts(
 
     A context is as long as the longest post, in tokens, that remains after cutting. A post's
     document number is its number in its split. `kept` is False at padding and special tokens, and
-    no token's language is told by its script. `sources` has the number of posts that were cut, by
+    no token's language is known by its script. `sources` has the number of posts that were cut, by
     split. StudyError where nothing of a post's text remains.
     """
     lengths = {split: _lengths(posts, split, tokens) for split in SPLITS}
@@ -150,13 +150,13 @@ def labelled_posts(corpus: TokenisedCorpus, posts: Posts, split: str) -> Labelle
     if len(token_ids) != len(label_ids):
         raise StudyError(
             f"{manifest}: has {len(token_ids)} posts in {split!r}, but {posts.path} has "
-            f"{len(label_ids)}; {MEND_CORPUS}"
+            f"{len(label_ids)}; {FIX_CORPUS}"
         )
     for number, ids in enumerate(token_ids):
         if ids[-1] == corpus.pad_id:
             raise StudyError(
                 f"{manifest}: post {number} of {split!r} ends in token {corpus.pad_id}, which is "
-                "also the padding, so the token to classify from cannot be told; give the "
+                "also the padding, so the token to classify from cannot be known; give the "
                 "tokenizer a padding token of its own, or let it add no special tokens to posts"
             )
     return LabelledPosts(token_ids, label_ids)

@@ -27,7 +27,7 @@ Precision = Literal["float32", "bfloat16"]
 
 CHUNK_VALUES = 16_777_216
 """Dense latents that exist at a time: 64 MB of float32. With fewer tokens in a chunk the encoder's
-product slows down, since it packs the weights anew for each."""
+product slows down, since it packs the weights again for each."""
 
 
 @dataclass(frozen=True)

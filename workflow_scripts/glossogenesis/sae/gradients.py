@@ -249,7 +249,7 @@ class DenseStep:
 
 
 def is_dense(sae: SparseAutoencoder) -> bool:
-    """Tell whether plain products are the faster way to train an autoencoder."""
+    """Return whether plain products are the faster way to train an autoencoder."""
     if sae.architecture == "relu":
         return True
     assert sae.k is not None

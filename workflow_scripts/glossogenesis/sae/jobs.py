@@ -141,7 +141,7 @@ def plan_of(
             f"and `warmup_steps` is {settings.warmup_steps}"
         )
     if warm_start is not None and reason_left_out(origin_of_sae(warm_start)):
-        print(f"{described_as}: starts anew, as {warm_start} was left out")
+        print(f"{described_as}: starts again, as {warm_start} was left out")
         warm_start = None
     return TrainingPlan(
         settings=settings,
@@ -203,7 +203,7 @@ def train_block(
 
 
 def is_trained(folder: Path, provenance: Provenance) -> bool:
-    """Tell whether a folder holds all files, undamaged, of a training of just this origin."""
+    """Return whether a folder holds all files, undamaged, of a training of just this origin."""
     try:
         read_sae(folder)
         recorded = (

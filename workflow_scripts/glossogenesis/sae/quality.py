@@ -139,7 +139,7 @@ def measure_quality(
         sae: the autoencoder, trained.
         shards: activations with the language of each token, as the cache gives them.
         languages: codes that the rows' `languages` are indices of.
-        on_rows: told how many tokens each step measured.
+        on_rows: called with how many tokens each step measured.
 
     Raises:
         StudyError: there are no tokens, or an activation is NaN or infinite.

@@ -184,5 +184,5 @@ def _check_layers(anatomy: Anatomy, layers: Sequence[int]) -> None:
     for layer in layers:
         if not 0 <= layer < anatomy.n_layers:
             raise StudyError(
-                f"layer {layer}: the model has layers 0..{anatomy.n_layers - 1}; mend `layers`"
+                f"layer {layer}: the model has layers 0..{anatomy.n_layers - 1}; fix `layers`"
             )

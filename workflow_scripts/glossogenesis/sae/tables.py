@@ -89,7 +89,7 @@ class Resampling:
 def recovery_table(
     measured: CrossEntropies, languages: Sequence[str], ablation: Ablation, resampling: Resampling
 ) -> pl.DataFrame:
-    """One row a layer and language, and one for all tokens; columns: `RECOVERY_SCHEMA`."""
+    """One row per layer and language, and one for all tokens; columns: `RECOVERY_SCHEMA`."""
     language_of = measured.languages.numpy()
     tokens = measured.tokens.numpy()
     groups = {code: (language_of == number) for number, code in enumerate(languages)}

@@ -28,7 +28,7 @@ LEFT_OUT = "range, one label left out"
 
 
 BY_SIGNS = "sign flips over {}"
-BY_DEALING = "{} dealt out anew"
+BY_PERMUTATION = "permutation of {}"
 BY_SWAPS = "swaps of the models, {} by {}"
 
 
@@ -155,7 +155,7 @@ def paired_means(first: ArrayLike, other: ArrayLike, bootstrap: Bootstrap) -> Di
 class TwoSamples:
     """Means over items of some numbers in two models, observed, resampled and under the null.
 
-    Whatever is a function of these means can be compared: it is computed anew from the means of
+    Whatever is a function of these means can be compared: it is computed again from the means of
     every resample, and of every arrangement in which items were exchanged between the models.
     """
 
@@ -203,7 +203,7 @@ def paired_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> TwoSam
 def independent_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> TwoSamples:
     """Items drawn apart, [item, number] each.
 
-    They are resampled apart. Were the models alike, items could as well be dealt out anew.
+    They are resampled apart. Were the models alike, items could as well be permuted between them.
     """
     parts = (first, other)
     resampled = [
@@ -211,10 +211,10 @@ def independent_samples(first: Floats, other: Floats, bootstrap: Bootstrap) -> T
         for stream, part in enumerate(parts)
     ]
     pooled = np.concatenate(parts)
-    dealt = np.zeros((bootstrap.resamples, len(pooled)))
-    dealt[:, : len(first)] = 1
-    dealt = np.random.default_rng([bootstrap.seed, 2]).permuted(dealt, axis=1)
-    taken = dealt @ pooled
+    assigned = np.zeros((bootstrap.resamples, len(pooled)))
+    assigned[:, : len(first)] = 1
+    assigned = np.random.default_rng([bootstrap.seed, 2]).permuted(assigned, axis=1)
+    taken = assigned @ pooled
     return TwoSamples(
         (first.mean(axis=0), other.mean(axis=0)),
         (resampled[0], resampled[1]),

@@ -36,7 +36,7 @@ def sign_flip_p(differences: ArrayLike, *, resamples: int, seed: int) -> float:
 
 
 def permutation_p(first: ArrayLike, second: ArrayLike, *, resamples: int, seed: int) -> float:
-    """Two-sided p of equal means of two independent samples, by dividing their values anew.
+    """Two-sided p of equal means of two independent samples, by dividing their values again.
 
     Exact where there are at most `resamples` divisions, else drawn as in `sign_flip_p`. Where a
     sample has fewer than two values p is NaN: scipy, which computes this, wants two.

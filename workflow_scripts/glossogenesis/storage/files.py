@@ -237,10 +237,10 @@ def filled_cells(cells: Sequence[str], columns: int = 0) -> list[str]:
     return list(cells[:end])
 
 
-def read_text(path: Path | str, what: str, mend: str) -> str:
+def read_text(path: Path | str, what: str, fix: str) -> str:
     """Read a text file.
 
-    It may be compressed. `what` names the kind of file, such as `lexicon`; `mend` says what to do
+    It may be compressed. `what` names the kind of file, such as `lexicon`; `fix` says what to do
     where there is none. StudyError where it is missing, unreadable or not UTF-8.
     """
     try:
@@ -249,12 +249,12 @@ def read_text(path: Path | str, what: str, mend: str) -> str:
     except StudyError:
         raise
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such {what}; {mend}") from None
+        raise StudyError(f"{path}: no such {what}; {fix}") from None
     except UnicodeDecodeError:
         raise StudyError(f"{path}: not UTF-8 text; save the {what} as UTF-8") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise StudyError(f"{path}: the {what} cannot be read ({reason}); {mend}") from None
+        raise StudyError(f"{path}: the {what} cannot be read ({reason}); {fix}") from None
 
 
 def compression_of(path: Path) -> str | None:
@@ -336,7 +336,7 @@ def record_digests(folder: Path) -> None:
 
 
 def has_recorded_bytes(folder: Path) -> bool:
-    """Tell whether a folder has its digests, and every file is the one that they were taken of."""
+    """Return whether a folder has its digests, and every file is the one they were taken of."""
     try:
         recorded = read_json(folder / DIGESTS)["files"]
         return all(file_digest(folder / name) == digest for name, digest in recorded.items())
@@ -345,7 +345,7 @@ def has_recorded_bytes(folder: Path) -> bool:
 
 
 def is_disk_full(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that led to it, says that a disk or a quota is full."""
+    """Return whether an error, or one that led to it, says that a disk or a quota is full."""
     while error is not None:
         if getattr(error, "errno", None) in _NUMBERS or any(text in str(error) for text in _TEXTS):
             return True

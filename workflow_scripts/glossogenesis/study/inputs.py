@@ -97,8 +97,8 @@ class LexiconSettings(Section):
     path: PathText
     """The file; a relative path counts from the study file's folder."""
     format: Literal["tsv", "multisimlex", "concepticon"] = "tsv"
-    """`tsv`: a column a language; `multisimlex`: translation.csv of Multi-SimLex; `concepticon`: a
-    concept list of Concepticon."""
+    """`tsv`: one column per language; `multisimlex`: translation.csv of Multi-SimLex;
+    `concepticon`: a concept list of Concepticon."""
     pos: Annotated[tuple[str, ...], Field(min_length=1)] = ("noun",)
     """Parts of speech that are used; a list without parts of speech counts as nouns."""
     limit: Annotated[int, Field(ge=2)] | None = None

@@ -41,7 +41,7 @@ OTHER_LABELS = ("bilingual", "mixed", "symbol", "unlabelled", "dead")
 
 
 def load_study(file: Path | str) -> Study:
-    """Read and check a study file; StudyError names the file, the key and the mend."""
+    """Read and check a study file; StudyError names the file, the key and the fix."""
     file = Path(file)
     text = read_text(file, "study file", "name another")
     try:
@@ -110,7 +110,7 @@ def _counted_from(start: Path, folder: Path, row: Checkpoint) -> Checkpoint:
 
 
 def check_parts(study: Study) -> None:
-    """Check that what one part of a study names is there; StudyError names key and mend."""
+    """Check that what one part of a study names is there; StudyError names key and fix."""
     _check_models(study)
     _check_starts(study)
     _check_languages(study)
@@ -257,7 +257,7 @@ def _named_languages(settings: StudySettings) -> dict[str, set[str]]:
 
 
 def check_features(study: Study) -> None:
-    """Check section `features` against the study; StudyError names the key and the mend."""
+    """Check section `features` against the study; StudyError names the key and the fix."""
     features = study.features
     known = study.settings.corpora
     if features.corpus not in known:
@@ -403,7 +403,7 @@ def injection_model(study: Study) -> str:
 
 
 def check_robustness(study: Study) -> None:
-    """Check section `robustness` against the study; StudyError names the key and the mend."""
+    """Check section `robustness` against the study; StudyError names the key and the fix."""
     sheet = study.path(study.settings.checkpoints)
     for model, checkpoint in study.robustness.models.items():
         there = [row.checkpoint for row in study.checkpoints_of(model)]

@@ -24,7 +24,7 @@ def _path_for_the_workflow(path: str) -> str:
     if not path.strip():
         raise ValueError("is empty; write a path")
     if not path.isprintable():
-        raise ValueError("holds a character that cannot be seen; write the path anew")
+        raise ValueError("holds a character that cannot be seen; write the path again")
     if found := re.search(r"[{}<>]", path):
         raise ValueError(
             f"holds {found[0]!r}, which Snakemake takes for a part to fill in; rename the file or "
@@ -78,7 +78,7 @@ Revision = Annotated[str, AfterValidator(_git_reference)]
 
 
 def is_local(source: str) -> bool:
-    """Tell whether a source is written as a local path: with a leading dot, slash or tilde."""
+    """Return whether a source is written as a local path: with a leading dot, slash or tilde."""
     return source.startswith((".", "/", "~"))
 
 

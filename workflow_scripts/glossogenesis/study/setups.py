@@ -246,7 +246,7 @@ def filled_share(grid: pl.DataFrame, model: str) -> str:
 def with_checkpoint(rows: pl.DataFrame, facts: pl.DataFrame) -> pl.DataFrame:
     """Put the facts of one checkpoint (a single row of `CHECKPOINT_FACTS`) in front of its rows.
 
-    `chosen_layers` is null: see `chosen_layers.rows_at_chosen` for others.
+    `chosen_layers` is null: see `rows_at_chosen` for others.
     """
     if facts.height != 1:
         raise ValueError(f"{facts.height} rows of checkpoint facts; exactly one belongs here")

@@ -1,4 +1,4 @@
-"""The checkpoint sheet: one row a checkpoint, read without heavy imports."""
+"""The checkpoint sheet: one row per checkpoint, read without heavy imports."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _checkpoint(path: Path, number: int, header: list[str], cells: list[str]) ->
 
 
 def _check_order(path: Path, checkpoints: list[Checkpoint]) -> None:
-    """StudyError where steps or tokens of a model begin anew in a later phase, or contradict."""
+    """StudyError where steps or tokens of a model start again in a later phase, or contradict."""
     by_model: dict[str, list[Checkpoint]] = {}
     for row in checkpoints:
         # Those that are pretrained here are compared with their pretraining.

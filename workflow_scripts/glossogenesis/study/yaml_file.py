@@ -4,7 +4,7 @@ YAML's aliases let a short file stand for more than any memory holds, and its nu
 Both are found before anything is made of them.
 
 Snakemake merges the files of `--configfile a.yaml b.yaml` before anyone sees them. Here the paths
-that a later file names are written anew in the merged configuration, so that they count from the
+that a later file names are written again in the merged configuration, so that they count from the
 first file's folder, as all others do.
 """
 
@@ -236,7 +236,7 @@ def _paths(
 
 
 def first_problem(error: ValidationError, content: Mapping[str, Any], root: type[Section]) -> str:
-    """Say what is wrong first with a study's content: key, problem and mend."""
+    """Say what is wrong first with a study's content: key, problem and fix."""
     problems = [(_written_location(item, content), item) for item in error.errors()]
     location, first = problems[0]
     # A value of several possible types is refused once for each: the deepest place is meant.
@@ -297,7 +297,7 @@ def _written_location(error: ErrorDetails, content: Any) -> Location:
 
 
 def _holds(content: Any, part: int | str) -> bool:
-    """Tell whether a part of a location is a key or an index of some content of the file."""
+    """Return whether a part of a location is a key or an index of some content of the file."""
     if isinstance(content, Mapping):
         return part in content
     is_list = isinstance(content, Sequence) and not isinstance(content, str)

@@ -220,7 +220,7 @@ class CodeDigests:
 
 
 def _is_left_out(name: str) -> bool:
-    """Tell whether a room, module or definition of the library, or one it is in, is listed."""
+    """Return whether a room, module or definition of the library, or one it is in, is listed."""
     parts = name.split(".")[1:] or ["__init__"]
     return any(".".join(parts[:end]) in NOT_COMPUTING for end in range(1, len(parts) + 1))
 
@@ -315,7 +315,7 @@ class _Statement:
             words.append(")")
 
     def _says_nothing(self, node: ast.stmt) -> bool:
-        """Tell whether a statement computes nothing; note what it imports."""
+        """Return whether a statement computes nothing; note what it imports."""
         if isinstance(node, ast.Import | ast.ImportFrom):
             self._import(node)
             return True
@@ -386,7 +386,7 @@ def _defined(node: ast.stmt) -> list[str]:
 
 
 def _never_runs(node: ast.stmt) -> bool:
-    """Tell whether a statement is prose (a bare string), or for type checkers alone."""
+    """Return whether a statement is prose (a bare string), or for type checkers alone."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
     if isinstance(node, ast.If):

@@ -192,7 +192,7 @@ def feature_heatmap(
 
 @_figure("features_quality")
 def sae_quality(settings: Settings, quality: pl.DataFrame) -> Drawn:
-    """How good the sparse autoencoders are over training, a line a layer."""
+    """How good the sparse autoencoders are over training, one line per layer."""
     data = quality_frame(rows_of_sae(quality, settings["sae"]))
     return plot_sae_quality(data, settings["label"]), data
 
@@ -219,7 +219,7 @@ def injection(settings: Settings, differences: pl.DataFrame) -> Drawn:
 def model_sizes(
     settings: Settings, languages: pl.DataFrame, means: pl.DataFrame, grid: pl.DataFrame
 ) -> Drawn:
-    """Bilingual share and monosemanticity of features over training, a line a model."""
+    """Bilingual share and monosemanticity of features over training, one line per model."""
     models, sae = settings["models"], settings["sae"]
     data = size_frame(rows_of_sae(languages, sae), rows_of_sae(means, sae), list(models))
     return plot_model_sizes(data, models, filled_share(grid, EVERY_MODEL)), data
@@ -273,8 +273,8 @@ def _say_runs(figure: Figure, tables: Sequence[pl.DataFrame]) -> None:
     runs = [most for column in of_runs for most in column.to_list()]
     if runs:
         most = max(runs)
-        told = "one run a model: differences may be the run's"
-        add_to_heading(figure, told if most == 1 else f"means over {most} runs a model")
+        note = "one run a model: differences may be the run's"
+        add_to_heading(figure, note if most == 1 else f"means over {most} runs a model")
 
 
 def _say_left_out(figure: Figure, missing: Sequence[str], model: str | None) -> None:
@@ -282,8 +282,8 @@ def _say_left_out(figure: Figure, missing: Sequence[str], model: str | None) -> 
     checkpoints = dict.fromkeys(tuple(what.split("/")[:2]) for what in missing)
     names = [name if model else f"{of} {name}" for of, name in checkpoints if model in (of, None)]
     if names:
-        told = ", ".join(names) if len(names) <= NAMED else f"{len(names)} checkpoints"
-        add_to_heading(figure, f"left out, as not finite: {told}")
+        note = ", ".join(names) if len(names) <= NAMED else f"{len(names)} checkpoints"
+        add_to_heading(figure, f"left out, as not finite: {note}")
 
 
 def _languages(settings: Settings) -> Languages:

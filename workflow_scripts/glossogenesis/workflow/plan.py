@@ -134,7 +134,7 @@ class RulePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study will take, a row a rule in the order in which they run."""
+    """What a study will take, one row per rule in the order in which they run."""
 
     rules: tuple[RulePlan, ...]
 

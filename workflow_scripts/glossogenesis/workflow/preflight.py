@@ -50,7 +50,7 @@ TABLES = ("concepts_accuracy", "features_languages", "features_tracking", "featu
 
 
 def check(study: Study) -> None:
-    """Check a study against its lexicon, where that is in place; StudyError names the mend."""
+    """Check a study against its lexicon, where that is in place; StudyError names the fix."""
     _check_text_files(study)
     _check_corpus_files(study)
     _check_pretrained_facts(study)
@@ -172,7 +172,7 @@ def _check_corpus_files(study: Study) -> None:
 def _check_disk(study: Study, results: Path) -> None:
     """The activation caches that are still to be written fit the disk."""
     needed = missing = 0
-    mends = []
+    fixes = []
     if study.has_features:
         corpus = study.features.corpus
         waiting = Counter(
@@ -183,7 +183,7 @@ def _check_disk(study: Study, results: Path) -> None:
         )
         needed += stages_features.cache_bytes(study, waiting)
         missing += waiting.total()
-        mends.append(
+        fixes.append(
             "set `features.activations.mode: stream`, which keeps only held-out activations, lower "
             f"`corpora.{corpus}.train_tokens` or `held_out_tokens`"
         )
@@ -193,14 +193,14 @@ def _check_disk(study: Study, results: Path) -> None:
             if not (folder / f"layer_{study.layers_of(run.model)[0]}" / "manifest.json").exists():
                 needed += stages_robustness.post_activations_cost(study, run.model).disk_bytes
                 missing += 1
-        mends.append("set `robustness.activations.positions: last`")
+        fixes.append("set `robustness.activations.positions: last`")
     existing = next(path for path in (results, *results.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
         raise StudyError(
             f"{results}: the activations of {missing} checkpoints will take "
             f"{needed / 1e9:,.1f} GB, but the disk has {free / 1e9:,.1f} GB free; "
-            f"{', '.join(mends)}, choose fewer `layers`, run part of the study and `glossogenesis "
+            f"{', '.join(fixes)}, choose fewer `layers`, run part of the study and `glossogenesis "
             "purge` between, or set `pathvars.results` to a larger disk"
         )
 
@@ -344,8 +344,8 @@ def _long_contexts(
     if study.has_features and model in study.models_of("features"):
         corpus = study.features.corpus
         context = study.settings.corpora[corpus].context
-        mend = f"lower `corpora.{corpus}.context`"
-        if line := limits.longer(context, "contexts", described_as, mend):
+        fix = f"lower `corpora.{corpus}.context`"
+        if line := limits.longer(context, "contexts", described_as, fix):
             yield line
 
 
@@ -360,8 +360,8 @@ def _long_prompts(study: Study, found: LocalCheckpoint, limits: ModelLimits) -> 
     lexicon = read_lexicon(path, **lexicon_settings(study))
     tokens = shortest_prompt(study, lexicon, count) + study.concepts.max_new_tokens
     place = str(found.folder / "config.json")
-    mend = "lower `concepts.few_shot`"
-    if line := limits.longer(tokens, "prompts with their answers", place, mend):
+    fix = "lower `concepts.few_shot`"
+    if line := limits.longer(tokens, "prompts with their answers", place, fix):
         yield line
 
 

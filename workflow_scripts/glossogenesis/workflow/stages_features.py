@@ -1,6 +1,6 @@
 """The stages of the features study: the slice of a study that each computes with, its costs.
 
-As in `stage_settings`: one plain dict a stage, with what changes its results and nothing else.
+As in `stages_concepts`: one plain dict a stage, with what changes its results and nothing else.
 """
 
 from __future__ import annotations

@@ -127,11 +127,11 @@ def _state(path: Path) -> SealState:
         is_whole = state is not SealState.NONE or _ends_as(path, _ENDS[path.suffix])
         return state if is_whole else SealState.DAMAGED
     except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); mend the disk") from None
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); fix the disk") from None
 
 
 def _ends_as(path: Path, end: bytes) -> bool:
-    """Tell whether a file has content that ends so, but for a line's end."""
+    """Return whether a file has content that ends so, but for a line's end."""
     with path.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - len(end) - 1))

@@ -101,7 +101,7 @@ def test_effects_on_own_and_common_pairs(table: pl.DataFrame) -> None:
         return float(sums["effect"].to_numpy().mean())
 
     for name, test in (
-        ("own", "pairs dealt out anew"),
+        ("own", "permutation of pairs"),
         ("common", "swaps of the models, pair by pair"),
     ):
         row = one(table, measure="effect_sum", detail=f"{name} pairs, over all components")

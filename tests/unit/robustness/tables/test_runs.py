@@ -106,9 +106,9 @@ def test_runs_of_one_model_that_differ_are_the_error_of_a_difference(results: Re
 
 def test_seeds_of_autoencoders_are_nested_in_runs() -> None:
     def row(run: int, other: float) -> dict[str, Any]:
-        told = {"table": "features", "measure": "l0", "kind": "l1", "rule": "equal", "run": run}
+        cells = {"table": "features", "measure": "l0", "kind": "l1", "rule": "equal", "run": run}
         numbers = {"first_value": 0.0, "other_value": other, "difference": other, "n": 50}
-        return told | numbers | {"low": other, "high": other, "layer_first": 1}
+        return cells | numbers | {"low": other, "high": other, "layer_first": 1}
 
     rows = [row(0, 1.0), row(0, 3.0), row(1, 2.0), row(1, 2.0), row(2, 2.5), row(2, 1.5)]
     (found,) = over_runs(rows)

@@ -75,7 +75,7 @@ EFFECTS_SCHEMA = pl.Schema(
 """All logits are of the clean post's label; where `undefined`, effects are 0."""
 
 _KEYS = ("clean", "corrupted", "clean_label")
-_MEND = "remake the pairs with `snakemake --forcerun select_pairs`"
+_FIX = "remake the pairs with `snakemake --forcerun select_pairs`"
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def component_effects(
         token_ids: prompts without padding.
         pairs: which of them are patched into which.
         rule: see `PatchingRule`.
-        on_batch: told how many of `n_runs` each batch finished.
+        on_batch: called with how many of `n_runs` each batch finished.
     """
     clean, clean_places = pairs.clean.unique(return_inverse=True)
     clean_added = ComponentValues.empty(anatomy, len(clean))
@@ -442,10 +442,10 @@ def pairs_of_posts(
     """
     for post in {*distinct["clean"], *distinct["corrupted"]}:
         if not 0 <= post < n_posts:
-            raise StudyError(f"{path}: held-out post {post} is not in 0..{n_posts - 1}; {_MEND}")
+            raise StudyError(f"{path}: held-out post {post} is not in 0..{n_posts - 1}; {_FIX}")
     for label in distinct["clean_label"].unique():
         if label not in label_ids:
-            raise StudyError(f"{path}: the classifier has no label {label!r}; {_MEND}")
+            raise StudyError(f"{path}: the classifier has no label {label!r}; {_FIX}")
     labels = [label_ids[label] for label in distinct["clean_label"]]
     return PatchedPairs(
         clean=torch.tensor(distinct["clean"].to_list(), dtype=torch.int64),

@@ -97,7 +97,7 @@ def run_components(
             which `reference` alone can do.
         outputs: see `Outputs`; as in the capture of the values.
         batch_size: full prompts in one forward pass; `fast` bounds its passes to as many tokens.
-        on_batch: told how many rows each batch finished.
+        on_batch: called with how many rows each batch finished.
         added: filled with what the components of every prompt that has a row in which nothing is
             replaced add to the residual stream at its last position.
 
@@ -143,7 +143,7 @@ def capture_at_last(
     batch_size: int,
     added: ComponentValues | None = None,
 ) -> tuple[ComponentValues, Tensor]:
-    """See `component_runs.capture_components`."""
+    """See `fast.capture_components`."""
     check_prompts(anatomy, token_ids)
     runner = BlockRunner(anatomy)
     values = ComponentValues.empty(anatomy, len(token_ids))
@@ -172,7 +172,7 @@ def run_last_positions(
     on_batch: OnBatch | None = None,
     added: ComponentValues | None = None,
 ) -> Tensor:
-    """See `component_runs.run_components`."""
+    """See `effects.run_components`."""
     check_rows(anatomy, token_ids, rows, values)
     runner = BlockRunner(anatomy)
     logits = torch.empty(len(rows), anatomy.config.num_labels)

@@ -36,7 +36,7 @@ def capture_by_hooks(
     batch_size: int,
     added: ComponentValues | None = None,
 ) -> tuple[ComponentValues, Tensor]:
-    """See `component_runs.capture_components`; `batch_size` full prompts in a forward pass."""
+    """See `fast.capture_components`; `batch_size` full prompts in a forward pass."""
     check_prompts(anatomy, token_ids)
     values = ComponentValues.empty(anatomy, len(token_ids))
     logits = torch.empty(len(token_ids), anatomy.config.num_labels)
@@ -68,7 +68,7 @@ def run_by_hooks(
     on_batch: OnBatch | None = None,
     added: ComponentValues | None = None,
 ) -> Tensor:
-    """See `component_runs.run_components`; `batch_size` full prompts in a forward pass."""
+    """See `effects.run_components`; `batch_size` full prompts in a forward pass."""
     check_rows(anatomy, token_ids, rows, values)
     logits = torch.empty(len(rows), anatomy.config.num_labels)
     prompts = rows.prompts.tolist()

@@ -28,7 +28,7 @@ Gemma 2, Gemma 3 and OLMo 2 add it; elsewhere both are the same."""
 Where = Literal["last", "all"]
 """Whether outputs are replaced at a prompt's last position or at all of them."""
 OnBatch = Callable[[int], object]
-"""Told after each batch how many rows were finished in it."""
+"""Called after each batch with how many rows were finished in it."""
 
 
 @dataclass(frozen=True)

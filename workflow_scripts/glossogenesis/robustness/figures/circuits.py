@@ -225,7 +225,7 @@ def circuit_frame(
 
 
 def plot_circuit_ablation(data: pl.DataFrame, models: Mapping[str, str]) -> Figure:
-    """Bars of sufficiency (above) and necessity (below) by what stands in, a column a set of pairs.
+    """Bars of sufficiency (above) and necessity (below) by what replaces, a column for each set.
 
     `data` is a `circuit_frame`. Whiskers are intervals; hollow markers are random circuits of the
     same size, with the range of their draws.

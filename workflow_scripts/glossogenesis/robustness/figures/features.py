@@ -146,7 +146,7 @@ def knockout_frame(
 
 
 def plot_knockout(data: pl.DataFrame, models: Mapping[str, str]) -> Figure:
-    """Change of recall in points, a row a label: at best layers left, at an equal one right.
+    """Change of recall in points, one row per label: at best layers left, at an equal one right.
 
     `data` is a `knockout_frame`. Whiskers of the top features are intervals, those of controls the
     range of their draws.
@@ -365,7 +365,7 @@ def variant_frame(
 
 
 def plot_spelling_variants(data: pl.DataFrame, models: Mapping[str, str]) -> Figure:
-    """Survival over k, a panel a layer, a line a model and arm; controls are faint.
+    """Survival over k, a panel a layer, one line per model and arm; controls are faint.
 
     `data` is a `variant_frame`.
     """

@@ -84,7 +84,7 @@ class FeatureSet:
     def from_all_posts(self) -> bool:
         """Whether they are removed from every post, or from those of their label alone.
 
-        Features that fire as often are drawn anew for each label, so that all draws on all posts
+        Features that fire as often are drawn again for each label, so that all draws on all posts
         would cost as many times more as there are labels; the first draw is enough for accuracy.
         """
         return self.condition != "frequency" or self.draw == 0

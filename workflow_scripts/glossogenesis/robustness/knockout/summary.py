@@ -345,7 +345,7 @@ def _spread(group: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
     """How sure a mean over labels is.
 
     Random features are drawn once for all labels, so that accuracy without them is one number,
-    whose range over draws is told.
+    whose range over draws is reported.
     """
     first = group.row(0, named=True)
     if first["condition"] == "random" and first["measure"] in ("accuracy", "macro_f1"):

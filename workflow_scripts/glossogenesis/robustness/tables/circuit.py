@@ -188,7 +188,7 @@ def _sum_rows(
 ) -> list[dict[str, Any]]:
     """Sizes of circuits, sums of effects and shares of each third and kind of component.
 
-    What is summed over all components does not depend on the threshold, and is told once.
+    What is summed over all components does not depend on the threshold, and is reported once.
     """
     rows = []
     n_layers = effects["layer"].n_unique()
@@ -205,15 +205,15 @@ def _sum_rows(
                 if row["over"] == ALL and place:
                     continue
                 part = {key: row[key] for key in ("over", "region", "component")}
-                told = own | part | {"threshold": None if row["over"] == ALL else threshold}
+                cells = own | part | {"threshold": None if row["over"] == ALL else threshold}
                 total = {"value": row["total"], "low": row["low"], "high": row["high"]}
-                rows.append(told | {"measure": "effect_sum", **total})
+                rows.append(cells | {"measure": "effect_sum", **total})
                 if (row["region"], row["component"]) != (ALL, BOTH):
                     summed = drawn if row["over"] == ALL else of_circuit
                     everything = np.ones(means.shape, dtype=bool)
                     of_part = part_sum(summed, everything, row["region"], row["component"])
                     share = _ends(ratios(of_part, part_sum(summed, everything)), bootstrap, n)
-                    rows.append(told | share | {"measure": "effect_share", "value": row["share"]})
+                    rows.append(cells | share | {"measure": "effect_share", "value": row["share"]})
     return rows
 
 
@@ -225,13 +225,13 @@ def _size(means: Floats, drawn: Floats, threshold: float) -> dict[str, Any]:
     former there are more.
     """
     size = int((means >= threshold).sum())
-    told = {"measure": "circuit_size", "value": size}
+    cells = {"measure": "circuit_size", "value": size}
     if not len(drawn):
-        return told
+        return cells
     membership = (drawn >= threshold).mean(axis=0)
     low = min(size, int((membership >= 0.975).sum()))
     high = max(size, int((membership > 0.025).sum()))
-    return told | {"low": low, "high": high, "interval": MEMBERS}
+    return cells | {"low": low, "high": high, "interval": MEMBERS}
 
 
 def _resampled_means(matrix: Floats, bootstrap: Bootstrap) -> tuple[Floats, Floats]:
@@ -268,13 +268,13 @@ def ablation_rows(ablations: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[st
     rows = []
     named = ablations.with_columns(threshold=shortest_digits("threshold"))
     for keys, draws in named.group_by(KEYS, maintain_order=True):
-        told = dict(zip(KEYS, keys, strict=True)) | {"n": draws["n"][0]}
+        cells = dict(zip(KEYS, keys, strict=True)) | {"n": draws["n"][0]}
         for unit in UNITS:
-            found = told | {"unit": unit}
-            if told["circuit"] == RANDOM:
-                rows.append(found | _over_draws(draws, str(told["measure"]), unit))
+            found = cells | {"unit": unit}
+            if cells["circuit"] == RANDOM:
+                rows.append(found | _over_draws(draws, str(cells["measure"]), unit))
             else:
-                rows.append(found | _of_posts(draws, str(told["measure"]), unit, bootstrap))
+                rows.append(found | _of_posts(draws, str(cells["measure"]), unit, bootstrap))
     return rows
 
 
@@ -328,17 +328,17 @@ def direct_rows(
     direct = effect_matrices(effects, "direct")
     totals = effect_matrices(effects, "direct_total")
     for name, matrix in effect_matrices(effects).items():
-        told = {"set": name, "n": len(matrix)}
+        cells = {"set": name, "n": len(matrix)}
         means = matrix.mean(axis=0)
         for (layer, component), mean in np.ndenumerate(means):
-            of_component = told | {"layer": layer, "component": COMPONENTS[component]}
+            of_component = cells | {"layer": layer, "component": COMPONENTS[component]}
             values = direct[name][:, layer, component]
             yield of_component | _mean("component_direct", values, bootstrap)
             if mean >= thresholds[0]:
                 share = _share(values, matrix[:, layer, component], bootstrap)
                 known = {"measure": "component_direct_share", "threshold": thresholds[0]}
                 yield of_component | known | share
-        whole = told | {"region": "all", "component": "both"}
+        whole = cells | {"region": "all", "component": "both"}
         chosen: list[tuple[str, float | None, Members]] = [
             ("all", None, np.ones_like(means, dtype=bool))
         ]
@@ -349,7 +349,7 @@ def direct_rows(
             yield summed | _mean("direct_sum", values, bootstrap)
             share = _share(values, matrix[:, members].sum(axis=1), bootstrap)
             yield summed | {"measure": "direct_share"} | share
-        yield told | _mean("direct_total", totals[name][:, 0, 0], bootstrap)
+        yield cells | _mean("direct_total", totals[name][:, 0, 0], bootstrap)
 
 
 def _mean(measure: str, values: Floats, bootstrap: Bootstrap) -> Row:

@@ -148,10 +148,10 @@ def right_answers(predictions: pl.DataFrame) -> NDArray[np.bool_]:
 def label_counts(predictions: pl.DataFrame, labels: Sequence[str]) -> Floats:
     """`f1_counts` of predictions, [post, 2 x label]; `labels` are all that occur."""
     places = {label: place for place, label in enumerate(labels)}
-    told, given = (
+    true, predicted = (
         [places[name] for name in predictions[column]] for column in ("label", "predicted")
     )
-    return f1_counts(told, given, len(labels))
+    return f1_counts(true, predicted, len(labels))
 
 
 def labels_of(*predictions: pl.DataFrame) -> list[str]:
@@ -209,8 +209,8 @@ def knockout_table(
             facts = model.facts | {"sae": sae}
             for part in (drops, cross_fitted(drops)):
                 for row in part.iter_rows(named=True):
-                    told = facts | {"layer": row["layer"]}
-                    rows += [told | found for found in _label_rows(row)]
+                    cells = facts | {"layer": row["layer"]}
+                    rows += [cells | found for found in _label_rows(row)]
                 for row in layer_drops(part, bootstrap=bootstrap).iter_rows(named=True):
                     rows += [facts | found for found in _mean_rows(row)]
     return frame_of(rows, KNOCKOUT_TABLE_SCHEMA)
@@ -237,14 +237,14 @@ def with_best_layers(table: pl.DataFrame) -> pl.DataFrame:
 
 def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A measure before and after, and its change, of one label and condition."""
-    told = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
+    cells = {name: row[name] for name in ("label", "condition", "n", "draws", "features")}
     is_control = row["draws"] is not None
     change: tuple[Any, Any, str | None] = (row["minimum"], row["maximum"], OVER_DRAWS)
     if not is_control:
         interval = BOOTSTRAP.format("posts") if row["measure"] == "macro_f1" else NEWCOMBE
         change = (row["low"], row["high"], interval if row["low"] is not None else None)
     if row["measure"] == "logit":
-        return [told | {"measure": "logit_change", "value": row["delta"], **_ends(*change)}]
+        return [cells | {"measure": "logit_change", "value": row["delta"], **_ends(*change)}]
     measure = NAMES[row["measure"]]
     found = [{"measure": measure.change, "value": row["delta"], **_ends(*change)}]
     if row["measure"] == "recall":
@@ -256,21 +256,21 @@ def _label_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
         before = {"measure": f"{measure.level}_before", "value": row["before"]}
         nothing = {"condition": "none", "features": 0.0}
         found.insert(0, before | _knockout_share(row, "before") | nothing)
-    return [told | part for part in found]
+    return [cells | part for part in found]
 
 
 def _mean_rows(row: dict[str, Any]) -> list[dict[str, Any]]:
     """A change over all labels of a layer, and its range with one label left out."""
-    told = {name: row[name] for name in ("layer", "condition", "draws")}
-    told |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
+    cells = {name: row[name] for name in ("layer", "condition", "draws")}
+    cells |= {"label": MEAN, "n": row["labels"], "value": row["delta"]}
     interval = BOOTSTRAP.format("labels") if row["draws"] is None else OVER_DRAWS
     change = NAMES[row["measure"]].change
-    found = [told | {"measure": change, **_ends(row["low"], row["high"], interval), "p": row["p"]}]
+    found = [cells | {"measure": change, **_ends(row["low"], row["high"], interval), "p": row["p"]}]
     if row["draws"] is None:
         note = f"low without {row['lowest_without']}, high without {row['highest_without']}"
         ends = _ends(row["lowest"], row["highest"], LEFT_OUT)
         left_out = {"measure": f"{change}_left_out", **ends}
-        found.append(told | left_out | {"note": note if row["lowest_without"] else None})
+        found.append(cells | left_out | {"note": note if row["lowest_without"] else None})
     return found
 
 

@@ -3,7 +3,7 @@
 Both models classify the same posts, which makes accuracies and macro F1 paired. Pairs of the set
 `own` differ between models, so their effects are samples drawn apart; pairs of the set `common` are
 the same, and paired. Which components make up a circuit depends on the pairs too, and one that only
-just reaches the threshold in one model must not count as a difference; so circuits are found anew
+just reaches the threshold in one model must not count as a difference; so circuits are found again
 in every resample and arrangement. Of ablations only counts are known: the two models' are resampled
 apart and tested by the normal approximation, which leaves out that the posts are the same and errs
 on the wide side.
@@ -47,7 +47,7 @@ from glossogenesis.robustness.tables.inputs import ComparedModel, Results, short
 from glossogenesis.statistics.intervals import Bootstrap, newcombe_interval, paired_difference
 from glossogenesis.statistics.resampling import (
     BOOTSTRAP,
-    BY_DEALING,
+    BY_PERMUTATION,
     BY_SIGNS,
     BY_SWAPS,
     NEWCOMBE,
@@ -84,13 +84,13 @@ def compare_classifiers(
     gains, losses = (int(np.sum(a & ~b)) for a, b in (right[::-1], right))
     p = min(1.0, float(2 * binom.cdf(min(gains, losses), gains + losses, 0.5)))
     found = Difference(accuracy.value, accuracy.low, accuracy.high, p)
-    told = {"interval": _POSTS, "n": first.height}
+    cells = {"interval": _POSTS, "n": first.height}
     values = [float(part.mean()) for part in right]
-    yield told | _row("accuracy", values, found) | {"test": "McNemar, exact"}
+    yield cells | _row("accuracy", values, found) | {"test": "McNemar, exact"}
     labels = labels_of(first, other)
     counts = [label_counts(predictions, labels) for predictions in (first, other)]
     compared = paired_samples(counts[0], counts[1], bootstrap).compare(macro_f1_of, bootstrap)
-    yield told | _row("macro_f1", *compared) | {"test": BY_SWAPS.format("post", "post")}
+    yield cells | _row("macro_f1", *compared) | {"test": BY_SWAPS.format("post", "post")}
 
 
 def compare_circuits(
@@ -135,8 +135,8 @@ def _compare_effects(
     shape = matrices[0].shape[1:]
     first, other = (matrix.reshape(len(matrix), -1) for matrix in matrices)
     samples = (paired_samples if paired else independent_samples)(first, other, bootstrap)
-    told = {"interval": BOOTSTRAP.format("pairs"), "n": min(len(first), len(other))}
-    told["test"] = BY_SWAPS.format("pair", "pair") if paired else BY_DEALING.format("pairs")
+    cells = {"interval": BOOTSTRAP.format("pairs"), "n": min(len(first), len(other))}
+    cells["test"] = BY_SWAPS.format("pair", "pair") if paired else BY_PERMUTATION.format("pairs")
 
     def total(means: Floats, over: str, part: tuple[str, str] = (ALL, BOTH)) -> Floats:
         effects = means.reshape(-1, *shape)
@@ -145,7 +145,7 @@ def _compare_effects(
     circuit = f"threshold {threshold:g}"
     for over, detail in (("circuit", f"over the circuit, {circuit}"), (ALL, "over all components")):
         found = samples.compare(partial(total, over=over), bootstrap)
-        yield told | _row("effect_sum", *found) | {"detail": detail}
+        yield cells | _row("effect_sum", *found) | {"detail": detail}
     for part in _SHARES:
 
         def share(means: Floats, part: tuple[str, str] = part) -> Floats:
@@ -154,7 +154,7 @@ def _compare_effects(
         named = part[1] if part[0] == ALL else f"{part[0]} layers"
         found = samples.compare(share, bootstrap)
         detail = f"{named} in the circuit, {circuit}"
-        yield told | _row("effect_share", *found) | {"detail": detail}
+        yield cells | _row("effect_share", *found) | {"detail": detail}
 
 
 def _not_comparable(matrices: tuple[Floats, Floats]) -> str | None:
@@ -273,8 +273,8 @@ def compare_features(comparison: Comparison) -> Iterator[Row]:
         counts.append([(each.specific, each.distinguishing, len(each.variety)) for each in both])
         yield from (where | row for row in _compare_counts(counts[-1]))
         if not comparison.same_tokenizer:
-            told = {"measure": "l0", "note": OTHER_TOKENIZER}
-            yield where | told
+            cells = {"measure": "l0", "note": OTHER_TOKENIZER}
+            yield where | cells
             continue
         for measure in features.POST_MEASURES:
             first, other = (each.over_posts(measure) for each in both)

@@ -156,8 +156,8 @@ def compare_runs(
     rows = []
     for runs in zip(first, other, strict=True):
         compared = _compared(results, *runs, list(kinds), threshold, bootstrap, variants)
-        told = {"first": runs[0].model, "other": runs[1].model, "run": runs[0].seed}
-        rows += [told | row | {"kind": kinds.get(row.get("sae", ""))} for row in compared]
+        cells = {"first": runs[0].model, "other": runs[1].model, "run": runs[0].seed}
+        rows += [cells | row | {"kind": kinds.get(row.get("sae", ""))} for row in compared]
     return over_runs(rows)
 
 
@@ -169,7 +169,7 @@ def over_runs(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """
     things: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        # Which layers are best, each run finds anew.
+        # Which layers are best, each run finds again.
         layers = () if row.get("rule") == "best" else (row.get("layer_first"),)
         names = ("table", "measure", "detail", "kind", "rule")
         things.setdefault((*map(row.get, names), *layers), []).append(row)
@@ -186,8 +186,8 @@ def _of_all_runs(found: list[dict[str, Any]]) -> dict[str, Any]:
     if not known:
         return shared | {"note": found[0].get("note")}
     if len(known) == 1:
-        told = "; ".join(filter(None, [known[0].get("note"), ONE_RUN]))
-        return known[0] | {"sae": found[0]["kind"], "runs": 1, "note": told}
+        cells = "; ".join(filter(None, [known[0].get("note"), ONE_RUN]))
+        return known[0] | {"sae": found[0]["kind"], "runs": 1, "note": cells}
     numbers = [{name: row[name] for name in _NUMBERS} | {"by": row["run"]} for row in known]
     table = pl.DataFrame(numbers)
     runs = table["by"].n_unique()
@@ -276,8 +276,8 @@ def with_rows_over_runs(table: pl.DataFrame, kinds: Mapping[str, str]) -> pl.Dat
     rows = []
     several = False
     for key, runs in of_runs.group_by(keys, maintain_order=True):
-        told = dict(zip(before, key, strict=True))
-        rows.append(told | _over_runs(runs, str(told["measure"])))
+        cells = dict(zip(before, key, strict=True))
+        rows.append(cells | _over_runs(runs, str(cells["measure"])))
         several |= runs.height > 1
     summary = frame_of(rows, pl.Schema({name: table.schema[name] for name in names}))
     if "q" in names:
@@ -290,35 +290,39 @@ def with_rows_over_runs(table: pl.DataFrame, kinds: Mapping[str, str]) -> pl.Dat
 def _over_runs(rows: pl.DataFrame, measure: str) -> dict[str, Any]:
     """What is measured, over the rows of one thing in all runs."""
     known = rows.filter(pl.col("value").is_not_null())
-    told = {
+    cells = {
         name: _together(rows[name])
         for name in rows.columns[rows.columns.index("n") + 1 :]
         if name not in ("kind", "runs", "p", "q")
     }
     runs = known["seed"].n_unique()
-    told |= {"runs": runs, "n": _together(known["n"]), "value": known["value"].mean()}
+    cells |= {"runs": runs, "n": _together(known["n"]), "value": known["value"].mean()}
     interval = next(iter(known["interval"].drop_nulls().to_list()), None)
     if known.height == 1:
         only = known.row(0, named=True)
-        told |= {name: only[name] for name in ("low", "high", "p") if name in only}
-        return told | {"interval": interval if interval in RANGES else _of_one_run(interval)}
+        cells |= {name: only[name] for name in ("low", "high", "p") if name in only}
+        return cells | {"interval": interval if interval in RANGES else _of_one_run(interval)}
     if interval in RANGES:
-        return told | {"low": known["low"].min(), "high": known["high"].max(), "interval": interval}
+        return cells | {
+            "low": known["low"].min(),
+            "high": known["high"].max(),
+            "interval": interval,
+        }
     if not known.height:
-        return told
+        return cells
     # Seeds of autoencoders are nested in runs; where there is one run, they are what varies.
     by = "seed" if runs > 1 else "sae"
     values = known.group_by(by, maintain_order=True).agg(pl.col("value").mean())["value"]
     within = variance_of_interval(known["low"].to_numpy(), known["high"].to_numpy())
-    found = mean_over_runs(values.to_numpy(), within=within, items=told["n"] or 1)
+    found = mean_over_runs(values.to_numpy(), within=within, items=cells["n"] or 1)
     if found.low == found.high and interval is None:
-        return told
+        return cells
     ends = {"low": found.low, "high": found.high}
     bounds = (0, 1) if measure in _SHARES else (-100, 100) if measure in _POINTS else None
     if bounds is not None:
         ends = {name: float(np.clip(end, *bounds)) for name, end in ends.items()}
-    told |= ends | {"p": found.p}
-    return told | {"interval": OVER_RUNS.format((interval or "").removeprefix("95 % "))}
+    cells |= ends | {"p": found.p}
+    return cells | {"interval": OVER_RUNS.format((interval or "").removeprefix("95 % "))}
 
 
 def _of_one_run(interval: str | None) -> str | None:

@@ -198,8 +198,8 @@ def features_table(
             facts = model.facts | {"sae": sae}
             found = [read_dictionary(results, model, layer, sae) for layer in model.layers]
             for layer, dictionary in zip(model.layers, found, strict=True):
-                told = facts | {"layer": layer, "l0": dictionary.over_posts("l0").value}
-                rows += [told | row for row in _dictionary_rows(dictionary, bootstrap)]
+                cells = facts | {"layer": layer, "l0": dictionary.over_posts("l0").value}
+                rows += [cells | row for row in _dictionary_rows(dictionary, bootstrap)]
             rows += [facts | row for row in _over_layers(found, bootstrap)]
     return frame_of(rows, FEATURES_SCHEMA)
 
@@ -315,7 +315,7 @@ def _corrected_mean(found: Sequence[Dictionary], measure: str) -> dict[str, Any]
 
 
 def read_cues(results: Results, model: ComparedModel, layer: int, sae: str) -> pl.DataFrame:
-    """The cues of one autoencoder: a row a label and feature, of the features that fire."""
+    """The cues of one autoencoder: one row per label and feature, of the features that fire."""
     name = "post_features" / model.folder / f"layer_{layer}" / sae / "cues.parquet"
     return results.table(Path(name), CUES, model.model).filter(pl.col("n") > 0)
 
@@ -341,12 +341,12 @@ def label_means(cues: pl.DataFrame, measure: str) -> pl.DataFrame:
 def _cue_rows(cues: pl.DataFrame, bootstrap: Bootstrap) -> list[dict[str, Any]]:
     rows = []
     for (label,), part in cues.sort("label", "rank").group_by("label", maintain_order=True):
-        told = {"activations": int(part["n"].sum()), "surfaces": _frequent(part)}
+        cells = {"activations": int(part["n"].sum()), "surfaces": _frequent(part)}
         for measure in MEASURES:
             estimate = mean_estimate(part[measure].to_numpy(), bootstrap)
             rows.append(
                 {"label": label, "measure": measure, **vars(estimate), "n": part.height}
-                | {"interval": BOOTSTRAP.format("features"), **told}
+                | {"interval": BOOTSTRAP.format("features"), **cells}
             )
     for measure in MEASURES:
         means = label_means(cues, measure)

@@ -167,5 +167,5 @@ def shortest_digits(column: str) -> pl.Expr:
 def table_schema(
     before: Mapping[str, PolarsType], after: Mapping[str, PolarsType] | None = None
 ) -> pl.Schema:
-    """`MODEL_FACTS`, what says what was measured, `MEASURED`, and what is told beside it."""
+    """`MODEL_FACTS`, what says what was measured, `MEASURED`, and what is cells beside it."""
     return pl.Schema({**MODEL_FACTS, **pl.Schema(before), **MEASURED, **pl.Schema(after or {})})

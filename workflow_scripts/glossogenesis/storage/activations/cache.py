@@ -239,12 +239,12 @@ class ActivationCache:
         shards = self._split(split).shards[first:]
         if self.is_purged(split):
             raise StudyError(
-                f"{self.manifest.parent}: its {split} activations were purged; {self._mend}"
+                f"{self.manifest.parent}: its {split} activations were purged; {self._fix}"
             )
 
         def read(facts: ShardFacts) -> ActivationRows:
             path = self.manifest.parent / facts.file
-            return read_shard(path, facts, self._mend, verify=verify)
+            return read_shard(path, facts, self._fix, verify=verify)
 
         waiting = iter(shards)
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-shards") as reader:
@@ -275,7 +275,7 @@ class ActivationCache:
         return self.splits[split]
 
     @property
-    def _mend(self) -> str:
+    def _fix(self) -> str:
         return f"delete {self.manifest} and rerun: equal activations are made again"
 
 
@@ -320,19 +320,19 @@ def write_shard(path: Path, rows: ActivationRows, provenance: Provenance) -> Sha
     return ShardFacts(path.name, len(rows), size, digest.hexdigest())
 
 
-def read_shard(path: Path, facts: ShardFacts, mend: str, *, verify: bool) -> ActivationRows:
+def read_shard(path: Path, facts: ShardFacts, fix: str, *, verify: bool) -> ActivationRows:
     """Read a shard; its size, and with `verify` its SHA-256, must be what the manifest records.
 
     Raises:
-        StudyError: it is missing, truncated or changed; `mend` says what to do.
+        StudyError: it is missing, truncated or changed; `fix` says what to do.
     """
-    data = _contents(path, facts, mend)
+    data = _contents(path, facts, fix)
     if verify and hashlib.sha256(data).hexdigest() != facts.sha256:
-        raise StudyError(f"{path}: its bytes are not those that were written; {mend}")
+        raise StudyError(f"{path}: its bytes are not those that were written; {fix}")
     try:
         return ActivationRows(**load(data))
     except (SafetensorError, TypeError) as error:
-        raise StudyError(f"{path}: not a shard of activations ({error}); {mend}") from None
+        raise StudyError(f"{path}: not a shard of activations ({error}); {fix}") from None
 
 
 def require_room(folder: Path, needed: int) -> None:
@@ -354,15 +354,15 @@ def is_intact(path: Path, facts: ShardFacts) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == facts.sha256
 
 
-def _contents(path: Path, facts: ShardFacts, mend: str) -> bytes:
+def _contents(path: Path, facts: ShardFacts, fix: str) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise StudyError(f"{path}: the shard is missing; {mend}") from None
+        raise StudyError(f"{path}: the shard is missing; {fix}") from None
     except OSError as error:
-        raise StudyError(f"{path}: the shard cannot be read ({error.strerror}); {mend}") from None
+        raise StudyError(f"{path}: the shard cannot be read ({error.strerror}); {fix}") from None
     if len(data) != facts.bytes:
-        raise StudyError(f"{path}: {len(data)} bytes long, not {facts.bytes}; {mend}")
+        raise StudyError(f"{path}: {len(data)} bytes long, not {facts.bytes}; {fix}")
     return data
 
 
@@ -374,7 +374,7 @@ def bytes_of_a_row(d_model: int, dtype: str) -> int:
 
 @dataclass(frozen=True)
 class ActivationRows:
-    """The residual stream after one block at some tokens; every field has a row a token."""
+    """The residual stream after one block at some tokens; every field has one row per token."""
 
     activations: Tensor
     """`[row, d_model]`, bfloat16 or float32."""
