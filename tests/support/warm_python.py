@@ -77,7 +77,7 @@ def warm_python() -> Path:
 def main() -> None:
     """Import the packages and run the programs that are asked for."""
     # Beside this file, which is a program here.
-    from support import executed_definitions
+    import executed_definitions
 
     for package in PACKAGES:
         importlib.import_module(package)
