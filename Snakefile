@@ -21,7 +21,7 @@ pathvars:
 
 
 include: "rules/common.smk"
-include: "rules/job_resources.smk"
+include: "rules/stages.smk"
 include: "rules/job_lookup.smk"
 include: "rules/scheduler.smk"
 include: "rules/runs.smk"
@@ -45,10 +45,9 @@ if study.has_features:
     include: "rules/saes.smk"
     include: "rules/sae_quality.smk"
     include: "rules/features.smk"
-    include: "rules/feature_table_inputs.smk"
     include: "rules/feature_tables.smk"
 
-    if is_injected():
+    if in_study("inject_features"):
 
         include: "rules/injection_inputs.smk"
         include: "rules/injection.smk"
@@ -63,7 +62,7 @@ if study.has_robustness:
     include: "rules/classifier_features.smk"
     include: "rules/robustness_tables.smk"
 
-    if has_variants():
+    if in_study("measure_variants"):
 
         include: "rules/spelling_variants.smk"
 

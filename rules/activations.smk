@@ -16,40 +16,29 @@ One job writes all layers of a checkpoint, so its outputs depend on the model's 
 rule for each set of layers, the first of which has the plain name.
 """
 
-for number, (layers, models) in enumerate(models_by_layers().items()):
+for number, layers, models in numbered_rules("extract_activations"):
 
     rule:
         name:
-            numbered("extract_activations", number)
+            f"extract_activations{number}"
         input:
-            checkpoint=checkpoint_manifest,
-            corpus=corpus_manifest,
+            checkpoint=made("fetch_checkpoint"),
+            corpus=study_corpus,
         output:
-            expand(
-                "<results>/activations/{{model}}/{{checkpoint}}/{{corpus}}/layer_{layer}/manifest.json",
-                layer=layers,
-            ),
+            **outputs_of("extract_activations", layers),
         log:
-            "<logs>/extract_activations/{model}/{checkpoint}/{corpus}.log",
+            log_of("extract_activations", layers),
         benchmark:
-            "<benchmarks>/extract_activations/{model}/{checkpoint}/{corpus}.tsv"
+            benchmark_of("extract_activations", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/models.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("extract_activations")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(stages_features.activations_cost, "model"),
-            runtime=runtime_of(stages_features.activations_cost, "model"),
-            disk_mb=disk_of(stages_features.activations_cost, "model"),
-            study=study.name,
-            batch_size=model_setting("batch_size"),
-            device=model_setting("device"),
+            **resources_of("extract_activations", layers),
         params:
-            script=program("extract_activations"),
-            code=code_of("extract_activations"),
-            settings=settings_of(stages_features.activations_settings, "model"),
+            **params_of("extract_activations"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
             "Extracting activations of {wildcards.model} {wildcards.checkpoint}"
@@ -62,23 +51,19 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
 
 rule extract_embeddings:
     input:
-        checkpoint=last_checkpoint_manifest,
+        checkpoint=last_checkpoint,
     output:
-        embeddings="<results>/embeddings/{model}/tokens.safetensors",
+        **outputs_of("extract_embeddings"),
     log:
-        "<logs>/extract_embeddings/{model}.log",
+        log_of("extract_embeddings"),
     benchmark:
-        "<benchmarks>/extract_embeddings/{model}.tsv"
+        benchmark_of("extract_embeddings")
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=memory_of(stages_features.embeddings_cost, "model"),
-        runtime=runtime_of(stages_features.embeddings_cost, "model"),
-        study=study.name,
+        **resources_of("extract_embeddings"),
     params:
-        script=program("extract_embeddings"),
-        code=code_of("extract_embeddings"),
-        settings=settings_of(stages_features.embeddings_settings, "model"),
+        **params_of("extract_embeddings"),
     message:
         "Extracting the vectors of tokens of {wildcards.model}"
     shell:

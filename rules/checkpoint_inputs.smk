@@ -5,8 +5,6 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
-from glossogenesis.workflow import disk as hub_removal
-
 
 def pretraining_lexicon(wildcards):
     """Return the lexicon where a pretraining's text is made from it, or nothing."""
@@ -25,32 +23,23 @@ def pretraining_start(wildcards):
     start = study.settings.pretrain[wildcards.pretraining].start
     if start is None:
         return []
-    return [f"<results>/checkpoints/{start.model}/{start.checkpoint}/manifest.json"]
+    return [made("fetch_checkpoint", model=start.model, checkpoint=start.checkpoint)]
 
 
-def pretraining_threads(wildcards):
-    """Return a pretraining's threads: two, one for each half of a batch, and more in wide models.
-
-    One that waits for nothing comes first, before jobs that would keep it from having so many at once.
-    """
-    size = study.size_of(wildcards.pretraining)
-    most = 2 if size is not None and size.hidden < 512 else 8
-    if study.settings.pretrain[wildcards.pretraining].start is None:
-        return most
-    return min(most, several_threads(wildcards))
+def pretraining_gpus(wildcards):
+    """Return how many GPUs a pretraining asks for."""
+    return costs.pretraining_cost(study, wildcards.pretraining).gpus
 
 
 def pretraining_device(wildcards):
     """Return where a pretraining runs: on a GPU where it asks a cluster for one."""
-    return (
-        "auto" if costs.pretraining_cost(study, wildcards.pretraining).gpus else "cpu"
-    )
+    return "auto" if pretraining_gpus(wildcards) else "cpu"
 
 
 def checkpoint_inputs(wildcards):
     """Return the pretraining that a checkpoint comes from, or nothing."""
     name = study.checkpoint(wildcards.model, wildcards.checkpoint).pretrained_by
-    return [f"<results>/pretraining/{name}/manifest.json"] if name else []
+    return [made("pretrain_model", pretraining=name)] if name else []
 
 
 def fetching_priority(wildcards):
@@ -65,17 +54,13 @@ def fetching_priority(wildcards):
     return -1
 
 
-def downloads_to_remove():
-    """Return the records of removed downloads, none where downloads are kept."""
-    if study.settings.hub.keep_downloads:
-        return []
-    return [
-        f"<results>/checkpoints/{row.model}/{row.checkpoint}/removed.json"
-        for row in hub_removal.fetched_rows(study)
-    ]
+@cache
+def weights_used():
+    """Return everything that the study makes directly from the weights of each checkpoint."""
+    return disk.made_from_weights(study)
 
 
 def made_from_weights(wildcards):
     """Return everything that the study makes directly from a checkpoint's weights."""
-    row = study.checkpoint(wildcards.model, wildcards.checkpoint)
-    return [f"<results>/{path}" for path in hub_removal.made_from_weights(study, row)]
+    paths = weights_used()[wildcards.model, wildcards.checkpoint]
+    return [f"<results>/{path}" for path in paths]

@@ -23,28 +23,22 @@ rule pretrain_model:
         text=pretraining_text,
         start=pretraining_start,
     output:
-        manifest="<results>/pretraining/{pretraining}/manifest.json",
-        training="<results>/pretraining/{pretraining}/training.parquet",
+        **outputs_of("pretrain_model"),
     log:
-        "<logs>/pretrain_model/{pretraining}.log",
+        log_of("pretrain_model"),
     benchmark:
-        "<benchmarks>/pretrain_model/{pretraining}.tsv"
+        benchmark_of("pretrain_model")
     # Much waits for what is trained first, and it takes the longest: before two fetches at a time.
     priority: 100
     conda:
         "../envs/models.yaml"
-    threads: pretraining_threads
+    threads: threads_of("pretrain_model")
     resources:
-        gpu=lambda wildcards: costs.pretraining_cost(study, wildcards.pretraining).gpus,
-        mem_mb=memory_of(costs.pretraining_cost, "pretraining"),
-        runtime=runtime_of(costs.pretraining_cost, "pretraining"),
-        disk_mb=disk_of(costs.pretraining_cost, "pretraining"),
-        study=study.name,
+        **resources_of("pretrain_model"),
+        gpu=pretraining_gpus,
         device=pretraining_device,
     params:
-        script=program("pretrain_model"),
-        code=code_of("pretrain_model"),
-        settings=settings_of(stages_concepts.pretrain_settings, "pretraining"),
+        **params_of("pretrain_model"),
         resume_dir=resume_dir,
     message:
         "Pretraining {wildcards.pretraining}"
@@ -59,24 +53,18 @@ rule fetch_checkpoint:
     input:
         pretraining=checkpoint_inputs,
     output:
-        manifest="<results>/checkpoints/{model}/{checkpoint}/manifest.json",
+        **outputs_of("fetch_checkpoint"),
     log:
-        "<logs>/fetch_checkpoint/{model}/{checkpoint}.log",
+        log_of("fetch_checkpoint"),
     benchmark:
-        "<benchmarks>/fetch_checkpoint/{model}/{checkpoint}.tsv"
+        benchmark_of("fetch_checkpoint")
     priority: fetching_priority
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=memory_of(costs.checkpoint_cost, "model"),
-        runtime=runtime_of(costs.checkpoint_cost, "model"),
-        disk_mb=disk_of(costs.checkpoint_cost, "model"),
-        study=study.name,
-        hub=study.settings.hub.mode,
+        **resources_of("fetch_checkpoint"),
     params:
-        script=program("fetch_checkpoint"),
-        code=code_of("fetch_checkpoint"),
-        settings=settings_of(stages_concepts.checkpoint_settings, "model", "checkpoint"),
+        **params_of("fetch_checkpoint"),
     message:
         "Fetching {wildcards.model} {wildcards.checkpoint}"
     shell:
@@ -87,25 +75,21 @@ rule fetch_checkpoint:
 
 rule remove_download:
     input:
-        checkpoint=checkpoint_manifest,
+        checkpoint=made("fetch_checkpoint"),
         made=made_from_weights,
     output:
-        record="<results>/checkpoints/{model}/{checkpoint}/removed.json",
+        **outputs_of("remove_download"),
     log:
-        "<logs>/remove_download/{model}/{checkpoint}.log",
+        log_of("remove_download"),
     benchmark:
-        "<benchmarks>/remove_download/{model}/{checkpoint}.tsv"
+        benchmark_of("remove_download")
     priority: 20
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 1000 * attempt,
-        runtime=lambda wildcards, attempt: 10 * attempt,
-        study=study.name,
+        **resources_of("remove_download"),
     params:
-        script=program("remove_download"),
-        code=code_of("remove_download"),
-        settings="{}",
+        **params_of("remove_download"),
         downloads=Path(results) / "downloads",
     message:
         "Removing the downloaded weights of {wildcards.model} {wildcards.checkpoint}"

@@ -18,25 +18,21 @@ STEPS:
 
 rule select_pairs:
     input:
-        predictions=every_classifier("predictions.parquet"),
-        states=every_classifier("states.safetensors"),
+        predictions=of_each_model("classify_posts", "predictions"),
+        states=of_each_model("classify_posts", "states"),
     output:
-        pairs="<results>/pairs/{model}/{checkpoint}/seed_{seed}/pairs.parquet",
+        **outputs_of("select_pairs"),
     log:
-        "<logs>/select_pairs/{model}/{checkpoint}/seed_{seed}.log",
+        log_of("select_pairs"),
     benchmark:
-        "<benchmarks>/select_pairs/{model}/{checkpoint}/seed_{seed}.tsv"
+        benchmark_of("select_pairs")
     priority: LONGEST_CHAIN
     conda:
         "../envs/saes.yaml"
     resources:
-        mem_mb=memory_of(stages_robustness.pairs_cost, "model"),
-        runtime=runtime_of(stages_robustness.pairs_cost, "model"),
-        study=study.name,
+        **resources_of("select_pairs"),
     params:
-        script=program("select_pairs"),
-        code=code_of("select_pairs"),
-        settings=settings_of(stages_robustness.pair_settings, "model"),
+        **params_of("select_pairs"),
     message:
         "Selecting pairs for {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
@@ -47,30 +43,23 @@ rule select_pairs:
 
 rule patch_components:
     input:
-        classifier=f"{CLASSIFIERS}/manifest.json",
-        corpus=posts_manifest,
-        pairs="<results>/pairs/{model}/{checkpoint}/seed_{seed}/pairs.parquet",
+        classifier=made("finetune_classifier"),
+        corpus=tokenised_posts,
+        pairs=made("select_pairs"),
     output:
-        effects="<results>/components/{model}/{checkpoint}/seed_{seed}/effects.parquet",
+        **outputs_of("patch_components"),
     log:
-        "<logs>/patch_components/{model}/{checkpoint}/seed_{seed}.log",
+        log_of("patch_components"),
     benchmark:
-        "<benchmarks>/patch_components/{model}/{checkpoint}/seed_{seed}.tsv"
+        benchmark_of("patch_components")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("patch_components")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.components_cost, "model"),
-        runtime=runtime_of(stages_robustness.components_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("patch_components"),
     params:
-        script=program("patch_components"),
-        code=code_of("patch_components"),
-        settings=settings_of(stages_robustness.component_settings, "model"),
+        **params_of("patch_components"),
     message:
         "Patching components of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:
@@ -82,32 +71,24 @@ rule patch_components:
 
 rule ablate_circuit:
     input:
-        classifier=f"{CLASSIFIERS}/manifest.json",
-        corpus=posts_manifest,
-        posts="<results>/posts/posts.parquet",
-        effects="<results>/components/{model}/{checkpoint}/seed_{seed}/effects.parquet",
+        classifier=made("finetune_classifier"),
+        corpus=tokenised_posts,
+        posts=made("prepare_posts"),
+        effects=made("patch_components"),
     output:
-        circuit="<results>/circuits/{model}/{checkpoint}/seed_{seed}/circuit.parquet",
-        ablations="<results>/circuits/{model}/{checkpoint}/seed_{seed}/ablations.parquet",
+        **outputs_of("ablate_circuit"),
     log:
-        "<logs>/ablate_circuit/{model}/{checkpoint}/seed_{seed}.log",
+        log_of("ablate_circuit"),
     benchmark:
-        "<benchmarks>/ablate_circuit/{model}/{checkpoint}/seed_{seed}.tsv"
+        benchmark_of("ablate_circuit")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("ablate_circuit")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.circuit_cost, "model"),
-        runtime=runtime_of(stages_robustness.circuit_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("ablate_circuit"),
     params:
-        script=program("ablate_circuit"),
-        code=code_of("ablate_circuit"),
-        settings=settings_of(stages_robustness.circuit_settings, "model"),
+        **params_of("ablate_circuit"),
     message:
         "Ablating circuits of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:

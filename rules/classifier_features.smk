@@ -21,41 +21,30 @@ STEPS:
 A job of the first three does all layers of a classifier, so there is a rule for each set of layers.
 """
 
-for number, (layers, models) in enumerate(classifier_models_by_layers().items()):
+for number, layers, models in numbered_rules("extract_post_activations"):
 
     rule:
         name:
-            numbered("extract_post_activations", number)
+            f"extract_post_activations{number}"
         input:
-            classifier=f"{CLASSIFIERS}/manifest.json",
-            corpus=posts_manifest,
+            classifier=made("finetune_classifier"),
+            corpus=tokenised_posts,
         output:
-            expand(
-                "<results>/post_activations/{{model}}/{{checkpoint}}/seed_{{seed}}/layer_{layer}/manifest.json",
-                layer=layers,
-            ),
+            **outputs_of("extract_post_activations", layers),
         log:
-            "<logs>/extract_post_activations/{model}/{checkpoint}/seed_{seed}.log",
+            log_of("extract_post_activations", layers),
         benchmark:
-            "<benchmarks>/extract_post_activations/{model}/{checkpoint}/seed_{seed}.tsv"
+            benchmark_of("extract_post_activations", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         priority: LONGEST_CHAIN
         conda:
             "../envs/classifiers.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("extract_post_activations")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(stages_robustness.post_activations_cost, "model"),
-            runtime=runtime_of(stages_robustness.post_activations_cost, "model"),
-            disk_mb=disk_of(stages_robustness.post_activations_cost, "model"),
-            study=study.name,
-            batch_size=model_setting("batch_size"),
-            device=model_setting("device"),
+            **resources_of("extract_post_activations", layers),
         params:
-            script=program("extract_post_activations"),
-            code=code_of("extract_post_activations"),
-            settings=settings_of(stages_robustness.post_activations_settings, "model"),
+            **params_of("extract_post_activations"),
             folder=lambda wildcards, output: Path(output[0]).parents[1],
         message:
             "Extracting activations of the classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -67,37 +56,25 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
 
     rule:
         name:
-            numbered("train_post_saes", number)
+            f"train_post_saes{number}"
         input:
-            activations=expand(
-                f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
-                layer=layers,
-                allow_missing=True,
-            ),
+            activations=made("extract_post_activations", layers=layers),
         output:
-            weights=files_at(layers, POST_SAES, "sae_weights.safetensors"),
-            beside=files_at(layers, POST_SAES, "cfg.json", "training.parquet"),
+            **outputs_of("train_post_saes", layers),
         log:
-            "<logs>/train_post_saes/{model}/{checkpoint}/seed_{seed}/{sae}.log",
+            log_of("train_post_saes", layers),
         benchmark:
-            "<benchmarks>/train_post_saes/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
+            benchmark_of("train_post_saes", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         priority: LONGEST_CHAIN
         conda:
             "../envs/saes.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("train_post_saes")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(stages_robustness.post_training_cost, "model", "sae"),
-            runtime=runtime_of(stages_robustness.post_training_cost, "model", "sae"),
-            disk_mb=disk_of(stages_robustness.post_training_cost, "model", "sae"),
-            study=study.name,
-            device=model_setting("device"),
+            **resources_of("train_post_saes", layers),
         params:
-            script=program("train_saes"),
-            code=code_of("train_saes"),
-            settings=settings_of(stages_robustness.post_training_settings, "sae"),
+            **params_of("train_post_saes"),
             resume_dir=resume_dir,
         message:
             "Training {wildcards.sae} on the classifier of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -109,46 +86,29 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
 
     rule:
         name:
-            numbered("collect_label_features", number)
+            f"collect_label_features{number}"
         input:
-            activations=expand(
-                f"{POST_ACTIVATIONS}/layer_{{layer}}/manifest.json",
-                layer=layers,
-                allow_missing=True,
-            ),
-            saes=files_at(layers, POST_SAES, "sae_weights.safetensors"),
-            cfg=files_at(layers, POST_SAES, "cfg.json"),
-            corpus=posts_manifest,
-            posts="<results>/posts/posts.parquet",
+            activations=made("extract_post_activations", layers=layers),
+            saes=made("train_post_saes", "weights", layers),
+            cfg=made("train_post_saes", "cfg", layers),
+            corpus=tokenised_posts,
+            posts=made("prepare_posts"),
         output:
-            labels=files_at(layers, POST_FEATURES, "labels.parquet"),
-            beside=files_at(
-                layers,
-                POST_FEATURES,
-                "features.parquet",
-                "cues.parquet",
-                "posts.parquet",
-            ),
+            **outputs_of("collect_label_features", layers),
         log:
-            "<logs>/collect_label_features/{model}/{checkpoint}/seed_{seed}/{sae}.log",
+            log_of("collect_label_features", layers),
         benchmark:
-            "<benchmarks>/collect_label_features/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
+            benchmark_of("collect_label_features", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         priority: LONGEST_CHAIN
         conda:
             "../envs/saes.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("collect_label_features")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(stages_robustness.label_features_cost, "model", "sae"),
-            runtime=runtime_of(stages_robustness.label_features_cost, "model", "sae"),
-            study=study.name,
-            device=model_setting("device"),
+            **resources_of("collect_label_features", layers),
         params:
-            script=program("collect_label_features"),
-            code=code_of("collect_label_features"),
-            settings=settings_of(stages_robustness.label_feature_settings),
+            **params_of("collect_label_features"),
         message:
             "Collecting features of labels of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
         shell:
@@ -160,32 +120,25 @@ for number, (layers, models) in enumerate(classifier_models_by_layers().items())
 
 rule knock_out_features:
     input:
-        classifier=f"{CLASSIFIERS}/manifest.json",
-        corpus=posts_manifest,
-        posts="<results>/posts/posts.parquet",
-        saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
-        features=files_of_layers(POST_FEATURES, "labels.parquet", "features.parquet"),
+        classifier=made("finetune_classifier"),
+        corpus=tokenised_posts,
+        posts=made("prepare_posts"),
+        saes=of_all_layers("train_post_saes", "weights", "cfg"),
+        features=of_all_layers("collect_label_features", "labels", "features"),
     output:
-        knockout="<results>/knockout/{model}/{checkpoint}/seed_{seed}/{sae}.parquet",
+        **outputs_of("knock_out_features"),
     log:
-        "<logs>/knock_out_features/{model}/{checkpoint}/seed_{seed}/{sae}.log",
+        log_of("knock_out_features"),
     benchmark:
-        "<benchmarks>/knock_out_features/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
+        benchmark_of("knock_out_features")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("knock_out_features")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.knockout_cost, "model", "sae"),
-        runtime=runtime_of(stages_robustness.knockout_cost, "model", "sae"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("knock_out_features"),
     params:
-        script=program("knock_out_features"),
-        code=code_of("knock_out_features"),
-        settings=settings_of(stages_robustness.knockout_settings, "model", "sae"),
+        **params_of("knock_out_features"),
         saes=lambda wildcards, input: layer_folder(input.saes),
         features=lambda wildcards, input: layer_folder(input.features),
     message:

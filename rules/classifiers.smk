@@ -17,32 +17,23 @@ STEPS:
 
 rule finetune_classifier:
     input:
-        checkpoint=checkpoint_manifest,
-        corpus=posts_manifest,
-        posts="<results>/posts/posts.parquet",
+        checkpoint=made("fetch_checkpoint"),
+        corpus=tokenised_posts,
+        posts=made("prepare_posts"),
     output:
-        manifest=f"{CLASSIFIERS}/manifest.json",
-        training=f"{CLASSIFIERS}/training.parquet",
+        **outputs_of("finetune_classifier"),
     log:
-        "<logs>/finetune_classifier/{model}/{checkpoint}/seed_{seed}.log",
+        log_of("finetune_classifier"),
     benchmark:
-        "<benchmarks>/finetune_classifier/{model}/{checkpoint}/seed_{seed}.tsv"
+        benchmark_of("finetune_classifier")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("finetune_classifier")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.finetuning_cost, "model"),
-        runtime=runtime_of(stages_robustness.finetuning_cost, "model"),
-        disk_mb=disk_of(stages_robustness.finetuning_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("finetune_classifier"),
     params:
-        script=program("finetune_classifier"),
-        code=code_of("finetune_classifier"),
-        settings=settings_of(stages_robustness.classifier_settings, "model", "seed"),
+        **params_of("finetune_classifier"),
         resume_dir=resume_dir,
     message:
         "Fine-tuning a classifier on {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
@@ -56,31 +47,23 @@ rule finetune_classifier:
 
 rule classify_posts:
     input:
-        classifier=f"{CLASSIFIERS}/manifest.json",
-        corpus=posts_manifest,
-        posts="<results>/posts/posts.parquet",
+        classifier=made("finetune_classifier"),
+        corpus=tokenised_posts,
+        posts=made("prepare_posts"),
     output:
-        predictions=f"{CLASSIFIERS}/predictions.parquet",
-        states=f"{CLASSIFIERS}/states.safetensors",
+        **outputs_of("classify_posts"),
     log:
-        "<logs>/classify_posts/{model}/{checkpoint}/seed_{seed}.log",
+        log_of("classify_posts"),
     benchmark:
-        "<benchmarks>/classify_posts/{model}/{checkpoint}/seed_{seed}.tsv"
+        benchmark_of("classify_posts")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("classify_posts")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.classification_cost, "model"),
-        runtime=runtime_of(stages_robustness.classification_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("classify_posts"),
     params:
-        script=program("classify_posts"),
-        code=code_of("classify_posts"),
-        settings=settings_of(stages_robustness.classification_settings, "model"),
+        **params_of("classify_posts"),
     message:
         "Classifying posts with {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"
     shell:

@@ -20,14 +20,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis.workflow.code_digests import CodeDigests
-from glossogenesis.workflow import preflight
-from glossogenesis.workflow import costs, preflight, stages_features, stages_robustness
-from glossogenesis.workflow import stages_features, stages_robustness
-from glossogenesis.workflow import stages_concepts
-from glossogenesis.study.section import NAME_PATTERN
-from glossogenesis.study.loading import load_merged
 from glossogenesis.errors import StudyError
+from glossogenesis.study.loading import load_merged
+from glossogenesis.study.section import NAME_PATTERN
+from glossogenesis.workflow import costs, disk, jobs_features, preflight, registry, stages
+from glossogenesis.workflow import stages_features
+from glossogenesis.workflow.code_digests import CodeDigests
+from glossogenesis.workflow.registry import FIGURES, STAGES
 
 try:
     study, content = load_merged(
@@ -67,72 +66,6 @@ gc.set_threshold(100_000)
 atexit.register(gc.freeze)
 
 
-def program(name):
-    """Return the path of a rule's script for a shell, relative to the working directory."""
-    path = os.path.relpath(Path(workflow.basedir) / "workflow_scripts" / f"{name}.py")
-    return shlex.quote(path)
-
-
-code_digests = CodeDigests()
-
-
-def code_of(script):
-    """Return the digest of a rule's code, as a param.
-
-    A job needs that of its own rule alone, and reads no other rule's code.
-    """
-    if workflow.is_main_process:
-        return code_digests.of(script)
-    return lambda wildcards: code_digests.of(script)
-
-
-def as_text(settings):
-    """Return a stage's settings as JSON with sorted keys, so that equal settings are equal text."""
-    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
-
-
-def told_signature(function):
-    """Return the function with its signature beside it.
-
-    Snakemake asks for the signature whenever it calls a function, and Python works it out each time: a
-    tenth of the time that a plan of thousands of jobs takes.
-    """
-    function.__signature__ = inspect.signature(function)
-    return function
-
-
-def settings_of(slice_of, *wildcard_names):
-    """Return a param function: a slice of the study, for the wildcards of that name."""
-
-    @cache
-    def text(*names):
-        return as_text(slice_of(study, *names))
-
-    @told_signature
-    def settings(wildcards):
-        return text(*(wildcards[name] for name in wildcard_names))
-
-    return settings
-
-
-@told_signature
-def checkpoint_manifest(wildcards):
-    """Return the manifest of the checkpoint that the wildcards name."""
-    return (
-        f"<results>/checkpoints/{wildcards.model}/{wildcards.checkpoint}/manifest.json"
-    )
-
-
-def numbered(name, number):
-    """Return the name of one of several rules that differ in their outputs alone."""
-    return f"{name}_{number}" if number else name
-
-
-def any_of(names):
-    """Return a wildcard constraint that matches exactly these names."""
-    return "|".join(re.escape(name) for name in names)
-
-
 def lexicon_input(wildcards):
     """Return the lexicon, or nothing where it is not in place yet; see rules/runs.smk."""
     path = study.lexicon_path
@@ -145,15 +78,11 @@ def resume_dir(wildcards, output):
     return Path(results) / "resume" / os.path.relpath(folder, results)
 
 
-def first_manifest_of(model):
-    """Return the manifest of a model's first checkpoint in the sheet.
+def first_checkpoint(wildcards):
+    """Return the first checkpoint in the sheet of a model, or of the model whose tokenizer is used.
 
     Its tokenizer stands for the model's: a row added below changes no prompt and no corpus.
     """
+    model = wildcards.get("model") or wildcards.tokenizer
     first = study.checkpoints_of(model)[0].checkpoint
-    return f"<results>/checkpoints/{model}/{first}/manifest.json"
-
-
-def first_checkpoint_manifest(wildcards):
-    """Return the manifest of the first checkpoint of the model that the wildcards name."""
-    return first_manifest_of(wildcards.model)
+    return made("fetch_checkpoint", model=model, checkpoint=first)

@@ -15,29 +15,21 @@ STEPS:
 
 rule extract_states:
     input:
-        checkpoint=checkpoint_manifest,
-        prompts="<results>/prompts/{model}/translation.parquet",
+        checkpoint=made("fetch_checkpoint"),
+        prompts=made("write_prompts"),
     output:
-        states="<results>/concepts/{model}/{checkpoint}/states.safetensors",
+        **outputs_of("extract_states"),
     log:
-        "<logs>/extract_states/{model}/{checkpoint}.log",
+        log_of("extract_states"),
     benchmark:
-        "<benchmarks>/extract_states/{model}/{checkpoint}.tsv"
+        benchmark_of("extract_states")
     conda:
         "../envs/models.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("extract_states")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(costs.states_cost, "model"),
-        runtime=runtime_of(costs.states_cost, "model"),
-        disk_mb=disk_of(costs.states_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("extract_states"),
     params:
-        script=program("extract_states"),
-        code=code_of("extract_states"),
-        settings=settings_of(stages_concepts.states_settings, "model"),
+        **params_of("extract_states"),
     message:
         "Extracting source states of {wildcards.model} {wildcards.checkpoint}"
     shell:
@@ -49,31 +41,23 @@ rule extract_states:
 
 rule patch_translations:
     input:
-        checkpoint=checkpoint_manifest,
-        prompts="<results>/prompts/{model}/translation.parquet",
-        states="<results>/concepts/{model}/{checkpoint}/states.safetensors",
+        checkpoint=made("fetch_checkpoint"),
+        prompts=made("write_prompts"),
+        states=made("extract_states"),
         lexicon=lexicon_input,
     output:
-        patching="<results>/concepts/{model}/{checkpoint}/patching.parquet",
+        **outputs_of("patch_translations"),
     log:
-        "<logs>/patch_translations/{model}/{checkpoint}.log",
+        log_of("patch_translations"),
     benchmark:
-        "<benchmarks>/patch_translations/{model}/{checkpoint}.tsv"
+        benchmark_of("patch_translations")
     conda:
         "../envs/models.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("patch_translations")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(costs.patching_cost, "model"),
-        runtime=runtime_of(costs.patching_cost, "model"),
-        disk_mb=disk_of(costs.patching_cost, "model"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("patch_translations"),
     params:
-        script=program("patch_translations"),
-        code=code_of("patch_translations"),
-        settings=settings_of(stages_concepts.patching_settings, "model"),
+        **params_of("patch_translations"),
     message:
         "Patching translations of {wildcards.model} {wildcards.checkpoint}"
     shell:

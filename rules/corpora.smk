@@ -17,26 +17,20 @@ rule prepare_corpus:
     input:
         text=corpus_text,
         lexicon=corpus_lexicon,
-        checkpoint=tokenizer_manifest,
+        checkpoint=first_checkpoint,
     output:
-        manifest="<results>/corpora/{corpus}/{tokenizer}/manifest.json",
+        **outputs_of("prepare_corpus"),
     log:
-        "<logs>/prepare_corpus/{corpus}/{tokenizer}.log",
+        log_of("prepare_corpus"),
     benchmark:
-        "<benchmarks>/prepare_corpus/{corpus}/{tokenizer}.tsv"
+        benchmark_of("prepare_corpus")
     conda:
         "../envs/models.yaml"
-    threads: several_threads
+    threads: threads_of("prepare_corpus")
     resources:
-        mem_mb=memory_of(stages_features.corpus_cost, "tokenizer"),
-        runtime=runtime_of(stages_features.corpus_cost, "tokenizer"),
-        disk_mb=disk_of(stages_features.corpus_cost, "tokenizer"),
-        study=study.name,
-        hub=study.settings.hub.mode,
+        **resources_of("prepare_corpus"),
     params:
-        script=program("prepare_corpus"),
-        code=code_of("prepare_corpus"),
-        settings=settings_of(stages_features.corpus_settings, "corpus", "tokenizer"),
+        **params_of("prepare_corpus"),
     message:
         "Preparing corpus {wildcards.corpus} with the tokenizer of {wildcards.tokenizer}"
     shell:

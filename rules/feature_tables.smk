@@ -13,42 +13,26 @@ STEPS:
     tabulate_injection   perplexity and translation by group of features
 """
 
-FEATURE_TABLES = [
-    "languages",
-    "monosemanticity",
-    "quality",
-    "stages",
-    "sensitivity",
-    "grid",
-]
-
 
 rule tabulate_features:
     input:
         sheet=study.path(study.settings.checkpoints),
-        statistics=every_sae("features", "statistics.parquet"),
-        sensitivity=every_sae("features", "sensitivity.parquet"),
-        quality=every_sae("sae", "quality.json"),
-        seed_quality=every_sae("sae", "quality.json", seeds="other"),
-        seeds=every_sae("tracking", "seeds.parquet", seeds="compared"),
-        recovery=every_recovery,
+        features=every("collect_features", "statistics", "sensitivity"),
+        quality=every("measure_quality"),
+        seeds=every("compare_seeds"),
+        recovery=every("measure_recovery"),
     output:
-        expand("<results>/tables/features_{table}.parquet", table=FEATURE_TABLES),
-        *[reported_table(table) for table in FEATURE_TABLES],
+        **outputs_of("tabulate_features"),
     log:
-        "<logs>/tabulate_features.log",
+        log_of("tabulate_features"),
     benchmark:
-        "<benchmarks>/tabulate_features.tsv"
+        benchmark_of("tabulate_features")
     conda:
         "../envs/figures.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 120 * attempt,
-        study=study.name,
+        **resources_of("tabulate_features"),
     params:
-        script=program("tabulate_features"),
-        code=code_of("tabulate_features"),
-        settings=settings_of(stages_features.feature_table_settings),
+        **params_of("tabulate_features"),
         results=results,
     message:
         "Tabulating the features study"
@@ -58,29 +42,24 @@ rule tabulate_features:
         " --output {params.results:q}/tables > {log:q} 2>&1"
 
 
-if is_tracked():
+if in_study("tabulate_tracking"):
 
     rule tabulate_tracking:
         input:
             sheet=study.path(study.settings.checkpoints),
-            matches=every_sae("tracking", "matches.parquet", checkpoints="later"),
+            matches=every("match_features"),
         output:
-            "<results>/tables/features_tracking.parquet",
-            reported_table("tracking"),
+            **outputs_of("tabulate_tracking"),
         log:
-            "<logs>/tabulate_tracking.log",
+            log_of("tabulate_tracking"),
         benchmark:
-            "<benchmarks>/tabulate_tracking.tsv"
+            benchmark_of("tabulate_tracking")
         conda:
             "../envs/figures.yaml"
         resources:
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 60 * attempt,
-            study=study.name,
+            **resources_of("tabulate_tracking"),
         params:
-            script=program("tabulate_tracking"),
-            code=code_of("tabulate_tracking"),
-            settings=settings_of(stages_features.tracking_table_settings),
+            **params_of("tabulate_tracking"),
             results=results,
         message:
             "Tabulating features that were followed over checkpoints"
@@ -90,29 +69,24 @@ if is_tracked():
             " --output {params.results:q}/tables > {log:q} 2>&1"
 
 
-if is_injected():
+if in_study("tabulate_injection"):
 
     rule tabulate_injection:
         input:
             sheet=study.path(study.settings.checkpoints),
-            injections=every_injection,
+            injections=every("inject_features", "perplexity", "translation"),
         output:
-            "<results>/tables/features_injection.parquet",
-            reported_table("injection"),
+            **outputs_of("tabulate_injection"),
         log:
-            "<logs>/tabulate_injection.log",
+            log_of("tabulate_injection"),
         benchmark:
-            "<benchmarks>/tabulate_injection.tsv"
+            benchmark_of("tabulate_injection")
         conda:
             "../envs/figures.yaml"
         resources:
-            mem_mb=lambda wildcards, attempt: 4000 * attempt,
-            runtime=lambda wildcards, attempt: 30 * attempt,
-            study=study.name,
+            **resources_of("tabulate_injection"),
         params:
-            script=program("tabulate_injection"),
-            code=code_of("tabulate_injection"),
-            settings=settings_of(stages_features.injection_table_settings),
+            **params_of("tabulate_injection"),
             results=results,
         message:
             "Tabulating injections"

@@ -16,47 +16,32 @@ One job does a block of layers, `layers_per_job` of the model: where a layer tak
 job for each takes longer. A job's outputs depend on its block, so there is a rule for each.
 """
 
-for number, (block, models) in enumerate(models_by_block().items()):
+for number, layers, models in numbered_rules("collect_features"):
 
     rule:
         name:
-            numbered("collect_features", number)
+            f"collect_features{number}"
         input:
-            activations=activations_of(block),
-            corpus=study_corpus_manifest,
-            saes=files_of(block, "sae", "sae_weights.safetensors"),
-            embeddings="<results>/embeddings/{model}/tokens.safetensors",
+            activations=activations_of(layers),
+            corpus=study_corpus,
+            saes=made("train_saes", "weights", layers),
+            embeddings=made("extract_embeddings"),
             own_vectors=own_vectors,
         output:
-            statistics=files_of(block, "features", "statistics.parquet"),
-            examples=files_of(block, "features", "examples.parquet"),
-            sensitivity=files_of(block, "features", "sensitivity.parquet"),
+            **outputs_of("collect_features", layers),
         log:
-            f"<logs>/collect_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
+            log_of("collect_features", layers),
         benchmark:
-            f"<benchmarks>/collect_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.tsv"
+            benchmark_of("collect_features", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/saes.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("collect_features")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(
-                block_cost(stages_features.collection_cost, block), "model", "sae"
-            ),
-            runtime=runtime_of(
-                block_cost(stages_features.collection_cost, block), "model", "sae"
-            ),
-            disk_mb=disk_of(
-                block_cost(stages_features.collection_cost, block), "model", "sae"
-            ),
-            study=study.name,
-            device=model_setting("device"),
+            **resources_of("collect_features", layers),
         params:
-            script=program("collect_features"),
-            code=code_of("collect_features"),
-            settings=settings_of(stages_features.collection_settings),
+            **params_of("collect_features"),
         message:
             "Collecting features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
         shell:
@@ -69,34 +54,26 @@ for number, (block, models) in enumerate(models_by_block().items()):
 
     rule:
         name:
-            numbered("match_features", number)
+            f"match_features{number}"
         input:
-            saes=files_of(block, "sae", "sae_weights.safetensors"),
-            statistics=files_of(block, "features", "statistics.parquet"),
-            earlier_saes=earlier_files_of(block, "sae", "sae_weights.safetensors"),
-            earlier_statistics=earlier_files_of(block, "features", "statistics.parquet"),
+            saes=made("train_saes", "weights", layers),
+            statistics=made("collect_features", "statistics", layers),
+            earlier_saes=made_earlier("train_saes", layers),
+            earlier_statistics=made_earlier("collect_features", layers),
         output:
-            files_of(block, "tracking", "matches.parquet"),
+            **outputs_of("match_features", layers),
         log:
-            f"<logs>/match_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
+            log_of("match_features", layers),
         benchmark:
-            f"<benchmarks>/match_features/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.tsv"
+            benchmark_of("match_features", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/saes.yaml"
         resources:
-            mem_mb=memory_of(
-                block_cost(stages_features.matching_cost, block), "model", "sae"
-            ),
-            runtime=runtime_of(
-                block_cost(stages_features.matching_cost, block), "model", "sae"
-            ),
-            study=study.name,
+            **resources_of("match_features", layers),
         params:
-            script=program("match_features"),
-            code=code_of("match_features"),
-            settings=settings_of(stages_features.matching_settings),
+            **params_of("match_features"),
         message:
             "Matching features of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
         shell:

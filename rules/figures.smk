@@ -14,73 +14,56 @@ STEPS:
     plot_robustness   effects of components, circuits, knockout, cues, spelling variants
 """
 
-DRAWN_TABLES = {
-    "concepts": ["accuracy", "pooled", "comparisons"],
-    "features": [
-        "languages",
-        "stages",
-        "grid",
-        "monosemanticity",
-        "quality",
-        "tracking",
-        "injection",
-    ],
-    "robustness": ["circuit", "knockout", "features", "cues", "variants"],
-}
 
-FIGURE_SETTINGS = {
-    "concepts": stages_concepts.figure_settings,
-    "features": stages_features.feature_figure_settings,
-    "robustness": stages_robustness.robustness_figure_settings,
-}
+def tables_of(part):
+    """Return the tables of a part of the study."""
+    paths = registry.targets_of(study, part)
+    return [f"<results>/{path}" for path in paths if path.endswith(".parquet")]
 
 
-def drawn_tables(part):
-    """Return the tables that figures of a part of the study are drawn from."""
-    drawn = [table for table in tables_of(part) if table in DRAWN_TABLES[part]]
-    return [f"<results>/tables/{part}_{table}.parquet" for table in drawn]
-
-
-def reported_figure(part, figure):
+def reported_figure(part, path):
     """Return a figure of a part of the study as SVG, which the report shows."""
-    folder, _, name = figure.rpartition("/")
-    model = folder if folder in study.models else "all"
+    *_, folder, name = Path(path).with_suffix("").parts
     return report(
-        f"<results>/figures/{figure}.svg",
+        path,
         caption=f"../resources/captions/{name}.rst",
         category=part.capitalize(),
-        labels={"model": model, "figure": FIGURES[name]},
+        labels={
+            "model": folder if folder in study.models else "all",
+            "figure": FIGURES[name],
+        },
     )
 
 
 # Most of a figure's time goes into imports, so those of a part of the study share a process.
-for part in parts_of_study():
+for part in registry.PARTS:
+    if not in_study(f"plot_{part}"):
+        continue
+
+    figures = every(f"plot_{part}")(None)
 
     rule:
         name:
             f"plot_{part}"
         input:
-            tables=drawn_tables(part),
+            tables=tables_of(part),
         output:
-            svg=[reported_figure(part, figure) for figure in figures_of(part)],
-            beside=expand(
-                "<results>/figures/{figure}.{format}",
-                figure=figures_of(part),
-                format=["pdf", "csv"],
-            ),
+            svg=[reported_figure(part, path) for path in figures],
+            beside=[
+                str(Path(path).with_suffix(ending))
+                for path in figures
+                for ending in (".pdf", ".csv")
+            ],
         log:
-            f"<logs>/plot_{part}.log",
+            log_of(f"plot_{part}"),
         benchmark:
-            f"<benchmarks>/plot_{part}.tsv"
+            benchmark_of(f"plot_{part}")
         conda:
             "../envs/figures.yaml"
         resources:
-            mem_mb=lambda wildcards, attempt: 2000 * attempt,
-            runtime=lambda wildcards, attempt: 15 * attempt,
+            **resources_of(f"plot_{part}"),
         params:
-            script=program("plot_figures"),
-            code=code_of("plot_figures"),
-            settings=settings_of(FIGURE_SETTINGS[part]),
+            **params_of(f"plot_{part}"),
         message:
             f"Plotting the {part} study"
         shell:

@@ -15,38 +15,30 @@ STEPS:
 
 rule inject_features:
     input:
-        source=injection_source_manifest,
-        target=checkpoint_manifest,
-        corpus=study_corpus_manifest,
-        saes=injected_files("sae", "sae_weights.safetensors"),
-        statistics=injected_files("features", "statistics.parquet"),
+        source=made("fetch_checkpoint", checkpoint=INJECTED["checkpoint"]),
+        target=made("fetch_checkpoint"),
+        corpus=study_corpus,
+        saes=injected_files("train_saes"),
+        statistics=injected_files("collect_features"),
         prompts=injection_prompts,
         lexicon=injection_lexicon,
         parallel=injection_parallel_text,
     output:
-        perplexity="<results>/injection/{model}/{checkpoint}/perplexity.parquet",
-        translation="<results>/injection/{model}/{checkpoint}/translation.parquet",
+        **outputs_of("inject_features"),
     log:
-        "<logs>/inject_features/{model}/{checkpoint}.log",
+        log_of("inject_features"),
     benchmark:
-        "<benchmarks>/inject_features/{model}/{checkpoint}.tsv"
+        benchmark_of("inject_features")
     conda:
         "../envs/models.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("inject_features")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_features.injection_cost),
-        runtime=runtime_of(stages_features.injection_cost),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("inject_features"),
     params:
-        script=program("inject_features"),
-        code=code_of("inject_features"),
-        settings=settings_of(stages_features.injection_settings),
+        **params_of("inject_features"),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
         statistics=lambda wildcards, input: Path(input.statistics[0]).parents[2],
-        sae=stages_features.injection_sae(study),
+        sae=INJECTED["sae"],
     message:
         "Injecting features into {wildcards.model} {wildcards.checkpoint}"
     shell:

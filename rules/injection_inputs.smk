@@ -5,32 +5,21 @@ REQUIRED INPUTS:
     the study that rules/common.smk loads
 """
 
+INJECTED = {
+    "checkpoint": jobs_features.injection_source(study),
+    "sae": jobs_features.injection_sae(study),
+}
 
-def injection_source_manifest(wildcards):
-    """Return the manifest of the checkpoint whose features are injected."""
-    source = stages_features.injection_source(study)
-    return f"<results>/checkpoints/{wildcards.model}/{source}/manifest.json"
 
-
-def injected_files(stage, name):
-    """Return an input function: one file of each autoencoder whose features are injected."""
-
-    def files(wildcards):
-        source = stages_features.injection_source(study)
-        sae = stages_features.injection_sae(study)
-        return [
-            f"<results>/{stage}/{wildcards.model}/{source}/layer_{layer}/{sae}/{name}"
-            for layer in study.features.injection.layers
-        ]
-
-    return files
+def injected_files(stage):
+    """Return what a stage makes of each autoencoder whose features are injected."""
+    return made(stage, layers=study.features.injection.layers, **INJECTED)
 
 
 def injection_prompts(wildcards):
     """Return the concepts study's prompts where they are translated, or nothing."""
-    if study.features.injection.translation != "prompts":
-        return []
-    return [f"<results>/prompts/{wildcards.model}/translation.parquet"]
+    is_used = study.features.injection.translation == "prompts"
+    return [made("write_prompts")] if is_used else []
 
 
 def injection_lexicon(wildcards):
@@ -41,8 +30,5 @@ def injection_lexicon(wildcards):
 
 def injection_parallel_text(wildcards):
     """Return the parallel text that is translated, as far as it is in place."""
-    return [
-        path
-        for _, path in stages_features.parallel_files(study)
-        if os.path.exists(path)
-    ]
+    paths = [path for _, path in jobs_features.parallel_files(study)]
+    return [path for path in paths if os.path.exists(path)]

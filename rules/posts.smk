@@ -20,23 +20,18 @@ rule prepare_posts:
     input:
         posts=post_files,
     output:
-        posts="<results>/posts/posts.parquet",
+        **outputs_of("prepare_posts"),
     log:
-        "<logs>/prepare_posts.log",
+        log_of("prepare_posts"),
     benchmark:
-        "<benchmarks>/prepare_posts.tsv"
+        benchmark_of("prepare_posts")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(stages_robustness.posts_cost),
-        runtime=runtime_of(stages_robustness.posts_cost),
-        disk_mb=disk_of(stages_robustness.posts_cost),
-        study=study.name,
+        **resources_of("prepare_posts"),
     params:
-        script=program("prepare_posts"),
-        code=code_of("prepare_posts"),
-        settings=settings_of(stages_robustness.posts_settings),
+        **params_of("prepare_posts"),
     message:
         "Preparing posts"
     shell:
@@ -46,26 +41,21 @@ rule prepare_posts:
 
 rule tokenise_posts:
     input:
-        posts="<results>/posts/posts.parquet",
-        checkpoint=posts_tokenizer,
+        posts=made("prepare_posts"),
+        checkpoint=first_checkpoint,
     output:
-        manifest="<results>/posts/{tokenizer}/manifest.json",
+        **outputs_of("tokenise_posts"),
     log:
-        "<logs>/tokenise_posts/{tokenizer}.log",
+        log_of("tokenise_posts"),
     benchmark:
-        "<benchmarks>/tokenise_posts/{tokenizer}.tsv"
+        benchmark_of("tokenise_posts")
     priority: LONGEST_CHAIN
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(stages_robustness.posts_cost, "tokenizer"),
-        runtime=runtime_of(stages_robustness.posts_cost, "tokenizer"),
-        disk_mb=disk_of(stages_robustness.posts_cost, "tokenizer"),
-        study=study.name,
+        **resources_of("tokenise_posts"),
     params:
-        script=program("tokenise_posts"),
-        code=code_of("tokenise_posts"),
-        settings=settings_of(stages_robustness.tokenised_posts_settings, "tokenizer"),
+        **params_of("tokenise_posts"),
     message:
         "Cutting posts with the tokenizer of {wildcards.tokenizer}"
     shell:
@@ -76,23 +66,19 @@ rule tokenise_posts:
 
 rule train_baseline:
     input:
-        posts="<results>/posts/posts.parquet",
+        posts=made("prepare_posts"),
     output:
-        predictions="<results>/classifiers/baseline/predictions.parquet",
+        **outputs_of("train_baseline"),
     log:
-        "<logs>/train_baseline.log",
+        log_of("train_baseline"),
     benchmark:
-        "<benchmarks>/train_baseline.tsv"
+        benchmark_of("train_baseline")
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=memory_of(stages_robustness.baseline_cost),
-        runtime=runtime_of(stages_robustness.baseline_cost),
-        study=study.name,
+        **resources_of("train_baseline"),
     params:
-        script=program("train_baseline"),
-        code=code_of("train_baseline"),
-        settings=settings_of(stages_robustness.baseline_settings),
+        **params_of("train_baseline"),
     message:
         "Training the baseline"
     shell:

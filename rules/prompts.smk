@@ -14,23 +14,19 @@ STEPS:
 rule write_prompts:
     input:
         lexicon=lexicon_input,
-        checkpoint=first_checkpoint_manifest,
+        checkpoint=first_checkpoint,
     output:
-        prompts="<results>/prompts/{model}/translation.parquet",
+        **outputs_of("write_prompts"),
     log:
-        "<logs>/write_prompts/{model}.log",
+        log_of("write_prompts"),
     benchmark:
-        "<benchmarks>/write_prompts/{model}.tsv"
+        benchmark_of("write_prompts")
     conda:
         "../envs/models.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 30 * attempt,
-        study=study.name,
+        **resources_of("write_prompts"),
     params:
-        script=program("write_prompts"),
-        code=code_of("write_prompts"),
-        settings=settings_of(stages_concepts.prompts_settings, "model"),
+        **params_of("write_prompts"),
     message:
         "Writing prompts for {wildcards.model}"
     shell:

@@ -11,49 +11,32 @@ STEPS:
     tabulate_robustness   tables with intervals and controls, and every difference with its test
 """
 
-ROBUSTNESS_TABLES = [
-    "classification",
-    "circuit",
-    "features",
-    "knockout",
-    "cues",
-    "comparisons",
-]
-
 
 rule tabulate_robustness:
     input:
-        posts="<results>/posts/posts.parquet",
-        corpora=posts_of_each_tokenizer(),
-        baseline="<results>/classifiers/baseline/predictions.parquet",
-        classifiers=of_each_model(
-            "classifiers", "manifest.json", "training.parquet", "predictions.parquet"
-        ),
-        pairs=of_each_model("pairs", "pairs.parquet"),
-        effects=of_each_model("components", "effects.parquet"),
-        circuits=of_each_model("circuits", "circuit.parquet", "ablations.parquet"),
-        features=of_each_layer(
-            "post_features", *[f"{name}.parquet" for name in LABEL_FILES]
-        ),
-        knockout=of_each_sae("knockout"),
-        variants=of_each_sae("spelling_variants") if has_variants() else [],
+        posts=made("prepare_posts"),
+        corpora=every("tokenise_posts"),
+        baseline=made("train_baseline"),
+        classifiers=every("finetune_classifier", "manifest", "training"),
+        predictions=every("classify_posts"),
+        pairs=every("select_pairs"),
+        effects=every("patch_components"),
+        circuits=every("ablate_circuit", "circuit", "ablations"),
+        features=every("collect_label_features", "labels", "features", "cues", "posts"),
+        knockout=every("knock_out_features"),
+        variants=every("measure_variants"),
     output:
-        expand("<results>/tables/robustness_{table}.parquet", table=robustness_tables()),
-        *[robustness_table(table) for table in robustness_tables()],
+        **outputs_of("tabulate_robustness"),
     log:
-        "<logs>/tabulate_robustness.log",
+        log_of("tabulate_robustness"),
     benchmark:
-        "<benchmarks>/tabulate_robustness.tsv"
+        benchmark_of("tabulate_robustness")
     conda:
         "../envs/classifiers.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 6000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        study=study.name,
+        **resources_of("tabulate_robustness"),
     params:
-        script=program("tabulate_robustness"),
-        code=code_of("tabulate_robustness"),
-        settings=settings_of(stages_robustness.robustness_table_settings),
+        **params_of("tabulate_robustness"),
         results=results,
     message:
         "Tabulating the robustness study"

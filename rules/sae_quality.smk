@@ -17,39 +17,29 @@ A layer is measured in seconds, so one job measures all layers of a checkpoint; 
 extract_activations, there is one rule for each set of layers. Seeds are compared a block of layers a job.
 """
 
-for number, (layers, models) in enumerate(models_by_layers().items()):
+for number, layers, models in numbered_rules("measure_quality"):
 
     rule:
         name:
-            numbered("measure_quality", number)
+            f"measure_quality{number}"
         input:
             activations=activations_of(layers),
-            saes=files_of(layers, "sae", "sae_weights.safetensors"),
+            saes=made("train_saes", "weights", layers),
         output:
-            files_of(layers, "sae", "quality.json"),
+            **outputs_of("measure_quality", layers),
         log:
-            "<logs>/measure_quality/{model}/{checkpoint}/{sae}.log",
+            log_of("measure_quality", layers),
         benchmark:
-            "<benchmarks>/measure_quality/{model}/{checkpoint}/{sae}.tsv"
+            benchmark_of("measure_quality", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/saes.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("measure_quality")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(
-                block_cost(stages_features.quality_cost, layers), "model", "sae"
-            ),
-            runtime=runtime_of(
-                block_cost(stages_features.quality_cost, layers), "model", "sae"
-            ),
-            study=study.name,
-            device=model_setting("device"),
+            **resources_of("measure_quality", layers),
         params:
-            script=program("measure_quality"),
-            code=code_of("measure_quality"),
-            settings="{}",
+            **params_of("measure_quality"),
         message:
             "Measuring {wildcards.sae} of {wildcards.model} {wildcards.checkpoint}"
         shell:
@@ -61,29 +51,22 @@ for number, (layers, models) in enumerate(models_by_layers().items()):
 
 rule measure_recovery:
     input:
-        checkpoint=checkpoint_manifest,
-        corpus=study_corpus_manifest,
-        saes=weights_of_all_layers,
+        checkpoint=made("fetch_checkpoint"),
+        corpus=study_corpus,
+        saes=of_all_layers("train_saes", "weights"),
     output:
-        recovery="<results>/recovery/{model}/{checkpoint}/{sae}.parquet",
+        **outputs_of("measure_recovery"),
     log:
-        "<logs>/measure_recovery/{model}/{checkpoint}/{sae}.log",
+        log_of("measure_recovery"),
     benchmark:
-        "<benchmarks>/measure_recovery/{model}/{checkpoint}/{sae}.tsv"
+        benchmark_of("measure_recovery")
     conda:
         "../envs/models.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("measure_recovery")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_features.recovery_cost, "model", "sae"),
-        runtime=runtime_of(stages_features.recovery_cost, "model", "sae"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("measure_recovery"),
     params:
-        script=program("measure_recovery"),
-        code=code_of("measure_recovery"),
-        settings=settings_of(stages_features.recovery_settings, "model", "sae"),
+        **params_of("measure_recovery"),
         saes=lambda wildcards, input: Path(input.saes[0]).parents[2],
     message:
         "Splicing {wildcards.sae} into {wildcards.model} {wildcards.checkpoint}"
@@ -94,35 +77,27 @@ rule measure_recovery:
         " --output {output.recovery:q} > {log:q} 2>&1"
 
 
-for number, (block, models) in enumerate(models_by_block().items()):
+for number, layers, models in numbered_rules("compare_seeds"):
 
     rule:
         name:
-            numbered("compare_seeds", number)
+            f"compare_seeds{number}"
         input:
-            saes=weights_of_all_seeds(block),
+            saes=weights_of_all_seeds(layers),
         output:
-            files_of(block, "tracking", "seeds.parquet"),
+            **outputs_of("compare_seeds", layers),
         log:
-            f"<logs>/compare_seeds/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
+            log_of("compare_seeds", layers),
         benchmark:
-            f"<benchmarks>/compare_seeds/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.tsv"
+            benchmark_of("compare_seeds", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/saes.yaml"
         resources:
-            mem_mb=memory_of(
-                block_cost(stages_features.seeds_cost, block), "model", "sae"
-            ),
-            runtime=runtime_of(
-                block_cost(stages_features.seeds_cost, block), "model", "sae"
-            ),
-            study=study.name,
+            **resources_of("compare_seeds", layers),
         params:
-            script=program("compare_seeds"),
-            code=code_of("compare_seeds"),
-            settings="{}",
+            **params_of("compare_seeds"),
         message:
             "Comparing seeds of {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"
         shell:

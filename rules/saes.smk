@@ -14,7 +14,7 @@ STEPS:
 A job's outputs depend on its block of layers, so there is a rule for each.
 """
 
-IS_STREAMED = study.features.activations.mode == "stream"
+IS_STREAMED = stages_features.is_streamed(study)
 FROM_MODEL = (
     " --checkpoint {input.checkpoint:q} --corpus {input.corpus:q}"
     " --batch-size {resources.batch_size}"
@@ -22,47 +22,31 @@ FROM_MODEL = (
     else ""
 )
 
-for number, (block, models) in enumerate(models_by_block().items()):
+for number, layers, models in numbered_rules("train_saes"):
 
     rule:
         name:
-            numbered("train_saes", number)
+            f"train_saes{number}"
         input:
-            checkpoint=checkpoint_manifest if IS_STREAMED else [],
-            corpus=study_corpus_manifest if IS_STREAMED else [],
-            activations=activations_of(block),
-            warm_start=earlier_saes(block),
+            checkpoint=made("fetch_checkpoint") if IS_STREAMED else [],
+            corpus=study_corpus if IS_STREAMED else [],
+            activations=activations_of(layers),
+            warm_start=earlier_saes(layers),
         output:
-            weights=files_of(block, "sae", "sae_weights.safetensors"),
-            cfg=files_of(block, "sae", "cfg.json"),
-            training=files_of(block, "sae", "training.parquet"),
+            **outputs_of("train_saes", layers),
         log:
-            f"<logs>/train_saes/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.log",
+            log_of("train_saes", layers),
         benchmark:
-            f"<benchmarks>/train_saes/{{model}}/{{checkpoint}}/from_layer_{block[0]}/{{sae}}.tsv"
+            benchmark_of("train_saes", layers)
         wildcard_constraints:
-            model=any_of(models),
+            model=models,
         conda:
             "../envs/models.yaml"
-        threads: model_setting("threads")
+        threads: threads_of("train_saes")
         resources:
-            gpu=model_setting("gpus"),
-            mem_mb=memory_of(
-                block_cost(stages_features.training_cost, block), "model", "sae"
-            ),
-            runtime=runtime_of(
-                block_cost(stages_features.training_cost, block), "model", "sae"
-            ),
-            disk_mb=disk_of(
-                block_cost(stages_features.training_cost, block), "model", "sae"
-            ),
-            study=study.name,
-            batch_size=model_setting("batch_size"),
-            device=model_setting("device"),
+            **resources_of("train_saes", layers),
         params:
-            script=program("stream_saes") if IS_STREAMED else program("train_saes"),
-            code=code_of("stream_saes" if IS_STREAMED else "train_saes"),
-            settings=settings_of(stages_features.training_settings, "model", "sae"),
+            **params_of("train_saes"),
             resume_dir=resume_dir,
         message:
             "Training {wildcards.sae} on {wildcards.model} {wildcards.checkpoint}"

@@ -13,29 +13,22 @@ STEPS:
 
 rule measure_variants:
     input:
-        classifier=f"{CLASSIFIERS}/manifest.json",
-        saes=files_of_layers(POST_SAES, "sae_weights.safetensors", "cfg.json"),
+        classifier=made("finetune_classifier"),
+        saes=of_all_layers("train_post_saes", "weights", "cfg"),
         variants=study.path(study.robustness.variants.file),
     output:
-        survival="<results>/spelling_variants/{model}/{checkpoint}/seed_{seed}/{sae}.parquet",
+        **outputs_of("measure_variants"),
     log:
-        "<logs>/measure_variants/{model}/{checkpoint}/seed_{seed}/{sae}.log",
+        log_of("measure_variants"),
     benchmark:
-        "<benchmarks>/measure_variants/{model}/{checkpoint}/seed_{seed}/{sae}.tsv"
+        benchmark_of("measure_variants")
     conda:
         "../envs/classifiers.yaml"
-    threads: model_setting("threads")
+    threads: threads_of("measure_variants")
     resources:
-        gpu=model_setting("gpus"),
-        mem_mb=memory_of(stages_robustness.variants_cost, "model", "sae"),
-        runtime=runtime_of(stages_robustness.variants_cost, "model", "sae"),
-        study=study.name,
-        batch_size=model_setting("batch_size"),
-        device=model_setting("device"),
+        **resources_of("measure_variants"),
     params:
-        script=program("measure_variants"),
-        code=code_of("measure_variants"),
-        settings=settings_of(stages_robustness.variant_settings, "model", "sae"),
+        **params_of("measure_variants"),
         saes=lambda wildcards, input: layer_folder(input.saes),
     message:
         "Measuring spelling variants of {wildcards.model} {wildcards.checkpoint}, seed {wildcards.seed}"

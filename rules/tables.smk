@@ -11,36 +11,23 @@ STEPS:
     tabulate_concepts   shares and intervals per checkpoint, setting, pair and start layer; tests
 """
 
-TABLES = ["accuracy", "outcomes", "pooled", "probability", "comparisons"]
-if study.has_concepts and study.several_trainings():
-    TABLES.append("trainings")
-
 
 rule tabulate_concepts:
     input:
         sheet=study.path(study.settings.checkpoints),
-        # A function, since the list is as long as the sheet, and every job reads every rule.
-        patching=lambda wildcards: [
-            f"<results>/concepts/{row.model}/{row.checkpoint}/patching.parquet"
-            for row in study.rows_of("concepts")
-        ],
+        patching=every("patch_translations"),
     output:
-        expand("<results>/tables/concepts_{table}.parquet", table=TABLES),
-        expand("<results>/tables/concepts_{table}.csv", table=TABLES),
+        **outputs_of("tabulate_concepts"),
     log:
-        "<logs>/tabulate_concepts.log",
+        log_of("tabulate_concepts"),
     benchmark:
-        "<benchmarks>/tabulate_concepts.tsv"
+        benchmark_of("tabulate_concepts")
     conda:
         "../envs/figures.yaml"
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
-        study=study.name,
+        **resources_of("tabulate_concepts"),
     params:
-        script=program("tabulate_concepts"),
-        code=code_of("tabulate_concepts"),
-        settings=settings_of(stages_concepts.table_settings),
+        **params_of("tabulate_concepts"),
         patching=lambda wildcards, input: Path(input.patching[0]).parents[2],
         folder=lambda wildcards, output: Path(output[0]).parent,
     message:

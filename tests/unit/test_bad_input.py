@@ -25,7 +25,7 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.study.loading import load_study
-from glossogenesis.workflow import preflight, stages_concepts
+from glossogenesis.workflow import jobs_concepts, preflight
 from support.hostile_content import places
 from support.tiny_checkpoint import save_tiny_checkpoint
 from support.tiny_study import SHEET, STUDY, change_study, replace, tiny_lexicon, write_tiny_study
@@ -54,14 +54,14 @@ def run_to_prompts(folder: Path) -> None:
     preflight.check_files(study, folder / "results")
     manifests = []
     for row in study.checkpoints_of("local"):
-        facts = stages_concepts.checkpoint_settings(study, "local", row.checkpoint)
+        facts = jobs_concepts.checkpoint_settings(study, "local", row.checkpoint)
         location = CheckpointLocation(facts["source"], facts["revision"], facts["subfolder"])
         manifests.append(
             describe_checkpoint(
                 location, model="local", checkpoint=row.checkpoint, source="", provenance={}
             )
         )
-    slice_ = stages_concepts.prompts_settings(study, "local")
+    slice_ = jobs_concepts.prompts_settings(study, "local")
     tokenizer = load_tokenizer(manifests[0].tokenizer_location)
     build_prompts(
         read_lexicon(study.lexicon_path, **slice_["lexicon"]),

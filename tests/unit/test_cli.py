@@ -15,6 +15,7 @@ from glossogenesis.cli import app
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import plan
 from glossogenesis.workflow.plan import Job
+from glossogenesis.workflow.registry import STAGES
 from support.tiny_features_study import tiny_features_study
 from support.tiny_study import tiny_study
 
@@ -51,7 +52,7 @@ def test_text_in_brackets_is_not_taken_for_markup(runner: CliRunner, tmp_path: P
 def test_plan_of_the_demo_study(runner: CliRunner, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     def jobs_of(study: Study) -> list[Job]:
         assert study.name == "demo"
-        return [Job("pretrain_model", "demo", "pretraining/demo", is_pending=True)]
+        return [Job(STAGES["pretrain_model"], {"pretraining": "demo"}, is_pending=True)]
 
     monkeypatch.chdir(REPOSITORY)
     monkeypatch.setattr(plan, "jobs_of", jobs_of)

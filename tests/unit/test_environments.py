@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from glossogenesis.workflow.registry import STAGES
+
 REPOSITORY = Path(__file__).parents[2]
 ENVIRONMENTS = sorted((REPOSITORY / "envs").glob("*.yaml"))
 # Distributions of modules that are called otherwise; pydantic brings pydantic_core.
@@ -93,12 +95,15 @@ def test_torch_is_the_version_that_the_project_pins():
 def conda_environment_of_programs() -> dict[str, str]:
     """Programs by name and the environment that their rule names."""
     rules = "\n".join(path.read_text() for path in (REPOSITORY / "rules").glob("*.smk"))
-    found: dict[str, str] = {}
-    for words in re.finditer(r'"\.\./envs/(\w+)\.yaml"|program\("(\w+)"\)', rules):
+    # The stage's other program, in mode `stream`.
+    found = {"stream_saes": "models"}
+    for words in re.finditer(r'"\.\./envs/(\w+)\.yaml"|params_of\(f?"(\w+)', rules):
         if words[1]:
             environment = words[1]
         else:
-            found[words[2]] = environment
+            stage = STAGES.get(words[2], STAGES["plot_concepts"])
+            program = stage.program if isinstance(stage.program, str) else stage.name
+            found[program] = environment
     return found
 
 

@@ -20,7 +20,7 @@ from dag_grid import (
     expected_jobs,
     make_grid,
 )
-from glossogenesis.workflow.plan import NUMBER
+from glossogenesis.workflow.registry import stage_of_rule
 from support.working_tree import REPOSITORY, WorkingTree
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def test_a_job_leaves_no_more_files_than_budgeted(finished_features: WorkingTree
         (log,) = record["log"]
         outputs_of.setdefault(log, []).append(file)
     for log, outputs in outputs_of.items():
-        if NUMBER.sub("", records[outputs[0]]["rule"]) in OF_LAYERS:
+        if stage_of_rule(records[outputs[0]]["rule"]).name in OF_LAYERS:
             layers = {Path(output).parent for output in outputs}
             assert len(outputs) <= MOST_OUTPUTS * len(layers), log
     # One log, one benchmark file and one record an output, and nothing else beside them.

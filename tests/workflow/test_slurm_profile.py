@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
+from glossogenesis.workflow.registry import STAGES
 from support.working_tree import REPOSITORY, WorkingTree, copy_of_repository
 
 STUDY = """\
@@ -297,30 +298,20 @@ def test_a_second_profile_spells_gpus_as_gres(tree: WorkingTree, tmp_path: Path)
     assert states.value("-p") == "accelerated"
 
 
-def rules_with_gpus() -> set[str]:
-    """Return the rules that ask for GPUs, those with several variants by their plain name."""
-    rules = set()
-    for path in (REPOSITORY / "rules").glob("*.smk"):
-        name = ""
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if found := re.match(r' *(?:rule (\w+):|numbered\("(\w+)")', line):
-                name = found[1] or found[2]
-            if re.match(r" +gpu=", line):
-                rules.add(name)
-    return rules
+RULES_WITH_GPUS = {stage.name for stage in STAGES.values() if stage.gpu}
 
 
 def test_the_documentation_names_all_rules_that_ask_for_gpus():
     page = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
     named = re.findall(r'^  (\w+): \{gpu: 0, gres: "gpu:1"\}$', page, re.MULTILINE)
     assert len(named) == len(set(named))
-    assert set(named) == rules_with_gpus()
+    assert set(named) == RULES_WITH_GPUS
 
 
 def test_batches_are_of_rules_that_ask_for_gpus():
     text = (REPOSITORY / "slurm" / "grouped" / "profile.yaml").read_text(encoding="utf-8")
     profile = yaml.safe_load(text)
-    assert set(profile["groups"]) <= rules_with_gpus()
+    assert set(profile["groups"]) <= RULES_WITH_GPUS
     # Each in a group of its own, or jobs of several kinds would be one batch.
     assert set(profile["groups"].values()) == set(profile["group-components"])
     assert len(profile["group-components"]) == len(profile["groups"])

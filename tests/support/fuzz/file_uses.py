@@ -27,6 +27,7 @@ from glossogenesis.workflow import plan as planning
 from glossogenesis.workflow import preflight
 from glossogenesis.workflow.disk import bytes_of_shards, caches_of
 from glossogenesis.workflow.plan import Job
+from glossogenesis.workflow.registry import STAGES
 
 LANGUAGES = ("en", "es", "fi", "ru")
 
@@ -47,39 +48,11 @@ def plan(file: Path) -> None:
 
 
 def jobs_of(study: Study) -> list[Job]:
-    """One pending job of every rule that has a cost, for each of its models and autoencoders."""
-    found = [("pretrain_model", name, "") for name in study.settings.pretrain]
-    found += [("fetch_checkpoint", model, "") for model in study.models]
-    if study.has_concepts:
-        for model in study.models_of("concepts"):
-            found += [("extract_states", model, ""), ("patch_translations", model, "")]
-    if study.has_features:
-        found += [("prepare_corpus", study.features.corpus, ""), ("inject_features", "", "")][
-            : 1 + (study.features.injection is not None)
-        ]
-        of_sae = ("train_saes", "measure_quality", "measure_recovery", "compare_seeds")
-        for model in study.models_of("features"):
-            found += [("extract_activations", model, ""), ("extract_embeddings", model, "")]
-            for rule in (*of_sae, "collect_features", "match_features"):
-                found += [(rule, model, sae) for sae in study.features.trained]
-    if study.has_robustness:
-        found += [("prepare_posts", "", ""), ("train_baseline", "", "")]
-        of_model = (
-            "tokenise_posts",
-            "finetune_classifier",
-            "classify_posts",
-            "select_pairs",
-            "patch_components",
-            "ablate_circuit",
-            "extract_post_activations",
-        )
-        of_sae = ("train_post_saes", "collect_label_features", "knock_out_features")
-        for model in study.robustness.models:
-            found += [(rule, model, "") for rule in of_model]
-            found += [(rule, model, sae) for rule in of_sae for sae in study.robustness.saes]
+    """One pending job of every setup of every stage."""
     return [
-        Job(rule, name, f"{rule}/{name}/{sae}", is_pending=True, outputs=6, sae=sae)
-        for rule, name, sae in found
+        Job(stage, setup, is_pending=True)
+        for stage in STAGES.values()
+        for setup in stage.jobs_in(study)
     ]
 
 

@@ -24,7 +24,7 @@ from glossogenesis.errors import NotFiniteError, StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table
-from glossogenesis.workflow import stages_concepts
+from glossogenesis.workflow import jobs_concepts
 from support.patch_requests import request_for
 from support.program_runs import ON_CPU, run_main
 from support.tiny_checkpoint import save_tiny_checkpoint
@@ -82,7 +82,7 @@ class Run:
             ).write(self.manifest(name))
         run_main(
             write_prompts,
-            stages_concepts.prompts_settings(self.study, "local"),
+            jobs_concepts.prompts_settings(self.study, "local"),
             model="local",
             lexicon=lexicon,
             checkpoint=self.manifest("early"),
@@ -93,14 +93,14 @@ class Run:
             states = self.patching(name).with_name("states.safetensors")
             run_main(
                 extract_states,
-                stages_concepts.states_settings(self.study, "local"),
+                jobs_concepts.states_settings(self.study, "local"),
                 prompts=prompts,
                 output=states,
                 **common,
             )
             run_main(
                 patch_translations,
-                stages_concepts.patching_settings(self.study, "local"),
+                jobs_concepts.patching_settings(self.study, "local"),
                 prompts=prompts,
                 states=states,
                 lexicon=lexicon,
@@ -109,7 +109,7 @@ class Run:
             )
         run_main(
             tabulate_concepts,
-            stages_concepts.table_settings(self.study),
+            jobs_concepts.table_settings(self.study),
             sheet=self.folder / "sheet.tsv",
             patching=self.folder / "concepts",
             output=self.folder / "tables",

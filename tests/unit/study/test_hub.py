@@ -11,7 +11,7 @@ from glossogenesis.hub.files import is_commit
 from glossogenesis.study.inputs import WORDS_OF_MODES, HubSettings
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
-from glossogenesis.workflow.stages_concepts import checkpoint_settings
+from glossogenesis.workflow.jobs_concepts import checkpoint_settings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 STUDY = """\

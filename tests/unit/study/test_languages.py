@@ -12,7 +12,7 @@ from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
 from glossogenesis.errors import StudyError
 from glossogenesis.study.inputs import LanguageSettings
-from glossogenesis.workflow.stages_concepts import prompts_settings
+from glossogenesis.workflow.jobs_concepts import prompts_settings
 from support.tiny_study import replace, tiny_study
 
 WORDS = {

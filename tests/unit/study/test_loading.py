@@ -11,7 +11,7 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
-from glossogenesis.workflow.stages_concepts import pretrain_settings
+from glossogenesis.workflow.jobs_concepts import pretrain_settings
 from support.tiny_study import SHEET, tiny_study, write_tiny_study
 
 

@@ -12,8 +12,8 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.robustness import PostsSettings
-from glossogenesis.workflow import stages_robustness
-from glossogenesis.workflow.stages_robustness import (
+from glossogenesis.workflow import jobs_robustness
+from glossogenesis.workflow.jobs_robustness import (
     number_of_labels,
     number_of_posts,
     robustness_table_settings,
@@ -67,7 +67,7 @@ def test_what_cannot_be_is_refused_with_its_key(
 def test_the_shipped_study_draws_as_many_posts_as_were_published() -> None:
     study = load_study(Path(__file__).parents[3] / "resources/studies/fukasawa2026.yaml")
     # What the job is given is checked once more, and says one way to split.
-    written = stages_robustness.posts_settings(study)["posts"]
+    written = jobs_robustness.posts_settings(study)["posts"]
     posts = PostsSettings.model_validate(written)
     drawn = posts.posts_per_label
     assert drawn is not None
@@ -82,11 +82,11 @@ def test_a_control_more_changes_no_training_and_no_effects(tmp_path: Path) -> No
     after = tiny_robustness_study(
         tmp_path, lambda content: content["robustness"].update(knockout={"draws": 3})
     )
-    for slice_of in (stages_robustness.component_settings, stages_robustness.circuit_settings):
+    for slice_of in (jobs_robustness.component_settings, jobs_robustness.circuit_settings):
         assert slice_of(after, "local") == slice_of(before, "local")
-    for slice_of in (stages_robustness.post_training_settings,):
+    for slice_of in (jobs_robustness.post_training_settings,):
         assert slice_of(after, "l1") == slice_of(before, "l1")
-    assert stages_robustness.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
+    assert jobs_robustness.knockout_settings(after, "local", "l1")["knockout"]["draws"] == 3
 
 
 def test_a_seed_more_is_a_run_more_and_changes_no_other(tmp_path: Path) -> None:
@@ -102,40 +102,40 @@ def test_a_seed_more_is_a_run_more_and_changes_no_other(tmp_path: Path) -> None:
         "local/late/seed_5",
     ]
     assert after.robustness.trained == {"l1": ("l1", 0), "l1.seed3": ("l1", 3)}
-    slice_of = stages_robustness.classifier_settings
+    slice_of = jobs_robustness.classifier_settings
     assert slice_of(after, "local", "0") == slice_of(before, "local", "0")
     assert slice_of(after, "local", "5")["seed"] == 5
-    of_sae = stages_robustness.post_training_settings
+    of_sae = jobs_robustness.post_training_settings
     assert of_sae(after, "l1") == of_sae(before, "l1")
     assert of_sae(after, "l1.seed3")["seed"] == 3
 
 
 def test_length_of_posts_is_in_the_slice_of_tokenised_posts_alone(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
-    assert stages_robustness.tokenised_posts_settings(study, "local")["max_tokens"] == 512
+    assert jobs_robustness.tokenised_posts_settings(study, "local")["max_tokens"] == 512
     assert (
-        "max_tokens" not in stages_robustness.classifier_settings(study, "local", "0")["classifier"]
+        "max_tokens" not in jobs_robustness.classifier_settings(study, "local", "0")["classifier"]
     )
 
 
 def test_paths_are_resolved_from_the_study(tmp_path: Path) -> None:
-    posts = stages_robustness.posts_settings(tiny_robustness_study(tmp_path))["posts"]
+    posts = jobs_robustness.posts_settings(tiny_robustness_study(tmp_path))["posts"]
     assert Path(posts["text"]["files"][0]).resolve() == tmp_path / "posts.tsv"
 
 
 def test_every_slice_is_json(tmp_path: Path) -> None:
     study = tiny_robustness_study(tmp_path)
     slices = [
-        stages_robustness.posts_settings(study),
-        stages_robustness.baseline_settings(study),
-        stages_robustness.classifier_settings(study, "small", "1"),
-        stages_robustness.pair_settings(study, "small"),
-        stages_robustness.circuit_settings(study, "small"),
-        stages_robustness.post_activations_settings(study, "small"),
-        stages_robustness.label_feature_settings(study),
-        stages_robustness.knockout_settings(study, "small", "l1"),
-        stages_robustness.variant_settings(study, "small", "l1"),
-        stages_robustness.robustness_figure_settings(study),
+        jobs_robustness.posts_settings(study),
+        jobs_robustness.baseline_settings(study),
+        jobs_robustness.classifier_settings(study, "small", "1"),
+        jobs_robustness.pair_settings(study, "small"),
+        jobs_robustness.circuit_settings(study, "small"),
+        jobs_robustness.post_activations_settings(study, "small"),
+        jobs_robustness.label_feature_settings(study),
+        jobs_robustness.knockout_settings(study, "small", "l1"),
+        jobs_robustness.variant_settings(study, "small", "l1"),
+        jobs_robustness.robustness_figure_settings(study),
     ]
     for each in slices:
         assert json.loads(json.dumps(each)) == each

@@ -5,14 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
-from glossogenesis.workflow.disk import fetched_rows, made_from_weights
+from glossogenesis.workflow.disk import made_from_weights
+from glossogenesis.workflow.registry import STAGES
 from support.tiny_features_study import tiny_features_study
 
 
 def made(study: Study, checkpoint: str) -> set[str]:
-    return set(made_from_weights(study, study.checkpoint("local", checkpoint)))
+    return set(made_from_weights(study)["local", checkpoint])
 
 
 def test_each_part_names_what_it_reads_weights_for(tmp_path: Path) -> None:
@@ -21,7 +24,7 @@ def test_each_part_names_what_it_reads_weights_for(tmp_path: Path) -> None:
         f"activations/local/late/text/layer_{layer}/manifest.json" for layer in (1, 3, 5)
     }
     recovery = {f"recovery/local/late/{sae}.parquet" for sae in ("topk", "wide")}
-    injection = {f"injection/local/early/{name}.parquet" for name in ("perplexity", "translation")}
+    injection = {"injection/local/early/perplexity.parquet"}
     concepts = {
         f"concepts/local/late/{name}" for name in ("states.safetensors", "patching.parquet")
     }
@@ -45,14 +48,16 @@ def test_parts_that_are_off_and_streams_change_it(tmp_path: Path) -> None:
     assert saes == {"topk", "topk.seed5", "wide"}
 
 
-def test_only_rows_of_the_hub_that_are_used_are_fetched(tmp_path: Path) -> None:
-    study = tiny_features_study(tmp_path)
-    assert fetched_rows(study) == []
+@pytest.mark.parametrize(("keep_downloads", "removed"), [(False, ["early", "late"]), (True, [])])
+def test_downloads_are_removed_where_they_are_not_kept(
+    tmp_path: Path, keep_downloads: bool, removed: list[str]
+) -> None:
+    tiny_features_study(tmp_path, lambda s: s.update(hub={"keep_downloads": keep_downloads}))
     sheet = tmp_path / "sheet.tsv"
     text = sheet.read_text(encoding="utf-8").replace("./weights/", "org/")
     sheet.write_text(text, encoding="utf-8")
-    hub = load_study(tmp_path / "study.yaml")
-    assert [row.checkpoint for row in fetched_rows(hub)] == ["early", "late"]
+    setups = STAGES["remove_download"].jobs_in(load_study(tmp_path / "study.yaml"))
+    assert [setup["checkpoint"] for setup in setups] == removed
 
 
 def test_a_training_that_starts_from_a_checkpoint_reads_it(tmp_path: Path) -> None:

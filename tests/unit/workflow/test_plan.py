@@ -18,6 +18,7 @@ from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from glossogenesis.workflow import plan as planning
 from glossogenesis.workflow.plan import Job, disk_warnings, plan_jobs, read_jobs
+from glossogenesis.workflow.registry import STAGES
 
 STUDY = """\
 study: two
@@ -71,18 +72,24 @@ def jobs() -> list[Job]:
     return read_jobs(SUMMARY, Path("results"))
 
 
-def job(rule: str, name: str, folder: str, is_pending: bool = True, outputs: int = 1) -> Job:
-    return Job(rule, name, folder, is_pending, outputs)
+def job(rule: str, is_pending: bool = True, **setup: str) -> Job:
+    return Job(STAGES[rule], setup, is_pending)
 
 
-def test_outputs_of_a_folder_are_one_job_that_is_pending_if_one_of_them_is(jobs: list[Job]):
+def states_of(model: str, checkpoint: str, is_pending: bool = True) -> Job:
+    return job("extract_states", is_pending, model=model, checkpoint=checkpoint)
+
+
+def test_outputs_with_equal_wildcards_are_one_job_that_is_pending_if_one_of_them_is(
+    jobs: list[Job],
+):
     assert jobs == [
-        job("tabulate_concepts", "", "tables", outputs=2),
-        job("extract_states", "own", "concepts/own/last", is_pending=False),
-        job("extract_states", "own", "concepts/own/first"),
-        job("extract_states", "hub", "concepts/hub/main"),
-        job("fetch_checkpoint", "hub", "checkpoints/hub/main"),
-        job("pretrain_model", "own", "pretraining/own", outputs=2),
+        job("tabulate_concepts"),
+        states_of("own", "last", is_pending=False),
+        states_of("own", "first"),
+        states_of("hub", "main"),
+        job("fetch_checkpoint", model="hub", checkpoint="main"),
+        job("pretrain_model", pretraining="own"),
     ]
 
 
@@ -99,12 +106,9 @@ def test_a_job_of_many_layers_is_one_job_and_knows_its_autoencoder():
         for layer in (0, 3)
     ]
     extraction, training = read_jobs(header + "".join(rows), Path("results"))
-    assert (extraction.rule, extraction.name, extraction.outputs) == (
-        "extract_activations",
-        "own",
-        2,
-    )
-    assert (training.rule, training.sae, training.outputs) == ("train_saes", "topk", 4)
+    assert (extraction.stage.name, extraction.layers) == ("extract_activations", 2)
+    assert (training.stage.name, training.layers) == ("train_saes", 2)
+    assert training.setup == {"model": "own", "checkpoint": "last", "sae": "topk"}
 
 
 def test_results_elsewhere_are_recognised():
@@ -142,13 +146,13 @@ def test_downloads_are_kept_apart_from_results(study: Study, jobs: list[Job]):
 
 
 def test_hours_on_processors_are_of_jobs_without_a_gpu(study: Study):
-    plan = plan_jobs(study, [job("extract_states", "hub", "a"), job("write_prompts", "hub", "b")])
-    assert plan.cpu_hours == pytest.approx(costs.light_cost(study).hours)
+    plan = plan_jobs(study, [states_of("hub", "main"), job("write_prompts", model="hub")])
+    assert plan.cpu_hours == pytest.approx(10 / 3600)
     assert plan.gpu_hours > 0
 
 
 def test_mixed_models_split_a_rule_s_hours_between_gpu_and_processor(study: Study):
-    plan = plan_jobs(study, [job("extract_states", "hub", "a"), job("extract_states", "own", "b")])
+    plan = plan_jobs(study, [states_of("hub", "main"), states_of("own", "last")])
     assert plan.cpu_hours == pytest.approx(costs.states_cost(study, "own").hours)
 
 
@@ -219,7 +223,7 @@ def test_page_has_totals_largest_numbers_and_warnings(study: Study, jobs: list[J
 
 
 def test_finished_study(study: Study):
-    finished = [job("extract_states", "own", "a", is_pending=False)]
+    finished = [states_of("own", "last", is_pending=False)]
     assert "no job is left to run" in shown(study, finished)
 
 

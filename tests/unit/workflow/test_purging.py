@@ -37,4 +37,13 @@ def test_caches_of_classifiers_are_used_up_when_their_features_are_there(tmp_pat
         path.parent.mkdir(parents=True)
         path.touch()
     (cache,) = caches_of(study, results)
-    assert cache.unfinished == (results / "post_features" / setup / "l1" / "labels.parquet",)
+    # A job does all layers of a classifier.
+    made = {
+        results / stage / setup.with_name(f"layer_{layer}") / "l1" / name
+        for layer in study.layers_of("local")
+        for stage, name in (
+            ("post_saes", "sae_weights.safetensors"),
+            ("post_features", "labels.parquet"),
+        )
+    }
+    assert set(cache.unfinished) == made - {weights}

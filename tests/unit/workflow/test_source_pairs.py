@@ -9,7 +9,7 @@ import pytest
 from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
-from glossogenesis.workflow.stages_concepts import pair_name, seen_pairs, source_pairs
+from glossogenesis.workflow.jobs_concepts import pair_name, seen_pairs, source_pairs
 from support.tiny_study import tiny_study
 
 STUDIES = Path(__file__).parents[3] / "resources" / "studies"

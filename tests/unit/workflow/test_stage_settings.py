@@ -12,20 +12,20 @@ import pytest
 from glossogenesis.corpora.lexicon import CONCEPTICON_COLUMNS, read_lexicon
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study
-from glossogenesis.workflow import stages_concepts
+from glossogenesis.workflow import jobs_concepts
 from support.tiny_study import replace, tiny_study
 
 
 def slices(study: Study) -> dict[str, str]:
     """Every stage's settings as text, as rules record them."""
     made = {
-        "pretrain": stages_concepts.pretrain_settings(study, "small"),
-        "checkpoint": stages_concepts.checkpoint_settings(study, "local", "early"),
-        "prompts": stages_concepts.prompts_settings(study, "local"),
-        "states": stages_concepts.states_settings(study, "local"),
-        "patching": stages_concepts.patching_settings(study, "local"),
-        "table": stages_concepts.table_settings(study),
-        "figure": stages_concepts.figure_settings(study),
+        "pretrain": jobs_concepts.pretrain_settings(study, "small"),
+        "checkpoint": jobs_concepts.checkpoint_settings(study, "local", "early"),
+        "prompts": jobs_concepts.prompts_settings(study, "local"),
+        "states": jobs_concepts.states_settings(study, "local"),
+        "patching": jobs_concepts.patching_settings(study, "local"),
+        "table": jobs_concepts.table_settings(study),
+        "figure": jobs_concepts.figure_settings(study),
     }
     return {stage: json.dumps(settings, sort_keys=True) for stage, settings in made.items()}
 
@@ -79,8 +79,8 @@ def test_the_concepts_trained_on_are_those_tested(tmp_path: Path, format: str) -
         lines.append("\t".join([concept + facts[format], *words]))
     path = tmp_path / "words.tsv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    trained = stages_concepts.pretrain_settings(study, "small")["lexicon"]
-    tested = stages_concepts.prompts_settings(study, "small")["lexicon"]
+    trained = jobs_concepts.pretrain_settings(study, "small")["lexicon"]
+    tested = jobs_concepts.prompts_settings(study, "small")["lexicon"]
     found = [
         [concept.name for concept in read_lexicon(path, **settings).concepts]
         for settings in (trained, tested)
@@ -104,17 +104,17 @@ def test_a_checkpoint_added_changes_no_slice(tmp_path: Path) -> None:
 
 def test_local_paths_are_resolved_and_hub_ids_left(tmp_path: Path) -> None:
     study = tiny_study(tmp_path, lambda s: s["models"]["local"].update(tokenizer="./tok"))
-    settings = stages_concepts.checkpoint_settings(study, "local", "early")
+    settings = jobs_concepts.checkpoint_settings(study, "local", "early")
     assert Path(settings["source"]).resolve() == (tmp_path / "weights" / "early").resolve()
     assert Path(settings["tokenizer"]).resolve() == (tmp_path / "tok").resolve()
-    settings = stages_concepts.checkpoint_settings(study, "small", "end")
+    settings = jobs_concepts.checkpoint_settings(study, "small", "end")
     assert (settings["source"], settings["step"]) == ("pretrain:small", 8)
-    assert stages_concepts.is_local("~/m")
-    assert not stages_concepts.is_local("someone/m")
+    assert jobs_concepts.is_local("~/m")
+    assert not jobs_concepts.is_local("someone/m")
 
 
 def test_prompts_hold_all_source_pairs_once(tmp_path: Path) -> None:
-    pairs = stages_concepts.prompts_settings(tiny_study(tmp_path), "local")["source_pairs"]
+    pairs = jobs_concepts.prompts_settings(tiny_study(tmp_path), "local")["source_pairs"]
     assert pairs == [["en", "en"], ["es", "en"], ["fi", "ru"], ["ru", "fi"]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import costs
-from glossogenesis.workflow import stages_robustness as own
+from glossogenesis.workflow import jobs_robustness as own
 from support.tiny_robustness_study import POSTS, tiny_robustness_study
 
 REPOSITORY = Path(__file__).parents[3]

@@ -23,13 +23,11 @@ from glossogenesis.inspection.describe import (
     describe_tensors,
 )
 from glossogenesis.workflow.plan import Plan, RulePlan
+from glossogenesis.workflow.registry import CACHES
 
 CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 AFTER_USE = "`glossogenesis purge` frees them after use"
-
-CACHES = ("extract_activations", "extract_post_activations")
-"""Rules that write activation caches."""
 
 HEADERS = ("rule", "jobs", "of", "a job", "all jobs", "GPU hours", "disk", "memory")
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.files import filled_cells, read_text
-from glossogenesis.study.section import Name, PathText, PathWithin, Revision, Section
+from glossogenesis.study.section import Name, PathText, PathWithin, Revision, Section, is_local
 from glossogenesis.study.yaml_file import LARGEST_NUMBER, problem_of
 
 COLUMNS = ("model", "checkpoint", "step", "tokens", "phase", "source", "revision", "subfolder")
@@ -44,6 +44,11 @@ class Checkpoint(Section):
         if self.source.startswith(PRETRAIN_PREFIX):
             return self.source.removeprefix(PRETRAIN_PREFIX)
         return None
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it is downloaded."""
+        return self.pretrained_by is None and not is_local(self.source)
 
 
 def read_sheet(path: Path) -> tuple[Checkpoint, ...]:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from glossogenesis.study.inputs import DTYPE_BYTES
 from glossogenesis.study.pretrain import ModelSize
-from glossogenesis.study.section import is_local
 from glossogenesis.study.study import Study
-from glossogenesis.workflow.stages_concepts import source_pairs
+from glossogenesis.workflow.jobs_concepts import source_pairs
 
 PROGRAM_MB = 1500
 """Memory of Python with torch and transformers before any model is loaded."""
@@ -59,6 +58,8 @@ class Cost:
     """Weights that are downloaded or loaded."""
     scratch_bytes: int = 0
     """On the disk while the job runs."""
+    asked_minutes: int = 0
+    """To ask a cluster for where there is no estimate."""
 
     @property
     def hours(self) -> float:
@@ -67,9 +68,15 @@ class Cost:
         seconds = 10 + self.operations / rate + self.read_bytes / READ_BYTES
         return seconds / 3600
 
+    @property
+    def disk_mb(self) -> int:
+        """Disk space to ask a cluster for."""
+        return 100 + (self.disk_bytes + self.scratch_bytes) // 10**6
+
     def runtime_minutes(self, attempt: int = 1) -> int:
         """Minutes to ask a cluster for: four times the estimate, doubled at each retry."""
-        return math.ceil(MINUTES_TO_START + 4 * 60 * self.hours) * int(2 ** (attempt - 1))
+        minutes = self.asked_minutes or math.ceil(MINUTES_TO_START + 4 * 60 * self.hours)
+        return minutes * int(2 ** (attempt - 1))
 
     def requested_memory_mb(self, attempt: int = 1) -> int:
         """Memory to ask a cluster for, half as much again at each retry."""
@@ -114,11 +121,11 @@ def depth_and_width(study: Study, model: str) -> tuple[float, float]:
     return layers, WIDTH_TO_DEPTH * layers
 
 
-def pretraining_cost(study: Study, name: str) -> Cost:
+def pretraining_cost(study: Study, pretraining: str) -> Cost:
     """Return what a pretraining run takes; weights are saved in float32 at every saved step."""
-    settings = study.settings.pretrain[name]
-    rows = [row for row in study.sheet if row.pretrained_by == name]
-    size = study.size_of(name)
+    settings = study.settings.pretrain[pretraining]
+    rows = [row for row in study.sheet if row.pretrained_by == pretraining]
+    size = study.size_of(pretraining)
     if size is not None:
         weights = float(pretrained_parameters(size))
         layers, hidden = float(size.layers), float(size.hidden)
@@ -143,16 +150,10 @@ def pretraining_cost(study: Study, name: str) -> Cost:
 
 def checkpoint_cost(study: Study, model: str) -> Cost:
     """Return what fetching one checkpoint takes; local ones and those trained here take no disk."""
-    first = study.checkpoints_of(model)[0]
-    is_here = first.pretrained_by is not None or is_local(first.source)
+    is_here = not study.checkpoints_of(model)[0].is_on_hub
     weights = model_bytes(study, model)
     # A download is read twice: from the network and for its checksum.
     return Cost(0.0, 500, 0 if is_here else weights, 0, weights if is_here else 2 * weights)
-
-
-def light_cost(study: Study, model: str | None = None) -> Cost:
-    """Return what a job without a model takes: prompts, tables and figures."""
-    return Cost(0.0, LIGHT_MB, 0, 0)
 
 
 def states_cost(study: Study, model: str) -> Cost:

@@ -4,113 +4,22 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from glossogenesis.errors import StudyError
 from glossogenesis.storage.provenance import SCRIPTS
-from glossogenesis.study.section import is_local
 from glossogenesis.study.study import Study
-from glossogenesis.workflow import costs, stages_features, stages_robustness
-from glossogenesis.workflow.costs import Cost
-
-STAGES = (
-    "pretrain_model",
-    "fetch_checkpoint",
-    "write_prompts",
-    "extract_states",
-    "patch_translations",
-    "tabulate_concepts",
-    "prepare_corpus",
-    "extract_activations",
-    "extract_embeddings",
-    "train_saes",
-    "measure_quality",
-    "measure_recovery",
-    "compare_seeds",
-    "collect_features",
-    "match_features",
-    "inject_features",
-    "prepare_posts",
-    "tokenise_posts",
-    "train_baseline",
-    "finetune_classifier",
-    "classify_posts",
-    "select_pairs",
-    "patch_components",
-    "ablate_circuit",
-    "extract_post_activations",
-    "train_post_saes",
-    "collect_label_features",
-    "knock_out_features",
-    "measure_variants",
-)
-"""Rules in the order in which they run; figures follow."""
+from glossogenesis.workflow import costs
+from glossogenesis.workflow.registry import STAGES, stage_of_rule
+from glossogenesis.workflow.stages import Stage, cost_of
 
 PENDING = "update pending"
-
-NUMBER = re.compile(r"_[0-9]+$")
-"""End of the name of a rule that differs from another in its outputs alone."""
-
-LAYER = re.compile(r"^layer_[0-9]+$")
-
-FILES_OF_A_LAYER = {
-    "extract_activations": 1,
-    "extract_post_activations": 1,
-    "train_saes": 3,
-    "measure_quality": 1,
-    "compare_seeds": 1,
-    "collect_features": 3,
-    "match_features": 1,
-    "train_post_saes": 3,
-    "collect_label_features": 4,
-}
-"""Rules whose jobs write several layers, each a folder, and the number of files in each."""
-
-OF_ALL_LAYERS = ("recovery", "knockout", "spelling_variants")
-"""Folders of tables that hold all layers of one autoencoder, whose name is the file's."""
-
-COST_OF_STUDY: Mapping[str, Callable[[Study], Cost]] = {
-    "inject_features": stages_features.injection_cost,
-    "prepare_posts": stages_robustness.posts_cost,
-    "train_baseline": stages_robustness.baseline_cost,
-}
-COST_OF_MODEL: Mapping[str, Callable[[Study, str], Cost]] = {
-    "pretrain_model": costs.pretraining_cost,
-    "fetch_checkpoint": costs.checkpoint_cost,
-    "extract_states": costs.states_cost,
-    "patch_translations": costs.patching_cost,
-    "prepare_corpus": stages_features.corpus_cost,
-    "extract_activations": stages_features.activations_cost,
-    "extract_embeddings": stages_features.embeddings_cost,
-    "tokenise_posts": stages_robustness.posts_cost,
-    "finetune_classifier": stages_robustness.finetuning_cost,
-    "classify_posts": stages_robustness.classification_cost,
-    "select_pairs": stages_robustness.pairs_cost,
-    "patch_components": stages_robustness.components_cost,
-    "ablate_circuit": stages_robustness.circuit_cost,
-    "extract_post_activations": stages_robustness.post_activations_cost,
-}
-COST_OF_SAE: Mapping[str, Callable[[Study, str, str], Cost]] = {
-    "measure_recovery": stages_features.recovery_cost,
-    "train_post_saes": stages_robustness.post_training_cost,
-    "collect_label_features": stages_robustness.label_features_cost,
-    "knock_out_features": stages_robustness.knockout_cost,
-    "measure_variants": stages_robustness.variants_cost,
-}
-COST_OF_LAYERS: Mapping[str, Callable[[Study, str, str, int], Cost]] = {
-    "train_saes": stages_features.training_cost,
-    "measure_quality": stages_features.quality_cost,
-    "compare_seeds": stages_features.seeds_cost,
-    "collect_features": stages_features.collection_cost,
-    "match_features": stages_features.matching_cost,
-}
 
 
 @dataclass(frozen=True)
@@ -171,8 +80,12 @@ def jobs_of(study: Study) -> list[Job]:
 
 def plan_jobs(study: Study, jobs: Sequence[Job]) -> Plan:
     """Return what the pending jobs take."""
-    names = dict.fromkeys(job.rule for job in jobs)
-    return Plan(tuple(_rule_plan(study, name, jobs) for name in sorted(names, key=_place)))
+    by_stage: dict[str, list[Job]] = {name: [] for name in STAGES}
+    for job in jobs:
+        by_stage[job.stage.name].append(job)
+    return Plan(
+        tuple(_rule_plan(study, STAGES[name], own) for name, own in by_stage.items() if own)
+    )
 
 
 def results_folder(study: Study) -> Path:
@@ -261,15 +174,14 @@ def not_here(study: Study, results: Path) -> str | None:
     )
 
 
-def _rule_plan(study: Study, rule: str, jobs: Sequence[Job]) -> RulePlan:
-    own = [job for job in jobs if job.rule == rule]
-    pending = [cost_of(study, job) for job in own if job.is_pending]
+def _rule_plan(study: Study, stage: Stage, jobs: Sequence[Job]) -> RulePlan:
+    pending = [cost_of(stage, study, job.setup, job.layers) for job in jobs if job.is_pending]
     written = sum(cost.disk_bytes for cost in pending)
-    downloads = rule == "fetch_checkpoint"
+    downloads = stage.name == "fetch_checkpoint"
     return RulePlan(
-        rule=rule,
+        rule=stage.name,
         pending=len(pending),
-        total=len(own),
+        total=len(jobs),
         hours=sum(cost.hours for cost in pending),
         longest_hours=max((cost.hours for cost in pending), default=0.0),
         gpu_hours=sum(cost.hours * cost.gpus for cost in pending),
@@ -278,11 +190,6 @@ def _rule_plan(study: Study, rule: str, jobs: Sequence[Job]) -> RulePlan:
         download_bytes=written if downloads else 0,
         memory_mb=max((cost.requested_memory_mb() for cost in pending), default=0),
     )
-
-
-def _place(rule: str) -> int:
-    """Return a rule's place in the table: stages in the order in which they run, then the rest."""
-    return STAGES.index(rule) if rule in STAGES else len(STAGES)
 
 
 def assumptions(study: Study) -> list[str]:
@@ -306,7 +213,7 @@ def assumptions(study: Study) -> list[str]:
             f"the number of layers of {', '.join(guessed)} is estimated from `parameters`; it is "
             "read from the model when it runs"
         )
-    if any(row.pretrained_by is None and not is_local(row.source) for row in study.sheet):
+    if any(row.is_on_hub for row in study.sheet):
         is_kept = study.settings.hub.keep_downloads
         stay = "" if is_kept else ", where weights are removed as soon as they are used"
         lines.append(f"downloads go to {download_folder(study)}{stay}")
@@ -322,64 +229,27 @@ def _has_open_layers(study: Study) -> bool:
 class Job:
     """One job of the study."""
 
-    rule: str
-    name: str
-    """The model, the pretraining or the corpus that its outputs' paths name."""
-    folder: str
-    """The folder of its outputs, which tells apart the jobs of a rule."""
+    stage: Stage
+    setup: Mapping[str, str]
+    """Wildcards of its outputs, without their layers."""
     is_pending: bool
-    outputs: int = 1
-    """Output files."""
-    sae: str = ""
-    """The autoencoder, where its outputs are of one."""
+    layers: int = 1
+    """How many layers it does."""
 
 
 def read_jobs(summary: str, results: Path) -> list[Job]:
-    """Return the jobs of a table that `snakemake --summary` printed, one row an output file.
-
-    Outputs lie in `<results>/<stage>/<model>/...`; those of one job share their folder, but for
-    the layers of a job that writes several.
-    """
+    """Return the jobs of a table that `snakemake --summary` printed, one row an output file."""
     rows = csv.DictReader(summary.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)
-    jobs: dict[tuple[str, str, str], Job] = {}
+    layers: dict[tuple[str, ...], set[str | None]] = {}
+    jobs: dict[tuple[str, ...], Job] = {}
     for row in rows:
-        file = Path(os.path.relpath(row["output_file"], results))
-        rule = NUMBER.sub("", row["rule"])
-        parts = file.parent.parts
-        if rule in FILES_OF_A_LAYER:
-            parts = tuple(part for part in parts if not LAYER.match(part))
-        folder = Path(*parts)
-        sae = _sae_of(file)
-        key = (row["rule"], str(folder), sae)
-        known = jobs.get(key)
-        jobs[key] = Job(
-            rule,
-            name=file.parts[1] if len(file.parts) > 2 else "",
-            folder=str(folder),
-            is_pending=row["plan"] == PENDING or (known is not None and known.is_pending),
-            outputs=1 if known is None else known.outputs + 1,
-            sae=sae,
-        )
+        stage = stage_of_rule(row["rule"])
+        setup = stage.setup_of(os.path.relpath(row["output_file"], results))
+        assert setup is not None, f"{row['output_file']} is no output of {stage.name}"
+        setup.pop("figure", None)
+        layer = setup.pop("layer", None)
+        key = (row["rule"], *setup.values())
+        layers.setdefault(key, set()).add(layer)
+        is_pending = row["plan"] == PENDING or (key in jobs and jobs[key].is_pending)
+        jobs[key] = Job(stage, setup, is_pending, len(layers[key]))
     return list(jobs.values())
-
-
-def _sae_of(file: Path) -> str:
-    """Return the autoencoder that an output is of, empty where it is of none."""
-    parts = file.parts
-    if parts[0] in OF_ALL_LAYERS:
-        return file.stem
-    return parts[-2] if len(parts) > 4 and LAYER.match(parts[-3]) else ""
-
-
-def cost_of(study: Study, job: Job) -> Cost:
-    """Return what a job takes; rules without a model are light."""
-    if job.rule in COST_OF_STUDY:
-        return COST_OF_STUDY[job.rule](study)
-    if job.rule in COST_OF_MODEL:
-        return COST_OF_MODEL[job.rule](study, job.name)
-    if job.rule in COST_OF_SAE:
-        return COST_OF_SAE[job.rule](study, job.name, job.sae)
-    if job.rule in COST_OF_LAYERS:
-        layers = job.outputs // FILES_OF_A_LAYER[job.rule]
-        return COST_OF_LAYERS[job.rule](study, job.name, job.sae, layers)
-    return costs.light_cost(study)

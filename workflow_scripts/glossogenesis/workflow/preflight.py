@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,9 +34,10 @@ from glossogenesis.study.pretrain import FileText, phase_of
 from glossogenesis.study.section import is_local
 from glossogenesis.study.sheet import Checkpoint, same_steps
 from glossogenesis.study.study import Study
-from glossogenesis.workflow import stages_features, stages_robustness
-from glossogenesis.workflow.stages_concepts import endonyms, lexicon_settings, source_pairs
-from glossogenesis.workflow.stages_features import parallel_files
+from glossogenesis.workflow.jobs_concepts import endonyms, lexicon_settings, source_pairs
+from glossogenesis.workflow.jobs_features import parallel_files
+from glossogenesis.workflow.registry import CACHES, STAGES
+from glossogenesis.workflow.stages import cost_of
 
 READ_WHOLE = 1 << 26
 """Bytes up to which a weights file is compared whole."""
@@ -171,43 +171,30 @@ def _check_corpus_files(study: Study) -> None:
 
 def _check_disk(study: Study, results: Path) -> None:
     """The activation caches that are still to be written fit the disk."""
-    needed = missing = 0
-    fixes = []
-    if study.has_features:
-        corpus = study.features.corpus
-        waiting = Counter(
-            row.model
-            for row in study.rows_of("features")
-            for layer in study.layers_of(row.model)[:1]
-            if not _cache_manifest(results, row, corpus, layer).exists()
-        )
-        needed += stages_features.cache_bytes(study, waiting)
-        missing += waiting.total()
-        fixes.append(
-            "set `features.activations.mode: stream`, which keeps only held-out activations, lower "
-            f"`corpora.{corpus}.train_tokens` or `held_out_tokens`"
-        )
-    if study.has_robustness:
-        for run in study.robustness.runs:
-            folder = results / "post_activations" / run.folder
-            if not (folder / f"layer_{study.layers_of(run.model)[0]}" / "manifest.json").exists():
-                needed += stages_robustness.post_activations_cost(study, run.model).disk_bytes
-                missing += 1
-        fixes.append("set `robustness.activations.positions: last`")
+    waiting = {
+        (name, tuple((key, value) for key, value in setup.items() if key != "layer"))
+        for name in CACHES
+        for setup in STAGES[name].jobs_in(study)
+        if not (results / STAGES[name].path().format_map(setup)).exists()
+    }
+    needed = sum(cost_of(STAGES[name], study, dict(job)).disk_bytes for name, job in waiting)
     existing = next(path for path in (results, *results.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if needed > free:
+        fixes = []
+        if study.has_features:
+            fixes.append(
+                "set `features.activations.mode: stream`, which keeps only held-out activations, "
+                f"lower `corpora.{study.features.corpus}.train_tokens` or `held_out_tokens`"
+            )
+        if study.has_robustness:
+            fixes.append("set `robustness.activations.positions: last`")
         raise StudyError(
-            f"{results}: the activations of {missing} checkpoints will take "
+            f"{results}: the activations of {len(waiting)} checkpoints will take "
             f"{needed / 1e9:,.1f} GB, but the disk has {free / 1e9:,.1f} GB free; "
             f"{', '.join(fixes)}, choose fewer `layers`, run part of the study and `glossogenesis "
             "purge` between, or set `pathvars.results` to a larger disk"
         )
-
-
-def _cache_manifest(results: Path, row: Checkpoint, corpus: str, layer: int) -> Path:
-    folder = results / "activations" / row.model / row.checkpoint / corpus
-    return folder / f"layer_{layer}" / "manifest.json"
 
 
 def _check_concepts(study: Study, lexicon: Lexicon) -> None:

@@ -18,6 +18,7 @@ from glossogenesis.storage.provenance import (
     file_digest,
     seal_state,
 )
+from glossogenesis.workflow.registry import STAGES, written_by
 
 _ENDS = {
     ".json": b"}",
@@ -32,8 +33,6 @@ LEFT_OUT = ("downloads", "resume", "runs")
 """Folders of results that hold no artifacts: other programs' files, and states of unfinished jobs,
 which are checked when they are read."""
 
-MANIFEST = "manifest.json"
-
 _JOURNAL = "unfinished.json"
 """Of activations that are being written: a state as well. It is not imported from its writer, which
 would load torch."""
@@ -41,9 +40,6 @@ would load torch."""
 _REVISIONS = "revisions"
 """Of results: commits that branches stood for. No rule makes them: fetching a checkpoint does, and
 preparing a corpus."""
-
-_BESIDE_MANIFEST = re.compile(r"(train|held_out)_\d+\.safetensors|vocabulary\.parquet")
-"""Names of sealed files that no rule lists: their manifest stands for them."""
 
 _SAE_WEIGHTS = "sae_weights.safetensors"
 _NUMBERS = re.compile(rb'%s\\?": \\?"([0-9a-f]{64})' % NUMBERS_DIGEST.encode())
@@ -145,7 +141,7 @@ def _damaged(path: Path, results: Path) -> Iterator[Damage]:
     """
     reason = SealState.DAMAGED.value
     if path.relative_to(results).parts[0] != _REVISIONS:
-        yield Damage(path, reason, _listed(path))
+        yield Damage(path, reason, _listed(path, results))
         return
     what = "deleting it takes the commit that the branch has now"
     for manifest in _made_with_revisions(path.relative_to(results / _REVISIONS), results):
@@ -160,13 +156,20 @@ def _made_with_revisions(record: Path, results: Path) -> list[Path]:
     """
     *models, name = record.with_suffix("").parts
     if models:
-        return [results.joinpath("checkpoints", *models, name, MANIFEST)]
-    return sorted((results / "corpora" / name).glob(f"*/{MANIFEST}"))
+        path = STAGES["fetch_checkpoint"].path()
+        return [results / path.format(model=models[0], checkpoint=name)]
+    return sorted(results.glob(STAGES["prepare_corpus"].path().format(corpus=name, tokenizer="*")))
 
 
-def _listed(path: Path) -> Path:
-    """Return the file that a rule lists among its outputs, for one that is sealed."""
-    return path.with_name(MANIFEST) if _BESIDE_MANIFEST.fullmatch(path.name) else path
+def _listed(path: Path, results: Path) -> Path:
+    """Return the file that a rule lists among its outputs, for one that is sealed beside it."""
+    written = str(path.relative_to(results))
+    found = written_by(written)
+    if found is None:
+        return path
+    stage, setup = found
+    is_output = stage.setup_of(written) is not None
+    return path if is_output else results / stage.path().format_map(setup)
 
 
 def _records_in(path: Path) -> Iterator[_Record]:
