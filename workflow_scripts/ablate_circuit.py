@@ -5,8 +5,7 @@ from dataclasses import replace
 from glossogenesis.progress import progress
 from glossogenesis.robustness.ablation import AblationRules, ablation_table, check_in_float32
 from glossogenesis.robustness.circuit import circuit_table, circuits_of
-from glossogenesis.robustness.classifier import open_classifier
-from glossogenesis.robustness.tokenised_posts import labelled_posts
+from glossogenesis.robustness.tokenised_posts import labelled_posts, open_classifier
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_table, write_table
 from glossogenesis.study.robustness import CircuitSettings

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts
 from glossogenesis.progress import progress
-from glossogenesis.robustness.classifier import open_classifier
 from glossogenesis.robustness.scores import chance_of, scores_of
 from glossogenesis.robustness.tokenised_posts import (
     classify_posts,
+    open_classifier,
 )
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import write_table

@@ -22,7 +22,6 @@ from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.progress import progress
-from glossogenesis.robustness.classifier import open_classifier
 from glossogenesis.robustness.knockout.knockout import (
     LayerKnockout,
     Removal,
@@ -38,6 +37,7 @@ from glossogenesis.robustness.knockout.sets import (
     knockout_sets,
 )
 from glossogenesis.robustness.label_effects import firing_frequencies, top_features_by_label
+from glossogenesis.robustness.tokenised_posts import open_classifier
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
 from glossogenesis.sae.recovery import layers_in_memory

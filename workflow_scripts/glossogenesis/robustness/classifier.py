@@ -6,27 +6,15 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from glossogenesis.corpora.posts import Posts, read_posts
-from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
-from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.checkpoints import CheckpointLocation, local_files, tokenizer_files
-from glossogenesis.models.loading import LoadedModel, load_model
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.weight_files import check_supported, check_weights, read_config
-from glossogenesis.robustness.tokenised_posts import (
-    LabelledPosts,
-    check_fit,
-    check_labels,
-    labelled_posts,
-)
 from glossogenesis.storage.files import atomic_path
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tensors import write_safetensors
@@ -131,42 +119,3 @@ def quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if had_bars:
             logging.enable_progress_bar()  # type: ignore[no-untyped-call]  # unannotated in transformers
-
-
-@dataclass(frozen=True, eq=False)
-class OpenClassifier:
-    """A fine-tuned classifier and the posts that it is looked at with, which fit each other."""
-
-    manifest: CheckpointManifest
-    model: LoadedModel
-    corpus: TokenisedCorpus
-    posts: Posts
-    held_out: LabelledPosts
-
-    @property
-    def name(self) -> str:
-        """Model and checkpoint, for messages."""
-        return f"{self.manifest.model} {self.manifest.checkpoint}"
-
-    @property
-    def anatomy(self) -> Anatomy:
-        """The model's blocks by names that all architectures share."""
-        return self.model.anatomy
-
-
-def open_classifier(
-    classifier: Path, corpus: Path, posts: Path, *, dtype: str, device: str
-) -> OpenClassifier:
-    """Load a classifier by its manifest, and the held-out ones of tokenised posts.
-
-    StudyError where tokenizer, labels or lengths of the posts are not the classifier's.
-    """
-    manifest = CheckpointManifest.read(classifier)
-    tokenised, written = TokenisedCorpus.read(corpus), read_posts(posts)
-    manifest.check_tokenizer(tokenised.tokenizer_digest, corpus)
-    held_out = labelled_posts(tokenised, written, "held_out")
-    loaded = load_model(manifest.location, dtype=dtype, device=device, head="classifier")
-    opened = OpenClassifier(manifest, loaded, tokenised, written, held_out)
-    check_labels(manifest, loaded.model.config, written)
-    check_fit(loaded.model.config, held_out, opened.name)
-    return opened
