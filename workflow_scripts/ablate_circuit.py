@@ -2,14 +2,10 @@
 
 from dataclasses import replace
 
-from glossogenesis.corpora.posts import read_posts
-from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.loading import load_model
-from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress
 from glossogenesis.robustness.ablation import AblationRules, ablation_table, check_in_float32
 from glossogenesis.robustness.circuit import circuit_table, circuits_of
-from glossogenesis.robustness.tokenised_posts import check_labels, labelled_posts
+from glossogenesis.robustness.tokenised_posts import labelled_posts, open_classifier
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.tables import read_table, write_table
 from glossogenesis.study.robustness import CircuitSettings
@@ -31,20 +27,19 @@ def main() -> None:
     )
     settings = arguments.settings
     rule = CircuitSettings.model_validate(settings["circuit"])
-    manifest = CheckpointManifest.read(arguments.classifier)
-    corpus = TokenisedCorpus.read(arguments.corpus)
-    posts = read_posts(arguments.posts)
-    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
-    train, held_out = (labelled_posts(corpus, posts, split) for split in ("train", "held_out"))
+    opened = open_classifier(
+        arguments.classifier,
+        arguments.corpus,
+        arguments.posts,
+        dtype=settings["dtype"],
+        device=arguments.device,
+    )
+    train = labelled_posts(opened.corpus, opened.posts, "train")
     circuit = circuit_table(
         read_table(arguments.effects),
         rule.thresholds,
         Bootstrap(resamples=settings["resamples"], seed=settings["seed"]),
     )
-    loaded = load_model(
-        manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
-    )
-    check_labels(manifest, loaded.model.config, posts)
     rules = AblationRules(
         methods=rule.ablations,
         positions=rule.positions,
@@ -53,15 +48,15 @@ def main() -> None:
         seed=settings["seed"],
         batch_size=arguments.batch_size,
     )
-    exact = check_in_float32(loaded.anatomy, held_out, rules)
-    with progress(total=len(held_out), label="ablate circuits", unit="post") as bar:
+    exact = check_in_float32(opened.anatomy, opened.held_out, rules)
+    with progress(total=len(opened.held_out), label="ablate circuits", unit="post") as bar:
         ablations = ablation_table(
-            loaded.anatomy,
+            opened.anatomy,
             circuits_of(
                 circuit, rule.thresholds, random_draws=rule.random_draws, seed=settings["seed"]
             ),
             train.token_ids,
-            held_out,
+            opened.held_out,
             rules,
             bar.update,
         )
@@ -69,12 +64,10 @@ def main() -> None:
         arguments,
         "circuit",
         {name: getattr(arguments, name) for name in ("classifier", "corpus", "posts", "effects")},
-        model=manifest.model,
-        checkpoint=manifest.checkpoint,
-        revision=manifest.commit,
+        **opened.manifest.origin,
         seed=settings["seed"],
         dtype=settings["dtype"],
-        device=loaded.anatomy.device.type,
+        device=opened.anatomy.device.type,
     )
     write_table(arguments.circuit, circuit, provenance)
     described = replace(provenance, kind="circuit_ablations", facts=exact.facts)

@@ -6,17 +6,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.corpora.posts import Posts, read_posts
-from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.models.loading import load_model
-from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.corpora.posts import Posts
 from glossogenesis.progress import progress
 from glossogenesis.robustness.scores import chance_of, scores_of
 from glossogenesis.robustness.tokenised_posts import (
-    check_fit,
-    check_labels,
     classify_posts,
-    labelled_posts,
+    open_classifier,
 )
 from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import write_table
@@ -47,37 +42,27 @@ def main() -> None:
         output={"help": "table of predictions, Parquet"},
         states={"help": "final states, safetensors"},
     )
-    manifest = CheckpointManifest.read(arguments.classifier)
-    corpus = TokenisedCorpus.read(arguments.corpus)
-    posts = read_posts(arguments.posts)
-    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
-    held_out = labelled_posts(corpus, posts, "held_out")
-    loaded = load_model(
-        manifest.location,
+    opened = open_classifier(
+        arguments.classifier,
+        arguments.corpus,
+        arguments.posts,
         dtype=arguments.settings["dtype"],
         device=arguments.device,
-        head="classifier",
     )
-    check_labels(manifest, loaded.model.config, posts)
-    check_fit(loaded.model.config, held_out, f"{manifest.model} {manifest.checkpoint}")
+    held_out = opened.held_out.token_ids
     with progress(total=len(held_out), label="classifying", unit="post") as bar:
         classified = classify_posts(
-            loaded.anatomy, held_out.token_ids, batch_size=arguments.batch_size, on_batch=bar.update
+            opened.anatomy, held_out, batch_size=arguments.batch_size, on_batch=bar.update
         )
-    table = predictions_table(posts, classified.logits.numpy())
+    table = predictions_table(opened.posts, classified.logits.numpy())
     facts = facts_of(table)
     provenance = provenance_of(
         arguments,
         "predictions",
-        {
-            "classifier": arguments.classifier,
-            "corpus": arguments.corpus,
-            "posts": arguments.posts,
-        },
-        model=manifest.model,
-        checkpoint=manifest.checkpoint,
+        {name: getattr(arguments, name) for name in ("classifier", "corpus", "posts")},
+        **opened.manifest.origin,
         dtype=arguments.settings["dtype"],
-        device=loaded.anatomy.device.type,
+        device=opened.anatomy.device.type,
         facts=facts,
     )
     write_tensors(

@@ -16,11 +16,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.corpora.posts import Posts, read_posts
-from glossogenesis.corpora.tokenised import TokenisedCorpus
+from glossogenesis.corpora.posts import Posts
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
-from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers
 from glossogenesis.progress import progress
@@ -39,7 +37,7 @@ from glossogenesis.robustness.knockout.sets import (
     knockout_sets,
 )
 from glossogenesis.robustness.label_effects import firing_frequencies, top_features_by_label
-from glossogenesis.robustness.tokenised_posts import check_fit, check_labels, labelled_posts
+from glossogenesis.robustness.tokenised_posts import open_classifier
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.files import WEIGHTS_FILE, check_origin, read_config, read_sae
 from glossogenesis.sae.recovery import layers_in_memory
@@ -73,22 +71,21 @@ def main() -> None:
         output={"help": "table, Parquet"},
     )
     settings = arguments.settings
-    manifest = CheckpointManifest.read(arguments.classifier)
-    corpus = TokenisedCorpus.read(arguments.corpus)
-    posts = read_posts(arguments.posts)
-    manifest.check_tokenizer(corpus.tokenizer_digest, arguments.corpus)
-    held_out = labelled_posts(corpus, posts, "held_out")
-    files = files_of_layers(arguments)
-    sets = {layer: sets_of_layer(layer, manifest, files[layer], posts, settings) for layer in files}
-    loaded = load_model(
-        manifest.location, dtype=settings["dtype"], device=arguments.device, head="classifier"
+    opened = open_classifier(
+        arguments.classifier,
+        arguments.corpus,
+        arguments.posts,
+        dtype=settings["dtype"],
+        device=arguments.device,
     )
-    described_as = f"{manifest.model} {manifest.checkpoint}"
-    check_layers(loaded.anatomy, list(files), described_as)
-    check_labels(manifest, loaded.model.config, posts)
-    check_fit(loaded.model.config, held_out, described_as)
-    run = Run(loaded.anatomy, posts, held_out.token_ids, settings, arguments.batch_size)
-    exact = check_in_float32(loaded.anatomy, held_out.token_ids, list(files))
+    files, token_ids = files_of_layers(arguments), opened.held_out.token_ids
+    check_layers(opened.anatomy, list(files), opened.name)
+    sets = {
+        layer: sets_of_layer(layer, opened.manifest, files[layer], opened.posts, settings)
+        for layer in files
+    }
+    run = Run(opened.anatomy, opened.posts, token_ids, settings, arguments.batch_size)
+    exact = check_in_float32(opened.anatomy, token_ids, list(files))
     bootstrap = Bootstrap(settings["resamples"], settings["seed"])
     rows = [
         row
@@ -105,12 +102,10 @@ def main() -> None:
         arguments,
         "knockout",
         inputs,
-        model=manifest.model,
-        checkpoint=manifest.checkpoint,
-        revision=manifest.commit,
+        **opened.manifest.origin,
         seed=settings["seed"],
         dtype=settings["dtype"],
-        device=loaded.anatomy.device.type,
+        device=opened.anatomy.device.type,
         facts={"sae": settings["sae"], **exact.facts},
     )
     write_table(arguments.output, table, provenance)

@@ -59,10 +59,7 @@ def match(arguments: argparse.Namespace, inputs: dict[str, Path], output: Path) 
         arguments,
         "matches",
         inputs,
-        model=origin.model,
-        checkpoint=origin.checkpoint,
-        revision=origin.revision,
-        layer=origin.layer,
+        **origin.origin,
         facts={"earlier_checkpoint": earlier.checkpoint, **tracked.facts},
     )
     write_table(output, tracked.matches, provenance)

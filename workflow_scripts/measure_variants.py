@@ -62,9 +62,7 @@ def main() -> None:
         "spelling_variants",
         {"classifier": arguments.classifier, "variants": arguments.variants}
         | {f"layer_{layer}": path for layer, path in weights.items()},
-        model=manifest.model,
-        checkpoint=manifest.checkpoint,
-        revision=manifest.commit,
+        **manifest.origin,
         seed=settings["seed"],
         dtype=settings["dtype"],
         device=loaded.anatomy.device.type,

@@ -59,9 +59,7 @@ def main() -> None:
         arguments,
         "pairs",
         inputs,
-        model=origin.model,
-        checkpoint=origin.checkpoint,
-        revision=origin.revision,
+        **origin.origin,
         seed=settings["seed"],
         facts=facts,
     )

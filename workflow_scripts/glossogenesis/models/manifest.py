@@ -174,6 +174,11 @@ class CheckpointManifest:
         return "restore the file, or fetch again with `snakemake --forcerun fetch_checkpoint`"
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What the provenance of an artifact says of the checkpoint that it was made from."""
+        return {"model": self.model, "checkpoint": self.checkpoint, "revision": self.commit}
+
+    @property
     def location(self) -> CheckpointLocation:
         """The local folder that the model is loaded from."""
         return CheckpointLocation(self.folder, remote_code=self.remote_code)

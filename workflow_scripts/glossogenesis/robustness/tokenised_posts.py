@@ -21,12 +21,13 @@ from glossogenesis.corpora.contexts import (
     write_tokenised,
 )
 from glossogenesis.corpora.documents import SPLITS
-from glossogenesis.corpora.posts import Posts
+from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus, post_token_ids
 from glossogenesis.errors import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_right
+from glossogenesis.models.loading import LoadedModel, load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.provenance import Provenance
 
@@ -193,6 +194,45 @@ def check_labels(manifest: CheckpointManifest, config: Any, posts: Posts) -> Non
             f"{manifest.folder}: knows other labels than {posts.path}; train it again with "
             "`snakemake --forcerun finetune_classifier`"
         )
+
+
+@dataclass(frozen=True, eq=False)
+class OpenClassifier:
+    """A fine-tuned classifier and the posts that it is looked at with, which fit each other."""
+
+    manifest: CheckpointManifest
+    model: LoadedModel
+    corpus: TokenisedCorpus
+    posts: Posts
+    held_out: LabelledPosts
+
+    @property
+    def name(self) -> str:
+        """Model and checkpoint, for messages."""
+        return f"{self.manifest.model} {self.manifest.checkpoint}"
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """The model's blocks by names that all architectures share."""
+        return self.model.anatomy
+
+
+def open_classifier(
+    classifier: Path, corpus: Path, posts: Path, *, dtype: str, device: str
+) -> OpenClassifier:
+    """Load a classifier by its manifest, and the held-out ones of tokenised posts.
+
+    StudyError where tokenizer, labels or lengths of the posts are not the classifier's.
+    """
+    manifest = CheckpointManifest.read(classifier)
+    tokenised, written = TokenisedCorpus.read(corpus), read_posts(posts)
+    manifest.check_tokenizer(tokenised.tokenizer_digest, corpus)
+    held_out = labelled_posts(tokenised, written, "held_out")
+    loaded = load_model(manifest.location, dtype=dtype, device=device, head="classifier")
+    opened = OpenClassifier(manifest, loaded, tokenised, written, held_out)
+    check_labels(manifest, loaded.model.config, written)
+    check_fit(loaded.model.config, held_out, opened.name)
+    return opened
 
 
 @dataclass(frozen=True)

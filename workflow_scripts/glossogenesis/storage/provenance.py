@@ -89,6 +89,11 @@ class Provenance:
     libraries: Mapping[str, str] = field(default_factory=lambda: library_versions())
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """The layer that it is of, or the checkpoint: fields that what is made from it shares."""
+        return {name: getattr(self, name) for name in ("model", "checkpoint", "revision", "layer")}
+
     def to_metadata(self) -> dict[str, str]:
         """Return the string-to-string mapping that Parquet and safetensors files can carry."""
         return {METADATA_KEY: json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)}

@@ -29,10 +29,7 @@ def left_out(
         arguments,
         kind,
         inputs,
-        model=own.model,
-        checkpoint=own.checkpoint,
-        revision=own.revision,
-        layer=own.layer,
+        **own.origin,
         facts={LEFT_OUT: reason},
     )
 

@@ -149,6 +149,13 @@ class ActivationCache:
         )
 
     @property
+    def origin(self) -> dict[str, Any]:
+        """What the provenance of an artifact says of the layer that it was made from."""
+        of = self.description
+        named = {"model": of.model, "checkpoint": of.checkpoint, "revision": of.revision}
+        return {**named, "layer": of.layer}
+
+    @property
     def model(self) -> str:
         """Name of the model in the study."""
         return self.description.model
