@@ -179,6 +179,6 @@ def test_folder_says_what_each_file_is(tmp_path: Path):
 def test_damaged_manifest_is_one_clear_line(tmp_path: Path, lacking: str):
     kind = {"splits": "activations", "by_language": "quality"}[lacking]
     path = tmp_path / "manifest.json"
-    write_json(path, {"provenance": asdict(Provenance(kind, "test", {}, {}, "0"))})
+    write_json(path, {"l0": 8, "provenance": asdict(Provenance(kind, "test", {}, {}, "0"))})
     with pytest.raises(StudyError, match=f"damaged manifest .*{lacking}"):
         inspect_path(path)

@@ -253,8 +253,7 @@ def _shard_sections(path: Path, content: Content) -> Iterator[Section]:
 
 def _quality_sections(path: Path, content: Content) -> Iterator[Section]:
     """The measures of all tokens beside those of each language, and what concerns latents."""
-    if "by_language" not in content:
-        # Of an autoencoder that was left out, as the provenance says.
+    if not content:  # of an autoencoder that was left out, as the provenance says
         return
     parts: dict[str, Content] = {"all": content, **content["by_language"]}
     measures = [name for name, value in content.items() if not isinstance(value, str | dict)]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from glossogenesis.sae.files import WEIGHTS_FILE, origin_of_sae
-from glossogenesis.storage import tables
 from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import LEFT_OUT, Provenance, reason_left_out
 from glossogenesis.workflow.program import provenance_of
@@ -42,6 +41,9 @@ def reason_in(paths: Iterable[Path]) -> str | None:
 def _origin_of(path: Path) -> Provenance:
     """Return the provenance of a table, an autoencoder or a manifest of activations."""
     if path.suffix == ".parquet":
+        # Programs that read no table are spared polars.
+        from glossogenesis.storage import tables
+
         return tables.read_provenance(path)
     if path.name == WEIGHTS_FILE:
         return origin_of_sae(path)
