@@ -32,7 +32,7 @@ from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.study.loading import load_study
-from glossogenesis.workflow import stages_features
+from glossogenesis.workflow import jobs_features
 from glossogenesis.workflow.figures import FIGURES
 from glossogenesis.workflow.preflight import left_out
 from glossogenesis.workflow.verification import verify
@@ -114,14 +114,14 @@ class Run:
         for earlier, name in pairwise(CHECKPOINTS):
             run_main(
                 match_features,
-                stages_features.matching_settings(self.study),
+                jobs_features.matching_settings(self.study),
                 saes=self.weights(name),
                 statistics=self.files("features", name, "statistics.parquet"),
                 earlier_saes=self.weights(earlier),
                 earlier_statistics=self.files("features", earlier, "statistics.parquet"),
                 output=self.files("tracking", name, "matches.parquet"),
             )
-        for name in stages_features.injection_targets(self.study):
+        for name in jobs_features.injection_targets(self.study):
             self.inject(name)
         return self.tables()
 
@@ -138,7 +138,7 @@ class Run:
         tiny_corpus(self.folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
         self.corpus = self.folder / "corpus" / "manifest.json"
         self.embeddings = self.results / "embeddings" / "local" / "tokens.safetensors"
-        settings = stages_features.embeddings_settings(self.study, "local")
+        settings = jobs_features.embeddings_settings(self.study, "local")
         checkpoint = self.checkpoint("late")
         run_main(extract_embeddings, settings, checkpoint=checkpoint, output=self.embeddings)
 
@@ -147,7 +147,7 @@ class Run:
         model = {"checkpoint": self.checkpoint(name), "corpus": self.corpus, "batch_size": 4}
         run_main(
             extract_activations,
-            stages_features.activations_settings(self.study, "local"),
+            jobs_features.activations_settings(self.study, "local"),
             output=activations[0].parents[1],
             **ON_CPU | model,
         )
@@ -155,7 +155,7 @@ class Run:
         for sae in SAES:
             run_main(
                 stream_saes if is_streamed else train_saes,
-                stages_features.training_settings(self.study, "local", sae),
+                jobs_features.training_settings(self.study, "local", sae),
                 activations=activations,
                 resume_dir=self.folder / "resume",
                 output=self.weights(name, sae),
@@ -175,7 +175,7 @@ class Run:
             )
         run_main(
             measure_recovery,
-            stages_features.recovery_settings(self.study, "local", "topk"),
+            jobs_features.recovery_settings(self.study, "local", "topk"),
             checkpoint=self.checkpoint(name),
             corpus=self.corpus,
             saes=self.results / "sae" / "local" / name,
@@ -191,7 +191,7 @@ class Run:
         run_main(compare_seeds, {}, saes=both, output=self.files("tracking", name, "seeds.parquet"))
         run_main(
             collect_features,
-            stages_features.collection_settings(self.study),
+            jobs_features.collection_settings(self.study),
             activations=activations,
             corpus=self.corpus,
             saes=self.weights(name),
@@ -203,11 +203,11 @@ class Run:
         )
 
     def inject(self, name: str) -> None:
-        source = stages_features.injection_source(self.study)
+        source = jobs_features.injection_source(self.study)
         folder = self.results / "injection" / "local" / name
         run_main(
             inject_features,
-            stages_features.injection_settings(self.study),
+            jobs_features.injection_settings(self.study),
             source=self.checkpoint(source),
             target=self.checkpoint(name),
             saes=self.results / "sae" / "local" / source,
@@ -223,9 +223,9 @@ class Run:
     def tables(self) -> dict[str, pl.DataFrame]:
         folder = self.results / "tables"
         for program, settings in (
-            (tabulate_features, stages_features.feature_table_settings(self.study)),
-            (tabulate_tracking, stages_features.tracking_table_settings(self.study)),
-            (tabulate_injection, stages_features.injection_table_settings(self.study)),
+            (tabulate_features, jobs_features.feature_table_settings(self.study)),
+            (tabulate_tracking, jobs_features.tracking_table_settings(self.study)),
+            (tabulate_injection, jobs_features.injection_table_settings(self.study)),
         ):
             sheet = self.folder / "sheet.tsv"
             run_main(program, settings, sheet=sheet, results=self.results, output=folder)
@@ -234,7 +234,7 @@ class Run:
         }
         run_main(
             plot_figures,
-            stages_features.feature_figure_settings(self.study),
+            jobs_features.feature_figure_settings(self.study),
             study=None,
             tables=sorted(folder.glob("*.parquet")),
             output=[self.results / "figures" / "local" / f"{name}.svg" for name in sorted(names)],
