@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 import plot_figures
+from glossogenesis.storage.provenance import Provenance
+from glossogenesis.storage.tables import write_table
 from support.program_runs import run_main
 
 
@@ -48,7 +50,8 @@ def check_program(
     """Draw figures, such as `demo/outcomes`, by the program: three files each, with numbers."""
     paths = [folder / f"{name}.parquet" for name in tables]
     for path in paths:
-        tables[path.stem].write_parquet(path)
+        origin = Provenance(path.stem, "demo", {}, {}, "", libraries={})
+        write_table(path, tables[path.stem], origin)
     output = [folder / "figures" / f"{figure}.svg" for figure in figures]
     run_main(plot_figures, settings, study=None, tables=paths, output=output)
     expected = {path.with_suffix(end) for path in output for end in (".svg", ".pdf", ".csv")}
