@@ -50,7 +50,8 @@ def check_program(
     """Draw figures, such as `demo/outcomes`, by the program: three files each, with numbers."""
     paths = [folder / f"{name}.parquet" for name in tables]
     for path in paths:
-        write_table(path, tables[path.stem], Provenance(path.stem, "demo", {}, {}, code="0"))
+        origin = Provenance(path.stem, "demo", {}, {}, "", libraries={})
+        write_table(path, tables[path.stem], origin)
     output = [folder / "figures" / f"{figure}.svg" for figure in figures]
     run_main(plot_figures, settings, study=None, tables=paths, output=output)
     expected = {path.with_suffix(end) for path in output for end in (".svg", ".pdf", ".csv")}

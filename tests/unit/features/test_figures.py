@@ -31,6 +31,7 @@ from glossogenesis.features.frames import (
 )
 from glossogenesis.features.tracking_figure import event_frame, origin_frame, plot_feature_tracking
 from glossogenesis.injection.figure import injection_frame, plot_injection
+from glossogenesis.workflow.figures import draw_figure
 from support.drawn_figures import check_pages, check_program, drawn, legend_texts
 from support.feature_results import CODES
 from support.feature_tables import ONE, STEPS, TABLES, feature_tables
@@ -201,6 +202,21 @@ def test_mixed_features_are_drawn_where_there_are_any() -> None:
 @pytest.mark.parametrize("made", [TABLES, ONE], ids=["several", "one"])
 def test_nothing_is_cut_off_and_no_text_is_below_seven_points(made: dict) -> None:
     check_pages(all_figures(made))
+
+
+def test_what_is_left_out_is_in_the_heading() -> None:
+    settings = {"models": {"demo": "Demo"}, "languages": list(CODES), "sae": "topk"}
+    tables = {f"features_{name}": table for name, table in TABLES.items()}
+    left_out = {"features_quality": ["demo/late/layer_1/topk", "demo/late", "other/end"]}
+    figure, _ = draw_figure("sae_quality", "demo", settings, tables, left_out)
+    assert figure.get_suptitle().endswith("\nleft out, as not finite: late")
+    left_out = {"features_languages": [f"other/step{step}/layer_0/topk" for step in range(4)]}
+    figure, _ = draw_figure("model_sizes", "figures", settings, tables, left_out)
+    assert figure.get_suptitle().endswith("\nleft out, as not finite: 4 checkpoints")
+    left_out = {"features_injection": ["demo/early"]}
+    tables["features_injection"] = tables["features_injection"].clear()
+    figure, numbers = draw_figure("injection", "demo", settings, tables, left_out)
+    assert (figure.get_axes(), numbers.height) == ([], 0)
 
 
 def test_the_program_draws_all_figures(tmp_path: Path) -> None:

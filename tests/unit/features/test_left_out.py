@@ -33,7 +33,6 @@ from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import jobs_features
-from glossogenesis.workflow.figures import FIGURES
 from glossogenesis.workflow.preflight import left_out
 from glossogenesis.workflow.verification import verify
 from support.program_runs import ON_CPU, run_main
@@ -43,6 +42,7 @@ from support.tiny_features_study import tiny_features_study
 
 CHECKPOINTS = ("early", "middle", "late")
 LAYERS = (1, 2)
+FIGURES = ("sae_quality", "feature_tracking", "injection")
 SAES = ("topk", "topk.seed1")
 SAE = {
     "latents": 32,
@@ -229,20 +229,18 @@ class Run:
         ):
             sheet = self.folder / "sheet.tsv"
             run_main(program, settings, sheet=sheet, results=self.results, output=folder)
-        names = {
-            name for name, figure in FIGURES.items() if figure.tables[0].startswith("features")
-        }
         run_main(
             plot_figures,
             jobs_features.feature_figure_settings(self.study),
             study=None,
             tables=sorted(folder.glob("*.parquet")),
-            output=[self.results / "figures" / "local" / f"{name}.svg" for name in sorted(names)],
+            output=[self.results / "figures" / "local" / f"{name}.svg" for name in FIGURES],
         )
         paths = sorted(folder.glob("*.parquet"))
         return {path.stem.removeprefix("features_"): read_table(path) for path in paths}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["cache", "stream"])
 def test_the_others_are_tabulated_and_the_missing_one_is_named(tmp_path: Path, mode: str) -> None:
     run = Run(tmp_path, mode=mode)
@@ -253,8 +251,9 @@ def test_the_others_are_tabulated_and_the_missing_one_is_named(tmp_path: Path, m
     assert tables["grid"].row(0, named=True)["setups"] == 2 * len(LAYERS)
     assert tables["tracking"].is_empty()
     assert tables["injection"]["checkpoint"].unique().to_list() == ["early"]
-    (line,) = [line for line in left_out(run.results) if "activations" in line]
-    assert "local middle: activations of most held_out tokens are NaN or infinite" in line
+    extracted, injected = left_out(run.results)
+    assert "local middle: activations of most held_out tokens are NaN or infinite" in extracted
+    assert "local middle, the target: log-probabilities are NaN or infinite" in injected
     facts = read_provenance(run.results / "tables" / "features_quality.parquet").facts
     assert "local/middle/layer_1/topk" in facts["left_out"]
     svg = (run.results / "figures" / "local" / "sae_quality.svg").read_text(encoding="utf-8")
@@ -263,6 +262,22 @@ def test_the_others_are_tabulated_and_the_missing_one_is_named(tmp_path: Path, m
         if path.suffix in (".parquet", ".json", ".safetensors"):
             inspect_path(path)
     assert not verify(run.results).damages
+
+
+@pytest.mark.slow
+def test_injections_need_their_source(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    # Above all layers of the study: activations and features are there.
+    with_nan(tmp_path / "weights" / "late", layer=3)
+    tables = run.tabulated()
+    assert tables["injection"]["checkpoint"].unique().sort().to_list() == ["early", "middle"]
+    quality = tables["quality"].filter(language="all", sae="topk")
+    assert quality.filter(pl.col("recovered").is_null())["checkpoint"].unique().to_list() == [
+        "late"
+    ]
+    with_nan(tmp_path / "weights" / "late")
+    tables = run.tabulated()
+    assert tables["injection"].is_empty()
 
 
 def test_a_study_can_ask_to_stop(tmp_path: Path) -> None:

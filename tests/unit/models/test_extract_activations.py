@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 import extract_activations
 from glossogenesis.errors import StudyError
@@ -25,8 +26,11 @@ LAYERS = [0, 2]
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+def write_inputs(folder: Path) -> dict[str, Path]:
     """Manifests of a checkpoint and of a corpus."""
-    folder = tmp_path_factory.mktemp("inputs")
     weights = save_tiny_checkpoint(folder / "weights")
     manifest = write_manifest(folder / "checkpoint.json", weights)
     tiny_corpus(folder / "corpus", tokenizer_digest=manifest.tokenizer_digest)
@@ -40,14 +44,19 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def extract(inputs: dict[str, Path], tmp_path: Path) -> Any:
     """Runs the program into `tmp_path`; `changes` are of the section `features.activations`."""
 
-    def run(layers: list[int] = LAYERS, paths: Any = inputs, **changes: Any) -> None:
+    def run(
+        layers: list[int] = LAYERS,
+        paths: Any = inputs,
+        on_diverged: str = "leave_out",
+        **changes: Any,
+    ) -> None:
         activations = {"mode": "cache", "dtype": "bfloat16", "window": 40, "not_finite": "stop"}
         settings = {
             "layers": layers,
             "dtype": "float32",
             "corpus": "tiny",
             "seed": 0,
-            "on_diverged": "leave_out",
+            "on_diverged": on_diverged,
             "activations": activations | changes,
         }
         run_main(extract_activations, settings, **paths, **ON_CPU, batch_size=4, output=tmp_path)
@@ -185,3 +194,37 @@ def test_the_bar_of_a_resumed_run_leaves_out_finished_windows(
     lines = lines_of(capsys.readouterr().err, "train tokens")
     assert 0 < lines[0][0] < 100
     assert lines[-1][0] == 100
+
+
+def with_nan_tokens(weights: Path, share: float) -> None:
+    """The vectors of some of the tokens are NaN."""
+    model: Any = AutoModelForCausalLM.from_pretrained(weights)
+    vectors = model.get_input_embeddings().weight.data
+    vectors[3 : 3 + round(share * len(vectors))] = torch.nan
+    model.save_pretrained(weights)
+
+
+def test_some_bad_tokens_are_dropped(extract: Any, tmp_path: Path) -> None:
+    paths = write_inputs(tmp_path / "inputs")
+    with_nan_tokens(tmp_path / "inputs" / "weights", 0.03)
+    write_manifest(paths["checkpoint"], tmp_path / "inputs" / "weights")
+    extract(paths=paths, not_finite="drop")
+    cache = open_layer(tmp_path, LAYERS[0])
+    assert 0 < cache.dropped_rows < cache.rows_in("train")
+
+
+def test_a_diverged_checkpoint_leaves_empty_caches_in_place_of_old_ones(
+    extract: Any, tmp_path: Path
+) -> None:
+    paths = write_inputs(tmp_path / "inputs")
+    extract(paths=paths)
+    with_nan_tokens(tmp_path / "inputs" / "weights", 0.9)
+    write_manifest(paths["checkpoint"], tmp_path / "inputs" / "weights")
+    extract(paths=paths, not_finite="drop")
+    for layer in LAYERS:
+        cache = open_layer(tmp_path, layer)
+        assert cache.splits == {}
+        assert "activations of most held_out tokens" in cache.provenance["facts"]["left_out"]
+        assert [path.name for path in cache.manifest.parent.iterdir()] == ["manifest.json"]
+    with pytest.raises(StudyError, match="tiny step1: activations of most held_out tokens are NaN"):
+        extract(paths=paths, on_diverged="stop", not_finite="drop")

@@ -175,6 +175,7 @@ def test_a_layer_whose_every_loss_is_not_finite_is_left_out(tmp_path, manifest):
     origin = origin_of_sae(tmp_path / "sae")
     assert re.search(r"layer 3: the loss is not finite at .*1e\+30", reason_left_out(origin))
     assert read_table(tmp_path / "sae" / "training.parquet").is_empty()
+    assert not (tmp_path / "resume").exists()
     with pytest.raises(StudyError, match=r"cfg\.json"):
         read_sae(tmp_path / "sae")
     with pytest.raises(NotFiniteError, match=r"1e\+30 after \d+ steps; lower or remove it"):

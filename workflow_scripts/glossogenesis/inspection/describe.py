@@ -28,7 +28,7 @@ from glossogenesis.inspection.content import (
     size_in_words,
 )
 from glossogenesis.storage.files import read_json
-from glossogenesis.storage.provenance import METADATA_KEY
+from glossogenesis.storage.provenance import LEFT_OUT, METADATA_KEY
 
 JSON_WITH_PROVENANCE = ("manifest.json", "cfg.json", "quality.json")
 
@@ -190,6 +190,9 @@ def describe_json(path: Path) -> Inspection:
     }
     describe = kinds.get(str((provenance or {}).get("kind")), _weight_sections)
     try:
+        if LEFT_OUT in (provenance or {}).get("facts", {}):
+            # Nothing but the provenance is there, which says why.
+            describe = _weight_sections
         sections = tuple(describe(path, content))
     except (LookupError, *MALFORMED) as error:
         raise damaged(path, "manifest", error) from None
@@ -253,8 +256,6 @@ def _shard_sections(path: Path, content: Content) -> Iterator[Section]:
 
 def _quality_sections(path: Path, content: Content) -> Iterator[Section]:
     """The measures of all tokens beside those of each language, and what concerns latents."""
-    if not content:  # of an autoencoder that was left out, as the provenance says
-        return
     parts: dict[str, Content] = {"all": content, **content["by_language"]}
     measures = [name for name, value in content.items() if not isinstance(value, str | dict)]
     rows = tuple(

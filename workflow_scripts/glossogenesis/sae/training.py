@@ -118,6 +118,12 @@ class TrainingRun:
             StudyError: an activation is not finite; a setting does not fit the width.
         """
         self._check_finite(batch)
+        last = self.rows[-len(self.trainers) :] if self.trainers else []
+        if last and not any(math.isfinite(row.loss) for row in last):
+            # Nothing will come of it: the other layers of a job alone go on.
+            for trainer in self.trainers:
+                trainer.step_number += 1
+            return
         u, _ = to_sae_space(batch.to(self.device), self.plan.settings.normalise)
         if not self.trainers:
             self._start(u)

@@ -95,17 +95,23 @@ def draw_figure(
 ) -> Drawn:
     """Draw a figure of all `tables` of its part of the study; `model` where it is of one.
 
-    `left_out` has what each table does without, as `model/checkpoint` or a setup below it.
+    `left_out` has what each table does without, as `model/checkpoint` or a setup below it. A figure
+    is blank but for its heading where nothing is left.
     """
     figure = FIGURES[name]
     given = [_over_runs(tables[table]) for table in figure.tables]
     if figure.of_one_model:
         given = [table.filter(model=model) for table in given]
         settings = {**settings, "label": settings["models"][model]}
-    drawn, data = figure.draw(settings, *given)
+    missing = _left_out(figure, model, left_out or {})
+    if missing and given[0].is_empty():
+        drawn, data = Figure(), given[0]
+    else:
+        drawn, data = figure.draw(settings, *given)
     _say_runs(drawn, given)
-    missing = [what for table in figure.tables for what in (left_out or {}).get(table, ())]
-    _say_left_out(drawn, missing, model if figure.of_one_model else None)
+    if missing:
+        told = ", ".join(missing) if len(missing) <= NAMED else f"{len(missing)} checkpoints"
+        add_to_heading(drawn, f"left out, as not finite: {told}")
     return drawn, data
 
 
@@ -277,13 +283,14 @@ def _say_runs(figure: Figure, tables: Sequence[pl.DataFrame]) -> None:
         add_to_heading(figure, note if most == 1 else f"means over {most} runs a model")
 
 
-def _say_left_out(figure: Figure, missing: Sequence[str], model: str | None) -> None:
-    """Say in the heading which checkpoints, of a model or of all, lack something in the figure."""
-    checkpoints = dict.fromkeys(tuple(what.split("/")[:2]) for what in missing)
-    names = [name if model else f"{of} {name}" for of, name in checkpoints if model in (of, None)]
-    if names:
-        note = ", ".join(names) if len(names) <= NAMED else f"{len(names)} checkpoints"
-        add_to_heading(figure, f"left out, as not finite: {note}")
+def _left_out(
+    figure: StudyFigure, model: str, left_out: Mapping[str, Collection[str]]
+) -> list[str]:
+    """Checkpoints that lack something in a figure: names, of figures of all models with theirs."""
+    setups = [what.split("/") for table in figure.tables for what in left_out.get(table, ())]
+    if figure.of_one_model:
+        return list(dict.fromkeys(name for of, name, *_ in setups if of == model))
+    return list(dict.fromkeys(f"{of} {name}" for of, name, *_ in setups))
 
 
 def _languages(settings: Settings) -> Languages:
