@@ -23,7 +23,14 @@ from snakemake.logging import logger
 from glossogenesis.errors import StudyError
 from glossogenesis.study.loading import load_merged
 from glossogenesis.study.section import NAME_PATTERN
-from glossogenesis.workflow import costs, disk, jobs_features, preflight, registry, stages
+from glossogenesis.workflow import (
+    costs,
+    disk,
+    jobs_features,
+    preflight,
+    registry,
+    stages,
+)
 from glossogenesis.workflow import stages_features
 from glossogenesis.workflow.code_digests import CodeDigests
 from glossogenesis.workflow.registry import FIGURES, STAGES
