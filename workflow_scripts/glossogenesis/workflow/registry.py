@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from glossogenesis.study.study import Study
@@ -13,11 +14,16 @@ from glossogenesis.workflow import (
     stages_features,
     stages_robustness,
 )
-from glossogenesis.workflow.stages import Artifact, Part, Setup, Stage, has_part
+from glossogenesis.workflow.stages import Artifact, Part, Setup, Stage
 
 STAGES: Mapping[str, Stage] = {
-    stage.name: stage
-    for stages in (stages_checkpoints, stages_concepts, stages_features, stages_robustness)
+    stage.name: replace(stage, part=part)
+    for part, stages in (
+        ("checkpoints", stages_checkpoints),
+        ("concepts", stages_concepts),
+        ("features", stages_features),
+        ("robustness", stages_robustness),
+    )
     for stage in stages.STAGES
 }
 """By the names of their rules."""
@@ -61,8 +67,6 @@ def blocks_of(study: Study, stage: Stage) -> dict[tuple[int, ...], list[str]]:
 
 def targets_of(study: Study, part: Part) -> list[str]:
     """Return the tables and figures that a part of a study ends in, with their copies."""
-    if not has_part(study, part):
-        return []
     return [
         str(PurePosixPath(path).with_suffix(ending))
         for stage in STAGES.values()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -28,15 +28,16 @@ class Artifact:
     """Files of one kind that a stage writes."""
 
     path: str
-    """Below the results, with wildcards in braces."""
+    """With wildcards in braces; in a declaration below the folder of its stage."""
     words: str
     """What it is; `inspect` and results/README.md say so."""
     kind: str = ""
-    """The `kind` in its provenance, empty where it has none."""
-    copies: tuple[str, ...] = ()
-    """Endings of files of the same name with the same content, or with what is drawn."""
+    """The `kind` in its provenance, empty where it has none; in a declaration where it is not that
+    of its stage."""
     where: Callable[[Study], bool] | None = None
     """Whether a study has it; None is every study that has the stage."""
+    copies: tuple[str, ...] = ()
+    """Endings of files of the same name with the same content, or with what is drawn."""
 
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
@@ -59,24 +60,29 @@ class Stage:
 
     name: str
     """Of the rule."""
-    part: Part
-    outputs: Mapping[str, Artifact]
-    """What the rule lists, by the names of its outputs; the first stands for all."""
+    kind: str
+    """The `kind` in what it writes; `{stem}` is the name of the file without its ending."""
+    folder: str
+    """Of its outputs, below the results."""
     setups: Callable[[Study], Iterable[Setup]]
-    """The wildcards of all outputs in a study that has the part."""
+    """The wildcards of all outputs, in a study that has the part."""
+    files: Mapping[str, Artifact]
+    """What the rule lists, by the names of its outputs; the first stands for all."""
+    settings: Callable[..., Settings] | None
+    """What changes the results, of the study; None where nothing does."""
     cost: Callable[..., Cost]
     """What a job takes; `layers`, where it is a parameter, is the number of layers of a job."""
-    settings: Callable[..., Settings] | None = None
-    """What changes the results, of the study; None where nothing does."""
-    beside: tuple[Artifact, ...] = ()
+    others: tuple[Artifact, ...] = ()
     """What is written beside the outputs and is in no rule; the first output stands for it."""
+    copies: tuple[str, ...] = ()
+    """Endings of files that are beside each output, with its name."""
     program: str | Callable[[Study], str] | None = None
     """None where it has the rule's name."""
-    threads: Literal["one", "model", "several"] | Callable[..., int] = "one"
-    """`model` is what the model's section says, `several` is up to 8; a function is given
-    `several` and says how many of them."""
     gpu: bool = False
-    """Whether it runs on a GPU where the model's section asks for one."""
+    """Whether it runs on a GPU where the model's section asks for one, and with its threads."""
+    threads: Literal["one", "several"] | Callable[..., int] = "one"
+    """`several` is up to 8; a function is given `several` and says how many of them. Without a
+    meaning where it runs on a GPU, but for a function."""
     hub: bool = False
     """Whether it may reach the Hub."""
     in_blocks: bool = False
@@ -85,6 +91,22 @@ class Stage:
     """The stage whose activations it reads, after which they may be purged."""
     weights: Callable[[Study, Setup], Iterable[tuple[str, str]]] | None = None
     """The models and checkpoints whose weights the job of a setup reads; None is none."""
+    part: Part = "checkpoints"
+
+    @cached_property
+    def outputs(self) -> dict[str, Artifact]:
+        """What the rule lists, by the names of its outputs."""
+        return {name: self._in_folder(artifact) for name, artifact in self.files.items()}
+
+    @cached_property
+    def beside(self) -> list[Artifact]:
+        """What is written beside the outputs and is in no rule."""
+        return [self._in_folder(artifact) for artifact in self.others]
+
+    def _in_folder(self, artifact: Artifact) -> Artifact:
+        path = f"{self.folder}/{artifact.path}"
+        kind = artifact.kind or self.kind.format(stem=PurePosixPath(path).stem)
+        return replace(artifact, path=path, kind=kind, copies=self.copies)
 
     def program_of(self, study: Study) -> str:
         """Return the name of the program that a study runs."""
@@ -96,6 +118,8 @@ class Stage:
 
     def artifacts_in(self, study: Study) -> dict[str, Artifact]:
         """Return the outputs that a study asks for, by their names in the rule."""
+        if not has_part(study, self.part):
+            return {}
         return {
             name: output
             for name, output in self.outputs.items()

@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from glossogenesis.study.sheet import Checkpoint
 from glossogenesis.study.study import Study
-from glossogenesis.workflow import costs, jobs_concepts
+from glossogenesis.workflow import costs
+from glossogenesis.workflow import jobs_concepts as jobs
 from glossogenesis.workflow.costs import Cost
-from glossogenesis.workflow.stages import Artifact, Setup, Stage
+from glossogenesis.workflow.stages import Artifact, Settings, Setup, Stage
+
+CHECKPOINT = "{model}/{checkpoint}"
+"""The folder of a checkpoint below that of a stage."""
 
 
 def pretraining_threads(study: Study, pretraining: str, several: int) -> int:
@@ -47,6 +51,36 @@ def setups_of(rows: Iterable[Checkpoint]) -> Iterator[Setup]:
         yield {"model": row.model, "checkpoint": row.checkpoint}
 
 
+def tables(
+    part: str, where: Callable[[Study], bool] | None = None, **words: str
+) -> dict[str, Artifact]:
+    """The tables of a part of the study, by name."""
+    return {
+        name: Artifact(f"{part}_{name}.parquet", text, where=where) for name, text in words.items()
+    }
+
+
+def figures_stage(
+    part: str, setups: Callable[[Study], Iterable[Setup]], settings: Callable[[Study], Settings]
+) -> Stage:
+    """The figures of a part of the study."""
+    return Stage(
+        f"plot_{part}",
+        "",
+        "figures",
+        setups,
+        {"svg": Artifact("{figure}.svg", "figure, and the numbers drawn in it")},
+        settings,
+        without_estimate(15, memory_mb=2000),
+        copies=(".pdf", ".csv"),
+        program="plot_figures",
+    )
+
+
+def _pretrainings(study: Study) -> Iterator[Setup]:
+    return ({"pretraining": name} for name in study.settings.pretrain)
+
+
 def _start_weights(study: Study, setup: Setup) -> list[tuple[str, str]]:
     start = study.settings.pretrain[setup["pretraining"]].start
     return [] if start is None else [(start.model, start.checkpoint)]
@@ -58,61 +92,31 @@ def _removable(study: Study) -> Iterator[Setup]:
     return setups_of(row for row in study.sheet if row.is_on_hub)
 
 
+# fmt: off
 STAGES = (
     Stage(
-        "pretrain_model",
-        "checkpoints",
-        outputs={
-            "manifest": Artifact(
-                "pretraining/{pretraining}/manifest.json",
-                "manifest of a pretraining run",
-                "pretraining",
-            ),
-            "training": Artifact(
-                "pretraining/{pretraining}/training.parquet",
-                "loss and learning rate of a pretraining run",
-                "pretraining",
-            ),
+        "pretrain_model", "pretraining", "pretraining/{pretraining}", _pretrainings,
+        {
+            "manifest": Artifact("manifest.json", "manifest of a pretraining run"),
+            "training": Artifact("training.parquet", "loss and learning rate of a pretraining run"),
         },
-        beside=(
-            Artifact(
-                "pretraining/{pretraining}/step_*/*.safetensors",
-                "weights of a pretrained checkpoint",
-                "pretraining",
-            ),
-        ),
-        setups=lambda study: ({"pretraining": name} for name in study.settings.pretrain),
-        settings=jobs_concepts.pretrain_settings,
-        cost=costs.pretraining_cost,
-        threads=pretraining_threads,
-        gpu=True,
+        jobs.pretrain_settings, costs.pretraining_cost, gpu=True, threads=pretraining_threads,
         weights=_start_weights,
+        others=(Artifact("step_*/*.safetensors", "weights of a pretrained checkpoint"),),
     ),
     Stage(
-        "fetch_checkpoint",
-        "checkpoints",
-        outputs={
-            "manifest": Artifact(
-                "checkpoints/{model}/{checkpoint}/manifest.json",
-                "manifest of a checkpoint",
-                "checkpoint",
-            ),
-        },
-        setups=lambda study: setups_of(study.sheet),
-        settings=jobs_concepts.checkpoint_settings,
-        cost=costs.checkpoint_cost,
-        hub=True,
+        "fetch_checkpoint", "checkpoint", f"checkpoints/{CHECKPOINT}",
+        lambda study: setups_of(study.sheet),
+        {"manifest": Artifact("manifest.json", "manifest of a checkpoint")},
+        jobs.checkpoint_settings, costs.checkpoint_cost, hub=True,
     ),
     Stage(
-        "remove_download",
-        "checkpoints",
-        outputs={
+        "remove_download", "", f"checkpoints/{CHECKPOINT}", _removable,
+        {
             "record": Artifact(
-                "checkpoints/{model}/{checkpoint}/removed.json",
-                "which downloaded weights of a checkpoint were removed",
+                "removed.json", "which downloaded weights of a checkpoint were removed"
             ),
         },
-        setups=_removable,
-        cost=without_estimate(10, memory_mb=1000),
+        None, without_estimate(10, memory_mb=1000),
     ),
 )

@@ -8,7 +8,14 @@ from glossogenesis.study.loading import injection_model
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import jobs_features as jobs
 from glossogenesis.workflow.stages import Artifact, Setup, Stage
-from glossogenesis.workflow.stages_checkpoints import once, own_weights, without_estimate
+from glossogenesis.workflow.stages_checkpoints import (
+    CHECKPOINT,
+    figures_stage,
+    once,
+    own_weights,
+    tables,
+    without_estimate,
+)
 
 
 def is_streamed(study: Study) -> bool:
@@ -124,14 +131,6 @@ def _injection_weights(study: Study, setup: Setup) -> list[tuple[str, str]]:
     return [*own_weights(study, setup), (setup["model"], jobs.injection_source(study))]
 
 
-def _of_sae(stage: str, file: str, words: str, kind: str) -> Artifact:
-    return Artifact(f"{stage}/{{model}}/{{checkpoint}}/layer_{{layer}}/{{sae}}/{file}", words, kind)
-
-
-def _table(name: str, words: str) -> Artifact:
-    return Artifact(f"tables/features_{name}.parquet", words, f"features_{name}", (".csv",))
-
-
 FIGURES = {
     "feature_languages": "languages of features",
     "bilingual_features": "bilingual features by depth",
@@ -144,247 +143,121 @@ FIGURES = {
 }
 """Figures, and what the report calls them."""
 
-CACHE = "activations/{model}/{checkpoint}/{corpus}/layer_{layer}"
+SAE = f"{CHECKPOINT}/layer_{{layer}}/{{sae}}"
+"""The folder of an autoencoder below that of a stage."""
 
+# fmt: off
 STAGES = (
     Stage(
-        "prepare_corpus",
-        "features",
-        outputs={
-            "manifest": Artifact(
-                "corpora/{corpus}/{tokenizer}/manifest.json",
-                "manifest of a tokenised corpus",
-                "corpus",
-            ),
-        },
-        beside=(
-            Artifact(
-                "corpora/{corpus}/{tokenizer}/*.safetensors",
-                "shard of a tokenised corpus",
-                "corpus",
-            ),
-            Artifact(
-                "corpora/{corpus}/{tokenizer}/vocabulary.parquet",
-                "vocabulary of a tokenised corpus",
-                "corpus",
-            ),
+        "prepare_corpus", "corpus", "corpora/{corpus}/{tokenizer}", _corpora,
+        {"manifest": Artifact("manifest.json", "manifest of a tokenised corpus")},
+        jobs.corpus_settings, jobs.corpus_cost, threads="several", hub=True,
+        others=(
+            Artifact("*.safetensors", "shard of a tokenised corpus"),
+            Artifact("vocabulary.parquet", "vocabulary of a tokenised corpus"),
         ),
-        setups=_corpora,
-        settings=jobs.corpus_settings,
-        cost=jobs.corpus_cost,
-        threads="several",
-        hub=True,
     ),
     Stage(
-        "extract_activations",
-        "features",
-        outputs={
-            "manifests": Artifact(
-                f"{CACHE}/manifest.json", "manifest of a layer's activations", "activations"
-            ),
-        },
-        beside=(
-            Artifact(
-                f"{CACHE}/*.safetensors",
-                "shard of a layer's activations",
-                "activations",
-            ),
-        ),
-        setups=_caches,
-        settings=jobs.activations_settings,
-        cost=jobs.activations_cost,
-        threads="model",
-        gpu=True,
-        weights=own_weights,
+        "extract_activations", "activations",
+        f"activations/{CHECKPOINT}/{{corpus}}/layer_{{layer}}", _caches,
+        {"manifests": Artifact("manifest.json", "manifest of a layer's activations")},
+        jobs.activations_settings, jobs.activations_cost, gpu=True, weights=own_weights,
+        others=(Artifact("*.safetensors", "shard of a layer's activations"),),
     ),
     Stage(
-        "extract_embeddings",
-        "features",
-        outputs={
-            "embeddings": Artifact(
-                "embeddings/{model}/tokens.safetensors",
-                "vectors of a model's tokens",
-                "embeddings",
-            ),
-        },
-        setups=_models,
-        settings=jobs.embeddings_settings,
-        cost=jobs.embeddings_cost,
-        weights=_last_weights,
+        "extract_embeddings", "embeddings", "embeddings/{model}", _models,
+        {"embeddings": Artifact("tokens.safetensors", "vectors of a model's tokens")},
+        jobs.embeddings_settings, jobs.embeddings_cost, weights=_last_weights,
     ),
     Stage(
-        "train_saes",
-        "features",
-        outputs={
-            "weights": _of_sae(
-                "sae", "sae_weights.safetensors", "weights of a sparse autoencoder", "sae"
-            ),
-            "cfg": _of_sae("sae", "cfg.json", "configuration of a sparse autoencoder", "sae"),
-            "training": _of_sae(
-                "sae", "training.parquet", "training steps of a sparse autoencoder", "sae"
-            ),
+        "train_saes", "sae", f"sae/{SAE}", _trained,
+        {
+            "weights": Artifact("sae_weights.safetensors", "weights of a sparse autoencoder"),
+            "cfg": Artifact("cfg.json", "configuration of a sparse autoencoder"),
+            "training": Artifact("training.parquet", "training steps of a sparse autoencoder"),
         },
-        setups=_trained,
-        settings=jobs.training_settings,
-        cost=jobs.training_cost,
+        jobs.training_settings, jobs.training_cost, gpu=True, in_blocks=True,
         program=lambda study: "stream_saes" if is_streamed(study) else "train_saes",
-        threads="model",
-        gpu=True,
-        in_blocks=True,
-        reads_cache="extract_activations",
-        weights=_streamed_weights,
+        reads_cache="extract_activations", weights=_streamed_weights,
     ),
     Stage(
-        "measure_quality",
-        "features",
-        outputs={
-            "quality": _of_sae("sae", "quality.json", "quality of a sparse autoencoder", "quality"),
-        },
-        setups=_trained,
-        cost=jobs.quality_cost,
-        threads="model",
-        gpu=True,
-        reads_cache="extract_activations",
+        "measure_quality", "quality", f"sae/{SAE}", _trained,
+        {"quality": Artifact("quality.json", "quality of a sparse autoencoder")},
+        None, jobs.quality_cost, gpu=True, reads_cache="extract_activations",
     ),
     Stage(
-        "measure_recovery",
-        "features",
-        outputs={
+        "measure_recovery", "recovery", f"recovery/{CHECKPOINT}", _recovered,
+        {
             "recovery": Artifact(
-                "recovery/{model}/{checkpoint}/{sae}.parquet",
-                "cross-entropy that a checkpoint's sparse autoencoders recover",
-                "recovery",
+                "{sae}.parquet", "cross-entropy that a checkpoint's sparse autoencoders recover"
             ),
         },
-        setups=_recovered,
-        settings=jobs.recovery_settings,
-        cost=jobs.recovery_cost,
-        threads="model",
-        gpu=True,
-        weights=own_weights,
+        jobs.recovery_settings, jobs.recovery_cost, gpu=True, weights=own_weights,
     ),
     Stage(
-        "compare_seeds",
-        "features",
-        outputs={
-            "seeds": _of_sae(
-                "tracking",
-                "seeds.parquet",
-                "agreement of sparse autoencoders of different seeds",
-                "seeds",
+        "compare_seeds", "seeds", f"tracking/{SAE}", _compared,
+        {
+            "seeds": Artifact(
+                "seeds.parquet", "agreement of sparse autoencoders of different seeds"
             ),
         },
-        setups=_compared,
-        cost=jobs.seeds_cost,
-        in_blocks=True,
+        None, jobs.seeds_cost, in_blocks=True,
     ),
     Stage(
-        "collect_features",
-        "features",
-        outputs={
-            "statistics": _of_sae(
-                "features", "statistics.parquet", "statistics and labels of features", "features"
-            ),
-            "examples": _of_sae("features", "examples.parquet", "examples of features", "features"),
-            "sensitivity": _of_sae(
-                "features",
-                "sensitivity.parquet",
-                "labels of features under other choices",
-                "features",
+        "collect_features", "features", f"features/{SAE}", _described,
+        {
+            "statistics": Artifact("statistics.parquet", "statistics and labels of features"),
+            "examples": Artifact("examples.parquet", "examples of features"),
+            "sensitivity": Artifact(
+                "sensitivity.parquet", "labels of features under other choices"
             ),
         },
-        setups=_described,
-        settings=jobs.collection_settings,
-        cost=jobs.collection_cost,
-        threads="model",
-        gpu=True,
-        in_blocks=True,
+        jobs.collection_settings, jobs.collection_cost, gpu=True, in_blocks=True,
         reads_cache="extract_activations",
     ),
     Stage(
-        "match_features",
-        "features",
-        outputs={
-            "matches": _of_sae(
-                "tracking",
-                "matches.parquet",
-                "features matched with those of the checkpoint before",
-                "matches",
+        "match_features", "matches", f"tracking/{SAE}", _matched,
+        {
+            "matches": Artifact(
+                "matches.parquet", "features matched with those of the checkpoint before"
             ),
         },
-        setups=_matched,
-        settings=jobs.matching_settings,
-        cost=jobs.matching_cost,
-        in_blocks=True,
+        jobs.matching_settings, jobs.matching_cost, in_blocks=True,
     ),
     Stage(
-        "inject_features",
-        "features",
-        outputs={
+        "inject_features", "injection_{stem}", f"injection/{CHECKPOINT}", _injected,
+        {
             "perplexity": Artifact(
-                "injection/{model}/{checkpoint}/perplexity.parquet",
-                "perplexity of a checkpoint with features injected",
-                "injection_perplexity",
+                "perplexity.parquet", "perplexity of a checkpoint with features injected"
             ),
             "translation": Artifact(
-                "injection/{model}/{checkpoint}/translation.parquet",
-                "translations of a checkpoint with features injected",
-                "injection_translation",
+                "translation.parquet", "translations of a checkpoint with features injected"
             ),
         },
-        setups=_injected,
-        settings=jobs.injection_settings,
-        cost=jobs.injection_cost,
-        threads="model",
-        gpu=True,
-        weights=_injection_weights,
+        jobs.injection_settings, jobs.injection_cost, gpu=True, weights=_injection_weights,
     ),
     Stage(
-        "tabulate_features",
-        "features",
-        outputs={
-            "languages": _table("languages", "languages of the features of all checkpoints"),
-            "monosemanticity": _table("monosemanticity", "monosemanticity of all checkpoints"),
-            "quality": _table("quality", "quality of the sparse autoencoders of all checkpoints"),
-            "stages": _table("stages", "three stages of bilingual features, tested"),
-            "sensitivity": _table("sensitivity", "labels under other choices of all checkpoints"),
-            "grid": _table("grid", "share of the grid of setups that is covered"),
-        },
-        setups=once,
-        settings=jobs.feature_table_settings,
-        cost=without_estimate(120),
+        "tabulate_features", "{stem}", "tables", once,
+        tables(
+            "features",
+            languages="languages of the features of all checkpoints",
+            monosemanticity="monosemanticity of all checkpoints",
+            quality="quality of the sparse autoencoders of all checkpoints",
+            stages="three stages of bilingual features, tested",
+            sensitivity="labels under other choices of all checkpoints",
+            grid="share of the grid of setups that is covered",
+        ),
+        jobs.feature_table_settings, without_estimate(120), copies=(".csv",),
     ),
     Stage(
-        "tabulate_tracking",
-        "features",
-        outputs={"tracking": _table("tracking", "features followed over all checkpoints")},
-        setups=_once_where(_is_tracked),
-        settings=jobs.tracking_table_settings,
-        cost=without_estimate(60),
+        "tabulate_tracking", "{stem}", "tables", _once_where(_is_tracked),
+        tables("features", tracking="features followed over all checkpoints"),
+        jobs.tracking_table_settings, without_estimate(60), copies=(".csv",),
     ),
     Stage(
-        "tabulate_injection",
-        "features",
-        outputs={
-            "injection": _table("injection", "injections into all checkpoints, with their controls")
-        },
-        setups=_once_where(is_injected),
-        settings=jobs.injection_table_settings,
-        cost=without_estimate(30),
+        "tabulate_injection", "{stem}", "tables", _once_where(is_injected),
+        tables("features", injection="injections into all checkpoints, with their controls"),
+        jobs.injection_table_settings, without_estimate(30), copies=(".csv",),
     ),
-    Stage(
-        "plot_features",
-        "features",
-        outputs={
-            "svg": Artifact(
-                "figures/{figure}.svg",
-                "figures of the features study, and the numbers drawn in them",
-                copies=(".pdf", ".csv"),
-            ),
-        },
-        setups=_figures,
-        settings=jobs.feature_figure_settings,
-        cost=without_estimate(15, memory_mb=2000),
-        program="plot_figures",
-    ),
+    figures_stage("features", _figures, jobs.feature_figure_settings),
 )

@@ -7,7 +7,13 @@ from collections.abc import Callable, Iterator
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import jobs_robustness as jobs
 from glossogenesis.workflow.stages import Artifact, Setup, Stage
-from glossogenesis.workflow.stages_checkpoints import once, own_weights, without_estimate
+from glossogenesis.workflow.stages_checkpoints import (
+    figures_stage,
+    once,
+    own_weights,
+    tables,
+    without_estimate,
+)
 
 
 def _tokenizers(study: Study) -> Iterator[Setup]:
@@ -35,35 +41,20 @@ def _each_sae(setups: Callable[[Study], Iterator[Setup]]) -> Callable[[Study], I
     return of_saes
 
 
-def has_variants(study: Study) -> bool:
-    """Whether spelling variants are compared."""
+def _has_variants(study: Study) -> bool:
     return study.robustness.variants is not None
 
 
 def _varied(study: Study) -> Iterator[Setup]:
-    return _each_sae(_runs)(study) if has_variants(study) else iter(())
+    return _each_sae(_runs)(study) if _has_variants(study) else iter(())
 
 
 def _figures(study: Study) -> Iterator[Setup]:
     for model in study.robustness.models:
         yield {"figure": f"{model}/component_effects"}
     for name in FIGURES:
-        if name != "component_effects" and (name != "spelling_variants" or has_variants(study)):
+        if name != "component_effects" and (name != "spelling_variants" or _has_variants(study)):
             yield {"figure": f"robustness/{name}"}
-
-
-def _of_run(path: str, words: str, kind: str) -> Artifact:
-    stage, _, file = path.partition("/")
-    return Artifact(f"{stage}/{{model}}/{{checkpoint}}/seed_{{seed}}/{file}", words, kind)
-
-
-def _of_sae(stage: str, file: str, words: str, kind: str) -> Artifact:
-    return _of_run(f"{stage}/layer_{{layer}}/{{sae}}/{file}", words, kind)
-
-
-def _table(name: str, words: str, where: Callable[[Study], bool] | None = None) -> Artifact:
-    path = f"tables/robustness_{name}.parquet"
-    return Artifact(path, words, f"robustness_{name}", (".csv",), where=where)
 
 
 FIGURES = {
@@ -75,288 +66,125 @@ FIGURES = {
 }
 """Figures, the first of one model, and what the report calls them."""
 
+RUN = "{model}/{checkpoint}/seed_{seed}"
+"""The folder of a classifier below that of a stage."""
+
+# fmt: off
 STAGES = (
     Stage(
-        "prepare_posts",
-        "robustness",
-        outputs={
-            "posts": Artifact("posts/posts.parquet", "labelled posts and their splits", "posts")
-        },
-        setups=once,
-        settings=jobs.posts_settings,
-        cost=jobs.posts_cost,
+        "prepare_posts", "posts", "posts", once,
+        {"posts": Artifact("posts.parquet", "labelled posts and their splits")},
+        jobs.posts_settings, jobs.posts_cost,
     ),
     Stage(
-        "tokenise_posts",
-        "robustness",
-        outputs={
-            "manifest": Artifact(
-                "posts/{tokenizer}/manifest.json", "manifest of tokenised posts", "tokenised_posts"
-            ),
-        },
-        beside=(
-            Artifact(
-                "posts/{tokenizer}/*.safetensors", "shard of tokenised posts", "tokenised_posts"
-            ),
-            Artifact(
-                "posts/{tokenizer}/vocabulary.parquet",
-                "vocabulary of tokenised posts",
-                "tokenised_posts",
-            ),
+        "tokenise_posts", "tokenised_posts", "posts/{tokenizer}", _tokenizers,
+        {"manifest": Artifact("manifest.json", "manifest of tokenised posts")},
+        jobs.tokenised_posts_settings, jobs.posts_cost,
+        others=(
+            Artifact("*.safetensors", "shard of tokenised posts"),
+            Artifact("vocabulary.parquet", "vocabulary of tokenised posts"),
         ),
-        setups=_tokenizers,
-        settings=jobs.tokenised_posts_settings,
-        cost=jobs.posts_cost,
     ),
     Stage(
-        "train_baseline",
-        "robustness",
-        outputs={
-            "predictions": Artifact(
-                "classifiers/baseline/predictions.parquet",
-                "predictions of the baseline",
-                "baseline",
-            ),
-        },
-        setups=once,
-        settings=jobs.baseline_settings,
-        cost=jobs.baseline_cost,
+        "train_baseline", "baseline", "classifiers/baseline", once,
+        {"predictions": Artifact("predictions.parquet", "predictions of the baseline")},
+        jobs.baseline_settings, jobs.baseline_cost,
     ),
     Stage(
-        "finetune_classifier",
-        "robustness",
-        outputs={
-            "manifest": _of_run(
-                "classifiers/manifest.json", "manifest of a classifier", "classifier"
-            ),
-            "training": _of_run(
-                "classifiers/training.parquet", "metrics of a classifier by epoch", "classifier"
-            ),
+        "finetune_classifier", "classifier", f"classifiers/{RUN}", _runs,
+        {
+            "manifest": Artifact("manifest.json", "manifest of a classifier"),
+            "training": Artifact("training.parquet", "metrics of a classifier by epoch"),
         },
-        beside=(
-            _of_run("classifiers/weights/*.safetensors", "weights of a classifier", "classifier"),
-        ),
-        setups=_runs,
-        settings=jobs.classifier_settings,
-        cost=jobs.finetuning_cost,
-        threads="model",
-        gpu=True,
-        weights=own_weights,
+        jobs.classifier_settings, jobs.finetuning_cost, gpu=True, weights=own_weights,
+        others=(Artifact("weights/*.safetensors", "weights of a classifier"),),
     ),
     Stage(
-        "classify_posts",
-        "robustness",
-        outputs={
-            "predictions": _of_run(
-                "classifiers/predictions.parquet", "predictions of a classifier", "predictions"
-            ),
-            "states": _of_run(
-                "classifiers/states.safetensors",
-                "mean-pooled final states of a classifier",
-                "predictions",
-            ),
+        "classify_posts", "predictions", f"classifiers/{RUN}", _runs,
+        {
+            "predictions": Artifact("predictions.parquet", "predictions of a classifier"),
+            "states": Artifact("states.safetensors", "mean-pooled final states of a classifier"),
         },
-        setups=_runs,
-        settings=jobs.classification_settings,
-        cost=jobs.classification_cost,
-        threads="model",
-        gpu=True,
+        jobs.classification_settings, jobs.classification_cost, gpu=True,
     ),
     Stage(
-        "select_pairs",
-        "robustness",
-        outputs={
-            "pairs": _of_run("pairs/pairs.parquet", "pairs of clean and corrupted posts", "pairs")
-        },
-        setups=_runs,
-        settings=jobs.pair_settings,
-        cost=jobs.pairs_cost,
+        "select_pairs", "pairs", f"pairs/{RUN}", _runs,
+        {"pairs": Artifact("pairs.parquet", "pairs of clean and corrupted posts")},
+        jobs.pair_settings, jobs.pairs_cost,
     ),
     Stage(
-        "patch_components",
-        "robustness",
-        outputs={
-            "effects": _of_run(
-                "components/effects.parquet",
-                "effects of components on every pair",
-                "component_effects",
-            ),
-        },
-        setups=_runs,
-        settings=jobs.component_settings,
-        cost=jobs.components_cost,
-        threads="model",
-        gpu=True,
+        "patch_components", "component_effects", f"components/{RUN}", _runs,
+        {"effects": Artifact("effects.parquet", "effects of components on every pair")},
+        jobs.component_settings, jobs.components_cost, gpu=True,
     ),
     Stage(
-        "ablate_circuit",
-        "robustness",
-        outputs={
-            "circuit": _of_run(
-                "circuits/circuit.parquet", "circuits of a classifier at every threshold", "circuit"
-            ),
-            "ablations": _of_run(
-                "circuits/ablations.parquet",
-                "right answers with circuits ablated",
-                "circuit_ablations",
+        "ablate_circuit", "circuit", f"circuits/{RUN}", _runs,
+        {
+            "circuit": Artifact("circuit.parquet", "circuits of a classifier at every threshold"),
+            "ablations": Artifact(
+                "ablations.parquet", "right answers with circuits ablated", "circuit_ablations"
             ),
         },
-        setups=_runs,
-        settings=jobs.circuit_settings,
-        cost=jobs.circuit_cost,
-        threads="model",
-        gpu=True,
+        jobs.circuit_settings, jobs.circuit_cost, gpu=True,
     ),
     Stage(
-        "extract_post_activations",
-        "robustness",
-        outputs={
-            "manifests": _of_run(
-                "post_activations/layer_{layer}/manifest.json",
-                "manifest of a layer's activations in a classifier",
-                "activations",
-            ),
-        },
-        beside=(
-            _of_run(
-                "post_activations/layer_{layer}/*.safetensors",
-                "shard of a layer's activations in a classifier",
-                "activations",
-            ),
-        ),
-        setups=_layers,
-        settings=jobs.post_activations_settings,
-        cost=jobs.post_activations_cost,
-        threads="model",
-        gpu=True,
+        "extract_post_activations", "activations",
+        f"post_activations/{RUN}/layer_{{layer}}", _layers,
+        {"manifests": Artifact("manifest.json", "manifest of a classifier's activations")},
+        jobs.post_activations_settings, jobs.post_activations_cost, gpu=True,
+        others=(Artifact("*.safetensors", "shard of a classifier's activations"),),
     ),
     Stage(
-        "train_post_saes",
-        "robustness",
-        outputs={
-            "weights": _of_sae(
-                "post_saes",
-                "sae_weights.safetensors",
-                "weights of a classifier's sparse autoencoder",
-                "sae",
+        "train_post_saes", "sae", f"post_saes/{RUN}/layer_{{layer}}/{{sae}}", _each_sae(_layers),
+        {
+            "weights": Artifact(
+                "sae_weights.safetensors", "weights of a classifier's sparse autoencoder"
             ),
-            "cfg": _of_sae(
-                "post_saes",
-                "cfg.json",
-                "configuration of a classifier's sparse autoencoder",
-                "sae",
-            ),
-            "training": _of_sae(
-                "post_saes",
-                "training.parquet",
-                "training steps of a classifier's sparse autoencoder",
-                "sae",
+            "cfg": Artifact("cfg.json", "configuration of a classifier's sparse autoencoder"),
+            "training": Artifact(
+                "training.parquet", "training steps of a classifier's sparse autoencoder"
             ),
         },
-        setups=_each_sae(_layers),
-        settings=jobs.post_training_settings,
-        cost=jobs.post_training_cost,
-        program="train_saes",
-        threads="model",
-        gpu=True,
+        jobs.post_training_settings, jobs.post_training_cost, gpu=True, program="train_saes",
         reads_cache="extract_post_activations",
     ),
     Stage(
-        "collect_label_features",
-        "robustness",
-        outputs={
-            "labels": _of_sae(
-                "post_features",
-                "labels.parquet",
-                "effect sizes of features and labels",
-                "label_features",
-            ),
-            "features": _of_sae(
-                "post_features", "features.parquet", "features of a classifier", "label_features"
-            ),
-            "cues": _of_sae(
-                "post_features",
-                "cues.parquet",
-                "cues of the top features of labels",
-                "label_features",
-            ),
-            "posts": _of_sae(
-                "post_features",
-                "posts.parquet",
-                "sparsity and reconstruction of every post",
-                "label_features",
-            ),
+        "collect_label_features", "label_features",
+        f"post_features/{RUN}/layer_{{layer}}/{{sae}}", _each_sae(_layers),
+        {
+            "labels": Artifact("labels.parquet", "effect sizes of features and labels"),
+            "features": Artifact("features.parquet", "features of a classifier"),
+            "cues": Artifact("cues.parquet", "cues of the top features of labels"),
+            "posts": Artifact("posts.parquet", "sparsity and reconstruction of every post"),
         },
-        setups=_each_sae(_layers),
-        settings=jobs.label_feature_settings,
-        cost=jobs.label_features_cost,
-        threads="model",
-        gpu=True,
+        jobs.label_feature_settings, jobs.label_features_cost, gpu=True,
         reads_cache="extract_post_activations",
     ),
     Stage(
-        "knock_out_features",
-        "robustness",
-        outputs={
-            "knockout": _of_run(
-                "knockout/{sae}.parquet", "right answers with features knocked out", "knockout"
-            ),
-        },
-        setups=_each_sae(_runs),
-        settings=jobs.knockout_settings,
-        cost=jobs.knockout_cost,
-        threads="model",
-        gpu=True,
+        "knock_out_features", "knockout", f"knockout/{RUN}", _each_sae(_runs),
+        {"knockout": Artifact("{sae}.parquet", "right answers with features knocked out")},
+        jobs.knockout_settings, jobs.knockout_cost, gpu=True,
     ),
     Stage(
-        "measure_variants",
-        "robustness",
-        outputs={
-            "survival": _of_run(
-                "spelling_variants/{sae}.parquet",
-                "survival of features between spellings",
-                "spelling_variants",
-            ),
-        },
-        setups=_varied,
-        settings=jobs.variant_settings,
-        cost=jobs.variants_cost,
-        threads="model",
-        gpu=True,
+        "measure_variants", "spelling_variants", f"spelling_variants/{RUN}", _varied,
+        {"survival": Artifact("{sae}.parquet", "survival of features between spellings")},
+        jobs.variant_settings, jobs.variants_cost, gpu=True,
     ),
     Stage(
-        "tabulate_robustness",
-        "robustness",
-        outputs={
-            "classification": _table("classification", "accuracy and macro F1 of all classifiers"),
-            "circuit": _table("circuit", "effects and circuits of all classifiers"),
-            "features": _table(
-                "features", "sparsity and label-specific features of all classifiers"
-            ),
-            "knockout": _table("knockout", "knockouts of all classifiers, with their controls"),
-            "cues": _table("cues", "cues of the labels of all classifiers"),
-            "comparisons": _table("comparisons", "differences between classifiers, tested"),
-            "variants": _table(
-                "variants", "spelling variants in all classifiers", where=has_variants
-            ),
-        },
-        setups=once,
-        settings=jobs.robustness_table_settings,
-        cost=without_estimate(60, memory_mb=6000),
+        "tabulate_robustness", "{stem}", "tables", once,
+        tables(
+            "robustness",
+            classification="accuracy and macro F1 of all classifiers",
+            circuit="effects and circuits of all classifiers",
+            features="sparsity and label-specific features of all classifiers",
+            knockout="knockouts of all classifiers, with their controls",
+            cues="cues of the labels of all classifiers",
+            comparisons="differences between classifiers, tested",
+        )
+        | tables(
+            "robustness", where=_has_variants, variants="spelling variants in all classifiers"
+        ),
+        jobs.robustness_table_settings, without_estimate(60, memory_mb=6000), copies=(".csv",),
     ),
-    Stage(
-        "plot_robustness",
-        "robustness",
-        outputs={
-            "svg": Artifact(
-                "figures/{figure}.svg",
-                "figures of the robustness study, and the numbers drawn in them",
-                copies=(".pdf", ".csv"),
-            ),
-        },
-        setups=_figures,
-        settings=jobs.robustness_figure_settings,
-        cost=without_estimate(15, memory_mb=2000),
-        program="plot_figures",
-    ),
+    figures_stage("robustness", _figures, jobs.robustness_figure_settings),
 )
