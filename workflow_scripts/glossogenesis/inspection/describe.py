@@ -190,7 +190,8 @@ def describe_json(path: Path) -> Inspection:
     }
     describe = kinds.get(str((provenance or {}).get("kind")), _weight_sections)
     try:
-        if LEFT_OUT in (provenance or {}).get("facts", {}):
+        facts = (provenance or {}).get("facts")
+        if isinstance(facts, dict) and LEFT_OUT in facts:
             # Nothing but the provenance is there, which says why.
             describe = _weight_sections
         sections = tuple(describe(path, content))
