@@ -13,7 +13,7 @@ export PATH := $(BIN):$(PATH)
 # A job would compile the library again, a quarter of a second, where its bytecode is not kept.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo showcase test test-all lint unit slow faults format lock help
+.PHONY: demo showcase test test-all lint unit slow faults format docs lock help
 
 help:
 	@echo "make demo      pretrain the demo models and run the demo study to its figures"
@@ -22,6 +22,7 @@ help:
 	@echo "make test-all  the same, then what takes long: a real Slurm, the Hub, faults, scale, every architecture"
 	@echo "make faults    kill, fill and damage a study more than fifty times; hours on two cores"
 	@echo "make format    rewrite the code in its style"
+	@echo "make docs      print the tables of docs/ and the schema of study files anew, from the code"
 	@echo "make lock      renew envs/requirements.lock from pyproject.toml"
 
 # uv, where the machine has it, is told what the environment tells pip. Nothing is compiled here: a
@@ -84,6 +85,9 @@ format: $(VENV)/installed
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile rules
+
+docs: $(VENV)/installed
+	python -m glossogenesis.inspection.guide
 
 lock:
 	rm -rf .lock-venv

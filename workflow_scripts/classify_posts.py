@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts
 from glossogenesis.progress import progress
-from glossogenesis.robustness.scores import chance_of, scores_of
+from glossogenesis.robustness.scores import LOGITS_SCHEMA, chance_of, scores_of
 from glossogenesis.robustness.tokenised_posts import (
     classify_posts,
     open_classifier,
@@ -17,17 +17,6 @@ from glossogenesis.statistics.intervals import wilson_interval
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import write_tensors
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
-
-PREDICTIONS_SCHEMA = pl.Schema(
-    {
-        "post": pl.Int32,
-        "number": pl.Int32,
-        "label": pl.String,
-        "predicted": pl.String,
-        "logit": pl.Float32,
-        "margin": pl.Float32,
-    }
-)
 
 
 def main() -> None:
@@ -88,7 +77,7 @@ def predictions_table(posts: Posts, logits: NDArray[np.float32]) -> pl.DataFrame
             logit=pl.Series(logits[of_label]),
             margin=pl.Series(logits[of_label] - others.max(axis=1)),
         )
-        .match_to_schema(PREDICTIONS_SCHEMA)
+        .match_to_schema(LOGITS_SCHEMA)
     )
 
 

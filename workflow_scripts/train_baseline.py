@@ -4,7 +4,7 @@ import polars as pl
 
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.robustness.baseline import classify_by_tfidf
-from glossogenesis.robustness.scores import scores_of
+from glossogenesis.robustness.scores import PREDICTIONS_SCHEMA, scores_of
 from glossogenesis.storage.tables import write_table
 from glossogenesis.study.robustness import BaselineSettings
 from glossogenesis.workflow.program import program_arguments, provenance_of, run_program
@@ -37,9 +37,8 @@ def main() -> None:
     provenance = provenance_of(
         arguments, "baseline", {"posts": arguments.posts}, seed=seed, facts=facts
     )
-    table = held_out.select("post", "number", "label").with_columns(
-        predicted=pl.Series(found.predicted, dtype=pl.String)
-    )
+    guesses = pl.Series("predicted", found.predicted, pl.String)
+    table = held_out.with_columns(guesses).select(*PREDICTIONS_SCHEMA)
     write_table(arguments.output, table, provenance)
     print(", ".join(f"{name} {value}" for name, value in facts.items()))
 

@@ -1,4 +1,4 @@
-"""The guide names every column, field, tensor and figure of the features study, with its type."""
+"""The guide names every field, tensor and figure of the features study, with its type."""
 
 from __future__ import annotations
 
@@ -11,32 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glossogenesis.corpora.contexts import VOCABULARY_SCHEMA
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS
 from glossogenesis.features import schemas
-from glossogenesis.features.quality_tables import QUALITY_SCHEMA
-from glossogenesis.features.stages import STAGES_SCHEMA
-from glossogenesis.features.tables import (
-    LANGUAGES_SCHEMA,
-    MONOSEMANTICITY_SCHEMA,
-    SENSITIVITY_SCHEMA,
-    TRACKING_SCHEMA,
-)
-from glossogenesis.features.tracking import MATCHES_SCHEMA
-from glossogenesis.injection.tables import INJECTION_SCHEMA, PERPLEXITY_SCHEMA, TRANSLATION_SCHEMA
+from glossogenesis.inspection.columns import table_meanings
 from glossogenesis.inspection.content import KINDS
 from glossogenesis.sae.files import CONFIG_FILE, WEIGHTS_FILE, SaeFacts, write_sae
-from glossogenesis.sae.jobs import TRAINING_SCHEMA, training_facts
+from glossogenesis.sae.jobs import training_facts
 from glossogenesis.sae.quality import measure_quality
-from glossogenesis.sae.tables import RECOVERY_SCHEMA, SEEDS_SCHEMA
 from glossogenesis.sae.training import HeldOutFacts, TrainedAutoencoder, TrainingPlan
 from glossogenesis.storage.provenance import METADATA_KEY, Provenance
 from glossogenesis.study.features import SaeTraining
-from glossogenesis.study.setups import CHECKPOINT_FACTS, GRID_SCHEMA, SETUP_FACTS
 from glossogenesis.workflow.figures import FIGURES
 from support.guide import DOCS, REPOSITORY, table_below
 from support.tiny_cache import D_MODEL, tiny_rows, write_tiny_caches
@@ -45,85 +32,7 @@ from support.tiny_saes import random_sae
 
 PAGE = "feature_artifacts.md"
 LANGUAGES = ("en", "ru")
-LABELS = (*LANGUAGES, *schemas.NOT_LANGUAGES)
-
-ARTIFACTS = {
-    "VOCABULARY_SCHEMA": VOCABULARY_SCHEMA,
-    "TRAINING_SCHEMA": TRAINING_SCHEMA,
-    "RECOVERY_SCHEMA": RECOVERY_SCHEMA,
-    "statistics_schema": schemas.statistics_schema(LANGUAGES),
-    "EXAMPLES_SCHEMA": schemas.EXAMPLES_SCHEMA,
-    "sensitivity_schema": schemas.sensitivity_schema(LANGUAGES),
-    "MATCHES_SCHEMA": MATCHES_SCHEMA,
-    "SEEDS_SCHEMA": SEEDS_SCHEMA,
-    "PERPLEXITY_SCHEMA": PERPLEXITY_SCHEMA,
-    "TRANSLATION_SCHEMA": TRANSLATION_SCHEMA,
-    "SETUP_FACTS": SETUP_FACTS,
-    "STAGES_SCHEMA": STAGES_SCHEMA,
-    "GRID_SCHEMA": GRID_SCHEMA,
-}
-"""Whole tables, by the names of their schemas."""
-
-TABLES = {
-    "LANGUAGES_SCHEMA": (LANGUAGES_SCHEMA, SETUP_FACTS),
-    "MONOSEMANTICITY_SCHEMA": (MONOSEMANTICITY_SCHEMA, SETUP_FACTS),
-    "QUALITY_SCHEMA": (QUALITY_SCHEMA, SETUP_FACTS),
-    "SENSITIVITY_SCHEMA": (SENSITIVITY_SCHEMA, SETUP_FACTS),
-    "TRACKING_SCHEMA": (TRACKING_SCHEMA, SETUP_FACTS),
-    "INJECTION_SCHEMA": (INJECTION_SCHEMA, CHECKPOINT_FACTS),
-}
-"""Tables that begin with columns that are explained once, and these columns."""
-
-OF_ROBUSTNESS = {
-    "ABLATIONS_SCHEMA",
-    "CIRCUIT_SCHEMA",
-    "CIRCUIT_TABLE_SCHEMA",
-    "CLASSIFICATION_SCHEMA",
-    "COMPARISONS_SCHEMA",
-    "CUES_SCHEMA",
-    "EFFECTS_SCHEMA",
-    "FEATURES_SCHEMA",
-    "KNOCKOUT_SCHEMA",
-    "KNOCKOUT_TABLE_SCHEMA",
-    "LABELS_SCHEMA",
-    "PAIRS_SCHEMA",
-    "POSTS_SCHEMA",
-    "POST_FEATURES_SCHEMA",
-    "SURVIVAL_SCHEMA",
-    "VARIANTS_SCHEMA",
-}
-"""Schemas that docs/robustness_artifacts.md explains."""
-
-OF_NO_ARTIFACT = {
-    "HISTOGRAM_SCHEMA",
-    "RANKED_SCHEMA",
-    "EFFECT_SUMS_SCHEMA",
-    "LABEL_SCHEMA",
-    "LAYER_SCHEMA",
-    "COMPARISON_SCHEMA",
-    "TRAININGS_SCHEMA",
-    "LABEL_COMPARISON_SCHEMA",
-}
-"""Schemas of what functions return."""
-
-ELSEWHERE = {"PROMPTS_SCHEMA", "PATCHING_SCHEMA", *OF_ROBUSTNESS, *OF_NO_ARTIFACT}
-"""Schemas that other pages explain, or that no artifact has."""
-
 PROVENANCE = Provenance("sae", "test", {}, {}, "0")
-
-
-def type_in_guide(dtype: pl.DataType) -> str:
-    """What the guide calls a column's type.
-
-    A struct whose fields are languages or labels has one type for all of them, and its fields
-    depend on the study; of any other struct the guide names the fields.
-    """
-    if isinstance(dtype, pl.List):
-        return f"List({type_in_guide(dtype.inner)})"
-    if isinstance(dtype, pl.Struct):
-        types = {str(field.dtype) for field in dtype.fields}
-        return f"Struct({types.pop()})" if len(types) == 1 else "Struct"
-    return str(dtype)
 
 
 def json_type(value: Any) -> str:
@@ -134,7 +43,7 @@ def json_type(value: Any) -> str:
 
 def check_fields(marker: str, *values: Mapping[str, Any]) -> None:
     """Compare the fields of JSON objects of one kind, all together, with their table."""
-    rows = table_below(PAGE, f"columns: {marker}")
+    rows = table_below(PAGE, f"fields: {marker}")
     assert set(rows) == set().union(*values), marker
     for content in values:
         for name, value in content.items():
@@ -146,7 +55,7 @@ def check_fields(marker: str, *values: Mapping[str, Any]) -> None:
 def check_tensors(marker: str, path: Path, *, absent: tuple[str, ...] = ()) -> None:
     """Compare the names, number formats and axes of a file's tensors with their table."""
     tensors = load_file(path)
-    rows = table_below(PAGE, f"columns: {marker}")
+    rows = table_below(PAGE, f"fields: {marker}")
     assert set(rows) == {*tensors, *absent}, marker
     for name, tensor in tensors.items():
         dtype, shape, meaning = rows[name]
@@ -155,61 +64,24 @@ def check_tensors(marker: str, path: Path, *, absent: tuple[str, ...] = ()) -> N
         assert meaning
 
 
-@pytest.mark.parametrize("marker", ARTIFACTS)
-def test_every_column_of_an_artifact_is_in_the_guide(marker: str):
-    rows = table_below(PAGE, f"columns: {marker}")
-    written = {name: row[0] for name, row in rows.items()}
-    assert written == {name: type_in_guide(dtype) for name, dtype in ARTIFACTS[marker].items()}
-    assert list(written) == ARTIFACTS[marker].names()
-
-
-@pytest.mark.parametrize("marker", TABLES)
-def test_every_column_of_a_table_is_in_the_guide(marker: str):
-    schema, keys = TABLES[marker]
-    explained = table_below(PAGE, "columns: SETUP_FACTS")
-    own = table_below(PAGE, f"columns: {marker}")
-    documented = {**{name: explained[name] for name in keys}, **own}
-    assert not set(own) & set(keys), f"{marker}: explained twice"
-    assert {name: row[0] for name, row in documented.items()} == {
-        name: str(dtype) for name, dtype in schema.items()
-    }
-    assert list(documented) == schema.names()
-
-
-def test_structs_have_the_fields_that_the_guide_says():
-    statistics = schemas.statistics_schema(LANGUAGES)
-    sensitivity = schemas.sensitivity_schema(LANGUAGES)
+def test_structs_have_the_fields_that_the_guide_says() -> None:
+    labels = (*LANGUAGES, *schemas.NOT_LANGUAGES)
+    by_schema = schemas.statistics_schema(LANGUAGES) | schemas.sensitivity_schema(LANGUAGES)
     fields_of = {
         name: tuple(field.name for field in dtype.fields)
-        for schema in (statistics, sensitivity)
-        for name, dtype in schema.items()
+        for name, dtype in by_schema.items()
         if isinstance(dtype, pl.Struct)
     }
     assert fields_of == {
         "firing_by_language": LANGUAGES,
         "share_by_language": LANGUAGES,
-        "features_by_label": LABELS,
+        "features_by_label": labels,
         "monosemanticity_by_label": (*LANGUAGES, schemas.BILINGUAL, schemas.MIXED),
     }
-    meaning = table_below(PAGE, "columns: statistics_schema")["top_tokens"][1]
-    for field in schemas.TOP_TOKEN.fields:
-        assert f"`{field.name}`" in meaning
+    meaning = table_meanings()["features/statistics.parquet"].columns["top_tokens"]
+    assert all(f"`{field.name}`" in meaning for field in schemas.TOP_TOKEN.fields)
     guide = (DOCS / PAGE).read_text(encoding="utf-8")
     assert all(f"`{label}`" in guide for label in schemas.NOT_LANGUAGES)
-
-
-def test_no_schema_of_the_code_is_left_out():
-    """A schema that is added to the code needs a table in the guide."""
-    library = REPOSITORY / "workflow_scripts" / "glossogenesis"
-    constant, function = r"^([A-Z][A-Z_]*_SCHEMA)\b", r"^def (\w+_schema)\(.*-> pl\.Schema:"
-    named = {
-        name
-        for path in library.rglob("*.py")
-        for pattern in (constant, function)
-        for name in re.findall(pattern, path.read_text("utf-8"), re.M)
-    }
-    assert {"TRACKING_SCHEMA", "statistics_schema"} <= named
-    assert named - ELSEWHERE == {*ARTIFACTS, *TABLES} - {"SETUP_FACTS"}
 
 
 def test_corpus(tmp_path: Path):
@@ -218,7 +90,7 @@ def test_corpus(tmp_path: Path):
     check_fields("corpus manifest", content)
     check_fields("split of a corpus", *content["splits"].values())
     shard = content["splits"]["train"]["shards"][0]
-    meaning = table_below(PAGE, "columns: split of a corpus")["shards"][1]
+    meaning = table_below(PAGE, "fields: split of a corpus")["shards"][1]
     assert all(f"`{name}`" in meaning for name in shard)
     check_tensors("tensors of a corpus", corpus.folder / shard["file"])
     assert set(load_file(corpus.folder / shard["file"])) == set(BLOCK_TENSORS)
@@ -229,7 +101,7 @@ def test_activations(tmp_path: Path):
     content = json.loads(cache.manifest.read_text())
     check_fields("activation manifest", content)
     shard = content["splits"]["held_out"]["shards"][0]
-    meaning = table_below(PAGE, "columns: activation manifest")["splits"][1]
+    meaning = table_below(PAGE, "fields: activation manifest")["splits"][1]
     assert all(f"`{name}`" in meaning for name in (*content["splits"], "rows", "shards", *shard))
     check_tensors("tensors of activations", cache.manifest.parent / shard["file"])
 
@@ -272,7 +144,7 @@ def test_quality():
     check_fields("density", content["density"])
     check_fields("distribution", content["encoder_decoder_cosine"])
     check_fields("distribution", content["decoder_self_similarity"])
-    order = list(table_below(PAGE, "columns: quality.json"))
+    order = list(table_below(PAGE, "fields: quality.json"))
     measures = order[order.index("l0") : order.index("reconstruction_bias") + 1]
     assert {"tokens", *measures} == content["by_language"]["en"].keys()
 

@@ -13,7 +13,7 @@ from glossogenesis.concepts.comparisons import (
     rows_at_chosen,
 )
 from glossogenesis.concepts.scoring import PATCHING_SCHEMA
-from glossogenesis.concepts.tables import accuracy_table, pooled_table, pools_of
+from glossogenesis.concepts.tables import POOLED_SCHEMA, accuracy_table, pooled_table, pools_of
 from glossogenesis.statistics.clustered import ClusterSums, adjusted, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
 from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
@@ -91,6 +91,7 @@ def test_pools_hold_the_pairs_that_belong_together() -> None:
 
 def test_pairs_are_pooled_with_their_concepts_drawn_once() -> None:
     table = pooled_table(ROWS[1], "en", ["sw"])
+    assert table.schema == POOLED_SCHEMA
     row = table.filter(pool="translation", setting="seen", start_layer=1, measure="accuracy").row(
         0, named=True
     )

@@ -86,8 +86,8 @@ def test_table_columns_and_rows(tmp_path: Path):
     write_table(path, TABLE, provenance("patching"))
     page = shown(path, rows=2)
     assert re.search(r"^rows +3", page, re.M)
-    assert re.search(r"^answer +String +1$", page.replace(" \n", "\n"), re.M)
-    assert re.search(r"^token_ids +List\(Int64\) +0$", page.replace(" \n", "\n"), re.M)
+    assert re.search(r"^answer +String +1 +What was generated, up to", page, re.M)
+    assert re.search(r"^token_ids +List\(Int64\) +0 *$", page, re.M)
     assert "猫" in page
     assert "null" in page
     assert "кошка" not in page, "the third row was not asked for"

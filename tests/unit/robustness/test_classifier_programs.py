@@ -19,6 +19,7 @@ from glossogenesis.errors import StudyError
 from glossogenesis.models.checkpoints import tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
+from glossogenesis.robustness.scores import LOGITS_SCHEMA
 from glossogenesis.robustness.tokenised_posts import LabelledPosts
 from glossogenesis.storage.provenance import file_digest
 from glossogenesis.storage.tables import read_provenance, read_table
@@ -162,7 +163,7 @@ def test_equal_runs_give_equal_bytes(study: Study, classifier: Path) -> None:
 
 def test_predictions_say_what_the_classifier_says(study: Study, classifier: Path) -> None:
     table, path = study.classify(classifier)
-    assert table.schema == classify_posts.PREDICTIONS_SCHEMA
+    assert table.schema == LOGITS_SCHEMA
     assert table["post"].to_list() == list(range(72, 102))
     assert table["number"].to_list() == list(range(30))
     assert table["label"].to_list() == [LABELS[number % 3] for number in range(30)]

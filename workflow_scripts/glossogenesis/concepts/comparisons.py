@@ -48,10 +48,10 @@ REFERENCES = ("src_unpatched", "tgt", "en_en", "copy")
 COMPARISON_SCHEMA = pl.Schema(
     {
         "model": pl.String,
-        "comparison": pl.String,  # setting, checkpoint or phase
-        "pool": pl.String,  # null of a single pair
-        "input_language": pl.String,  # null of a pool
-        "output_language": pl.String,  # null of a pool over all output languages
+        "comparison": pl.String,
+        "pool": pl.String,
+        "input_language": pl.String,
+        "output_language": pl.String,
         "start_layer": pl.Int32,
         "chosen_layers": pl.String,
         "setting": pl.String,
@@ -67,9 +67,9 @@ COMPARISON_SCHEMA = pl.Schema(
         "accuracy": pl.Float64,
         "reference_accuracy": pl.Float64,
         "difference": pl.Float64,
-        "low": pl.Float64,  # null with a single concept
+        "low": pl.Float64,
         "high": pl.Float64,
-        "p": pl.Float64,  # null with a single concept
+        "p": pl.Float64,
         "q": pl.Float64,
         "survives": pl.Boolean,
     }

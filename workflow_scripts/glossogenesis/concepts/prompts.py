@@ -22,19 +22,19 @@ FirstTokens = Mapping[str, Mapping[str, frozenset[int]]]
 
 PROMPTS_SCHEMA = pl.Schema(
     {
-        "role": pl.String(),  # source or target
-        "item": pl.Int32(),  # null for source prompts, which items share
-        "concept": pl.String(),  # whose word is asked for
+        "role": pl.String(),
+        "item": pl.Int32(),
+        "concept": pl.String(),
         "input_language": pl.String(),
         "output_language": pl.String(),
         "few_shot": pl.List(pl.String()),
         "text": pl.String(),
         "token_ids": pl.List(pl.Int32()),
-        "position": pl.Int32(),  # index of the query word's last token
-        "source_concept": pl.String(),  # of the item; the concept itself for source prompts
-        "answer_tokens": pl.List(pl.Int32()),  # first tokens of the concept's answer
-        "answer_length": pl.Int32(),  # tokens of its usual word in the output language
-        "source_answer_tokens": pl.List(pl.Int32()),  # and of the item's source concept
+        "position": pl.Int32(),
+        "source_concept": pl.String(),
+        "answer_tokens": pl.List(pl.Int32()),
+        "answer_length": pl.Int32(),
+        "source_answer_tokens": pl.List(pl.Int32()),
     }
 )
 

@@ -43,15 +43,15 @@ PATCHING_SCHEMA = pl.Schema(
         "setting": pl.String,
         "input_language": pl.String,
         "output_language": pl.String,
-        "start_layer": pl.Int32,  # null for the unpatched settings
+        "start_layer": pl.Int32,
         "source_concept": pl.String,
         "target_concept": pl.String,
         "expected_concept": pl.String,
-        "answer": pl.String,  # null where nothing was generated at this start layer
+        "answer": pl.String,
         "correct": pl.Boolean,
         "outcome": pl.String,
-        "copyable": pl.Boolean,  # a copy of the expected concept's input word is correct
-        "log_p_source": pl.Float32,  # natural log of the summed first-token probability
+        "copyable": pl.Boolean,
+        "log_p_source": pl.Float32,
         "log_p_target": pl.Float32,
         "log_p_expected": pl.Float32,
     }

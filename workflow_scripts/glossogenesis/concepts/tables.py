@@ -21,16 +21,45 @@ import polars as pl
 from glossogenesis.concepts.scoring import OUTCOMES
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, bootstrap_ratios
-from glossogenesis.study.setups import CHECKPOINT_FACTS
+from glossogenesis.study.setups import CHECKPOINT_FACTS, schema_of_setups
 
-_KEYS = (
-    *CHECKPOINT_FACTS.names(),
-    "setting",
-    "input_language",
-    "output_language",
-    "start_layer",
-    "chosen_layers",
+ANSWER_FACTS = schema_of_setups(
+    {
+        "setting": pl.String,
+        "input_language": pl.String,
+        "output_language": pl.String,
+        "start_layer": pl.Int32,
+        "chosen_layers": pl.String,
+    },
+    CHECKPOINT_FACTS,
 )
+"""Columns that say which group of answers a row is of."""
+_KEYS = tuple(ANSWER_FACTS)
+_ENDS = {"low": pl.Float64, "high": pl.Float64}
+_COUNTED = {"n": pl.Int64, "count": pl.Int64, "share": pl.Float64, **_ENDS}
+
+ACCURACY_SCHEMA = schema_of_setups(
+    {"subset": pl.String, "n": pl.Int64, "correct": pl.Int64, "accuracy": pl.Float64, **_ENDS},
+    ANSWER_FACTS,
+)
+OUTCOMES_SCHEMA = schema_of_setups({"outcome": pl.String, **_COUNTED}, ANSWER_FACTS)
+PROBABILITY_SCHEMA = schema_of_setups(
+    {"concept": pl.String, "n": pl.Int64, "mean": pl.Float64, **_ENDS}, ANSWER_FACTS
+)
+POOLED_SCHEMA = schema_of_setups(
+    {
+        "pool": pl.String,
+        "output_language": pl.String,
+        "setting": pl.String,
+        "start_layer": pl.Int32,
+        "chosen_layers": pl.String,
+        "measure": pl.String,
+        "pairs": pl.Int64,
+        **_COUNTED,
+    },
+    CHECKPOINT_FACTS,
+)
+
 _SUBSETS = pl.Enum(["all", "copyable", "not_copyable"])
 _OUTCOMES = pl.Enum(OUTCOMES)
 _CONCEPTS = pl.Enum(["expected", "source", "target"])
@@ -53,11 +82,7 @@ def accuracy_table(rows: pl.DataFrame) -> pl.DataFrame:
 
     Rows without an answer at their start layer do not count; a group without any answer has no row.
     Checkpoints keep the order in which they first appear in `rows`. The ends are null where a group
-    has a single expected concept.
-
-    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, chosen_layers, subset (all, copyable, not_copyable), n, correct, accuracy, low,
-    high.
+    has a single expected concept. Columns: `ACCURACY_SCHEMA`.
     """
     groups, answers = _numbered(rows.filter(pl.col("correct").is_not_null()))
     counted = answers.group_by("group", "copyable", "concept").agg(
@@ -68,19 +93,15 @@ def accuracy_table(rows: pl.DataFrame) -> pl.DataFrame:
         [counted.with_columns(subset=pl.lit("all")), counted.with_columns(subset=named)]
     )
     subsets = subsets.with_columns(pl.col("subset").cast(_SUBSETS))
-    return _named(groups, share_rows(subsets, "group", "subset"), "subset").select(
-        *_KEYS, "subset", "n", correct="hits", accuracy="share", low="low", high="high"
-    )
+    table = _named(groups, share_rows(subsets, "group", "subset"), "subset")
+    return table.rename({"hits": "correct", "share": "accuracy"}).select(*ACCURACY_SCHEMA)
 
 
 def outcomes_table(rows: pl.DataFrame) -> pl.DataFrame:
     """Share of each outcome per checkpoint, setting, language pair and start layer.
 
     Every group has a row for each of `OUTCOMES`, also for those that never happened; the shares of
-    a group add up to 1. Rows as in `accuracy_table`.
-
-    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, chosen_layers, outcome, n (answers of the group), count, share, low, high.
+    a group add up to 1. Rows as in `accuracy_table`. Columns: `OUTCOMES_SCHEMA`.
     """
     groups, answers = _numbered(rows.filter(pl.col("outcome").is_not_null()))
     counted = (
@@ -94,9 +115,8 @@ def outcomes_table(rows: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(pl.col("outcome").cast(_OUTCOMES))
     )
-    return _named(groups, share_rows(counted, "group", "outcome"), "outcome").select(
-        *_KEYS, "outcome", "n", count="hits", share="share", low="low", high="high"
-    )
+    table = _named(groups, share_rows(counted, "group", "outcome"), "outcome")
+    return table.rename({"hits": "count"}).select(*OUTCOMES_SCHEMA)
 
 
 def outcome_counts() -> list[pl.Expr]:
@@ -135,10 +155,7 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
 
     A concept's probability is the sum over the first tokens of its words in the output language
     (Dumas et al. 2025); the interval resamples expected concepts and is null where there is a
-    single one. Rows without a probability do not count.
-
-    Columns: model, checkpoint, step, tokens, phase, setting, input_language, output_language,
-    start_layer, chosen_layers, concept (expected, source, target), n, mean, low, high.
+    single one. Rows without a probability do not count. Columns: `PROBABILITY_SCHEMA`.
     """
     groups, answers = _numbered(rows)
     parts = []
@@ -152,14 +169,9 @@ def probability_table(rows: pl.DataFrame, *, bootstrap: Bootstrap | None = None)
             )
         )
     table = _resampled(pl.concat(parts), "kind", bootstrap or Bootstrap())
-    unit = pl.lit(_PROBABILITY_UNIT)
-    return _named(groups, table, "kind").select(
-        *_KEYS,
-        pl.col("kind").alias("concept"),
-        "n",
-        mean=pl.col("share") * unit,
-        low=pl.col("low") * unit,
-        high=pl.col("high") * unit,
+    means = _named(groups, table, "kind").rename({"kind": "concept", "share": "mean"})
+    return means.select(*PROBABILITY_SCHEMA).with_columns(
+        pl.col("mean", *_ENDS) * pl.lit(_PROBABILITY_UNIT)
     )
 
 
@@ -260,10 +272,7 @@ def pooled_table(rows: pl.DataFrame, pivot: str, unseen: Collection[str]) -> pl.
     """Accuracy and share of each outcome per checkpoint, pool, setting and start layer.
 
     `rows` are those of one checkpoint, as in `accuracy_table`; pools are those of `pools_of`.
-
-    Columns: model, checkpoint, step, tokens, phase, pool, output_language (null: all of the pool),
-    setting, start_layer, chosen_layers, measure (accuracy, or an outcome), pairs, n, count, share,
-    low, high.
+    Columns: `POOLED_SCHEMA`.
     """
     keys = (*CHECKPOINT_FACTS.names(), "setting", "start_layer", "chosen_layers")
     counted = (
@@ -293,11 +302,6 @@ def pooled_table(rows: pl.DataFrame, pivot: str, unseen: Collection[str]) -> pl.
         .join(pairs.with_columns(pl.col("pool").cast(pl.Enum(POOLS))), on=grouped, nulls_equal=True)
         .sort("pool", "pooled_output", "setting", "start_layer", "chosen_layers", "measure")
         .cast({"pool": pl.String, "measure": pl.String})
-        .select(
-            *CHECKPOINT_FACTS.names(),
-            "pool",
-            *(pl.col("pooled_output").alias("output_language"), "setting"),
-            *("start_layer", "chosen_layers", "measure", "pairs", "n"),
-            *(pl.col("hits").alias("count"), "share", "low", "high"),
-        )
+        .rename({"pooled_output": "output_language", "hits": "count"})
+        .select(*POOLED_SCHEMA)
     )

@@ -1,4 +1,4 @@
-"""What the tables of features hold, column by column.
+"""The columns of the tables of features.
 
 Columns that have a value a language are structs whose fields are the languages of the corpus, in
 its order, so that two of the schemas depend on them.
@@ -29,14 +29,14 @@ TOP_TOKEN = pl.Struct({"token_id": pl.Int32, "text": pl.String, "count": pl.Int6
 EXAMPLES_SCHEMA = pl.Schema(
     {
         "feature": pl.Int32,
-        "example": pl.Int32,  # from 0, in the order in which they were drawn
-        "context": pl.Int32,  # number of the sequence in the held-out split
-        "column": pl.Int32,  # position of the activating token in its sequence
+        "example": pl.Int32,
+        "context": pl.Int32,
+        "column": pl.Int32,
         "document": pl.Int32,
         "token_id": pl.Int32,
-        "token": pl.String,  # the activating token, decoded alone
-        "token_language": pl.String,  # by the rule of the study; null for none
-        "activation": pl.Float32,  # to 11 significant bits
+        "token": pl.String,
+        "token_language": pl.String,
+        "activation": pl.Float32,
         "before": pl.String,
         "after": pl.String,
     }
@@ -49,20 +49,20 @@ def statistics_schema(languages: Sequence[str]) -> pl.Schema:
     columns: dict[str, _Type] = {
         "feature": pl.Int32,
         "firings": pl.Int64,
-        "firing_frequency": pl.Float64,  # share of all tokens
-        "maximum": pl.Float32,  # where it fired; null of dead features, as the next
+        "firing_frequency": pl.Float64,
+        "maximum": pl.Float32,
         "mean": pl.Float32,
-        "encoder_maximum": pl.Float32,  # over all tokens, before ReLU and TopK
-        "firing_by_language": by_language,  # share of the tokens of its documents
-        "examples": pl.Int32,  # that it has; it is measured with the study's number of them
-        "symbol_share": pl.Float64,  # of examples without letters; null where it has too few, as
-        "share_by_language": by_language,  # these: of its examples with letters
+        "encoder_maximum": pl.Float32,
+        "firing_by_language": by_language,
+        "examples": pl.Int32,
+        "symbol_share": pl.Float64,
+        "share_by_language": by_language,
         "language": pl.String,
-        "token_types": pl.Int32,  # different activating tokens; 0 where it has too few examples
-        "token_entropy": pl.Float64,  # nats; null where it has too few examples, as the next two
+        "token_types": pl.Int32,
+        "token_entropy": pl.Float64,
         "meaning_entropy": pl.Float64,
         "monosemanticity": pl.Float64,
-        "top_tokens": pl.List(TOP_TOKEN),  # on which it fired most often
+        "top_tokens": pl.List(TOP_TOKEN),
     }
     return pl.Schema(columns)
 
@@ -81,8 +81,8 @@ def sensitivity_schema(languages: Sequence[str]) -> pl.Schema:
         "labelled": pl.Int64,
         "monosemanticity": pl.Float64,
         "monosemanticity_by_label": _struct(labels, pl.Float64),
-        "several_types": pl.Int64,  # labelled features with more than one activating token
-        "monosemanticity_several_types": pl.Float64,  # mean over those alone
+        "several_types": pl.Int64,
+        "monosemanticity_several_types": pl.Float64,
     }
     return pl.Schema(columns)
 

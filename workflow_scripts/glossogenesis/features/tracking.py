@@ -22,13 +22,13 @@ from glossogenesis.sae.similarity import Matching, match
 
 MATCHES_SCHEMA = pl.Schema(
     {
-        "feature": pl.Int32,  # null where a feature died
-        "earlier_feature": pl.Int32,  # null where it was born
-        "cosine": pl.Float32,  # null where there is no pair
-        "language": pl.String,  # label now; null where it died
-        "earlier_language": pl.String,  # label before; null where it was born
-        "event": pl.String,  # kept, birth or death
-        "label_changed": pl.Boolean,  # null where there is no pair
+        "feature": pl.Int32,
+        "earlier_feature": pl.Int32,
+        "cosine": pl.Float32,
+        "language": pl.String,
+        "earlier_language": pl.String,
+        "event": pl.String,
+        "label_changed": pl.Boolean,
     }
 )
 

@@ -41,11 +41,11 @@ _COMPARED = {
 PERPLEXITY_SCHEMA = pl.Schema(
     {
         **_INJECTED,
-        "language": pl.String,  # of the predicted token's document, or `all`: tokens pooled
+        "language": pl.String,
         "contexts": pl.Int32,
         "tokens": pl.Int64,
-        "nll": pl.Float64,  # mean negative log-likelihood of a token, in nats
-        "perplexity": pl.Float64,  # exp(nll)
+        "nll": pl.Float64,
+        "perplexity": pl.Float64,
         "perplexity_low": pl.Float64,
         "perplexity_high": pl.Float64,
         **_COMPARED,  # of nll: exp(difference) is the ratio of perplexities
@@ -57,7 +57,7 @@ TRANSLATION_SCHEMA = pl.Schema(
         **_INJECTED,
         "input_language": pl.String,
         "output_language": pl.String,
-        "metric": pl.String,  # bleu and chrf (0 to 100), exact (share), comet
+        "metric": pl.String,
         "sentences": pl.Int32,
         "value": pl.Float64,
         "low": pl.Float64,

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from glossogenesis.errors import StudyError
+from glossogenesis.inspection.columns import meanings_of
 from glossogenesis.inspection.content import (
     Inspection,
     Section,
@@ -74,15 +75,17 @@ def _describe_table(
     schema = frame.collect_schema()
     counts = frame.select(pl.len().alias(""), pl.all().null_count()).collect().row(0)
     first = frame.head(rows).collect()
+    meanings = meanings_of(path, provenance)
+    headers = ("column", "type", "empty cells", *(["meaning"] if meanings else []))
     columns = tuple(
-        (name, str(dtype), f"{empty:,}")
+        (name, str(dtype), f"{empty:,}", meanings.get(name, ""))[: len(headers)]
         for (name, dtype), empty in zip(schema.items(), counts[1:], strict=True)
     )
     shape = (("rows", f"{counts[0]:,}"), ("columns", str(len(columns))))
     shown = tuple(tuple(cell(value) for value in row) for row in first.rows())
     sections = (
         *provenance_sections(provenance),
-        Section("Columns", ("column", "type", "empty cells"), columns),
+        Section("Columns", headers, columns),
         Section(f"First rows ({first.height})", tuple(schema.names()), shown, records=True),
     )
     facts = (*shape, *origin(path, provenance))

@@ -34,32 +34,32 @@ LABELS_SCHEMA = pl.Schema(
     {
         "feature": pl.Int32,
         "label": pl.String,
-        "d_mean": pl.Float32,  # Cohen's d by pooling
+        "d_mean": pl.Float32,
         "d_max": pl.Float32,
         "d_last": pl.Float32,
-        "mean": pl.Float32,  # over the label's posts, of the study's pooling; null without posts
+        "mean": pl.Float32,
     }
 )
 
 FEATURES_SCHEMA = pl.Schema(
     {
         "feature": pl.Int32,
-        "variety": pl.Int32,  # labels whose d exceeds the threshold
-        "top_label": pl.String,  # of the greatest d; null where no d is above 0
-        "firing_frequency": pl.Float64,  # share of held-out tokens
-        "post_frequency": pl.Float64,  # share of held-out posts
-        "mean_activation": pl.Float32,  # where it fired; null of dead features
+        "variety": pl.Int32,
+        "top_label": pl.String,
+        "firing_frequency": pl.Float64,
+        "post_frequency": pl.Float64,
+        "mean_activation": pl.Float32,
     }
 )
 
 POST_FEATURES_SCHEMA = pl.Schema(
     {
-        "number": pl.Int32,  # of the post in the held-out split
+        "number": pl.Int32,
         "tokens": pl.Int32,
-        "l0": pl.Float64,  # mean over tokens; null without tokens, as the ratio
-        "active": pl.Int32,  # features that fire on any token
+        "l0": pl.Float64,
+        "active": pl.Int32,
         "top_ratio": pl.Float64,
-        "squared_error": pl.Float64,  # sums over tokens, in the autoencoder's space
+        "squared_error": pl.Float64,
         "squared_norm": pl.Float64,
     }
 )

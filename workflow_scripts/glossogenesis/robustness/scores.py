@@ -6,9 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+
+PREDICTIONS_SCHEMA = pl.Schema(
+    {"post": pl.Int32, "number": pl.Int32, "label": pl.String, "predicted": pl.String}
+)
+"""Of the baseline."""
+LOGITS_SCHEMA = pl.Schema(
+    {**PREDICTIONS_SCHEMA, **pl.Schema({"logit": pl.Float32, "margin": pl.Float32})}
+)
+"""Of a classifier."""
 
 _ROUNDING = 1e-9
 """A mean below this is what rounding leaves of a label that is nobody's."""

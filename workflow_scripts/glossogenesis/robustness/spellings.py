@@ -35,16 +35,16 @@ Span = Literal["spelling", "sentence"]
 SURVIVAL_SCHEMA = pl.Schema(
     {
         "layer": pl.Int16,
-        "arm": pl.String,  # sentence: each spelling's own; carrier: one for all
+        "arm": pl.String,
         "k": pl.Int32,
         "concept": pl.String,
         "first": pl.String,
         "second": pl.String,
         "first_kind": pl.String,
         "second_kind": pl.String,
-        "survival": pl.Float64,  # null where no feature fires on the second spelling
+        "survival": pl.Float64,
         "chance": pl.Float64,
-        "unrelated": pl.Float64,  # mean survival without a spelling of another concept
+        "unrelated": pl.Float64,
         "n_active": pl.Int32,
         "shared": pl.Int32,
         "first_features": pl.Int32,

@@ -27,41 +27,48 @@ class ConceptsSettings(Section):
     models: tuple[Name, ...] | None = None
     """Models of the sheet that are patched; all where absent."""
     items: Annotated[int, Field(ge=1)] = 256
-    """Pairs of a source concept and a target concept for every target language pair."""
+    """Pairs of a source and a target concept, the same for every target language pair."""
     few_shot: Annotated[int, Field(ge=1)] = 5
     """Demonstration lines before the query."""
     seed: int = 42
-    """Draws concept pairs and demonstrations."""
+    """Draws concept pairs, demonstrations, resamples and the halves of `figure_start_layer`."""
     target_pairs: Annotated[tuple[LanguagePair, ...], Field(min_length=1)]
-    """Ordered pairs [input, output] whose prompts are patched."""
+    """Ordered pairs `[input, output]` whose prompts are patched."""
     unpatched_pairs: tuple[LanguagePair, ...] = ()
-    """More pairs that are measured without patching, such as [en, en] for copying."""
+    """More pairs that are measured without patching, such as `[en, en]` for copying."""
     settings: tuple[PatchedSetting, ...] = ("seen", "tgt", "en_en", "copy", "self")
     """Where patches come from; `seen`: the mean over seen language pairs other than the target's;
     `tgt`: the target pair; `en_en`: the pivot language copying itself; `copy`: the output language
-    copying itself; `self`: the target prompt, which must change nothing."""
+    copying itself; `self`: the target prompt, which must change nothing. See
+    docs/methods.md#settings."""
     pivot: LanguageCode = "en"
     """The language of `en_en`; `seen` leaves its pairs out."""
     exclude_related: dict[LanguageCode, tuple[LanguageCode, ...]] = Field(default_factory=dict)
-    """Languages whose words an output language shares, left out of `seen`, such as {zh: [yue]}."""
+    """For an output language, languages that share words with it and are left out of `seen`, such
+    as `{zh: [yue]}`."""
     start_layers: StartLayers = "all"
-    """Layers j from which on every layer's output is overwritten at the query word."""
+    """Start layers, counted from 0: `all` or a list. From a start layer on, every layer's output is
+    overwritten at the query word."""
     generate_at: StartLayers = "all"
-    """Start layers at which an answer is generated; probabilities are recorded at all."""
+    """Start layers at which an answer is generated, `all` or a list. Probabilities are recorded at
+    all start layers."""
     max_new_tokens: Annotated[int, Field(ge=1)] = 5
-    """Tokens generated, greedily, for an answer."""
+    """Tokens of an answer, generated greedily. A longer word is never answered correctly;
+    `glossogenesis inspect` on a `patching.parquet` says how many prompts ask for one."""
     space_variants: bool = True
-    """Whether a word's first token after a space also counts as its first token (as published)."""
+    """Whether the first token of a word after a space counts as its first token too (as
+    published)."""
     mode: Literal["fast", "reference"] = "fast"
-    """`fast` recomputes only what a patch changes; `reference` runs whole prompts under hooks."""
+    """`fast` recomputes only what a patch can change; `reference` runs whole prompts under hooks.
+    Both give the same results."""
     on_diverged: Literal["leave_out", "stop"] = "leave_out"
     """What to do with a checkpoint that gives NaN or infinite numbers: `leave_out`, which tables
-    and figures then do without and say so, or `stop`."""
+    and figures then do without and the report names, or `stop`."""
     resamples: Annotated[int, Field(ge=100)] = 2000
     """Resamples of concepts for the intervals of mean probabilities."""
     figure_start_layer: Literal["best"] | Annotated[int, Field(ge=0)] = "best"
-    """Start layer in the figures over checkpoints; `best`: of each half of the concepts, the one
-    with the highest accuracy of the other half at the last checkpoint."""
+    """Start layer in the figures over checkpoints: a number, or `best`, of each half of the
+    concepts the one with the highest accuracy of the other half at the last checkpoint."""
 
     @field_validator("target_pairs", "unpatched_pairs", "settings")
     @classmethod

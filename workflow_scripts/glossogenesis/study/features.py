@@ -91,8 +91,8 @@ class LanguageRule(Section):
     threshold: Annotated[float, Field(ge=0, lt=1)] = 0.7
     """An example is a sequence with an activation above this share of the feature's maximum."""
     maximum: Literal["fired", "encoder"] = "fired"
-    """Maximum over activations of the feature where it fired, or over all outputs of the encoder
-    (as published)."""
+    """Maximum over activations of the feature where it `fired`, or over all outputs of the
+    `encoder` (as published)."""
     examples: Positive = 50
     """Examples that every feature is measured with, drawn with the seed from all that it has; one
     with fewer gets no label."""
@@ -104,8 +104,8 @@ class MonosemanticityRule(Section):
     embedding: (
         Literal["input", "unembedding"] | Annotated[str, Field(pattern=r"\.safetensors$"), IsPath]
     ) = "input"
-    """Vectors of tokens: those of the model's last checkpoint, or a safetensors file of the user's
-    own with a tensor `embedding` [token, dimension]."""
+    """Vectors of tokens: those of the model's last checkpoint, `input` or `unembedding`, or a
+    safetensors file of the user's own with a tensor `embedding` [token, dimension]."""
     linkage: Linkage = "average"
     """Linkage of the agglomerative clustering by cosine distance."""
     cosine: Annotated[float, Field(gt=-1, lt=1)] = 0.5
@@ -143,8 +143,8 @@ class RecoverySettings(Section):
     contexts: Positive = 64
     """Held-out sequences of each language that are run."""
     ablation: Literal["zero", "mean"] = "mean"
-    """What stands for no information: zeros, or the mean activation; both are recorded, and this
-    one is in the table's `recovered`."""
+    """What stands for no information: zeros (`zero`), or the `mean` activation; both are recorded,
+    and this one is in the table's `recovered`."""
 
 
 class TrackingSettings(Section):
@@ -187,11 +187,13 @@ class InjectionSettings(Section):
     alpha: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (1.0,)
     """Strengths of the injection."""
     scale: Literal["source", "target"] = "source"
-    """Whose norm the injected sum is multiplied by, where autoencoders normalise."""
+    """Whose norm the injected sum is multiplied by, where autoencoders normalise: that of the
+    `source` or the `target`."""
     positions: Literal["all", "last"] = "all"
-    """Positions that are changed: all, or the last of each sequence."""
+    """Positions that are changed: `all`, or the `last` of each sequence."""
     mode: Literal["add", "replace"] = "add"
-    """Whether the injected sum is added, or takes the place of what it explains."""
+    """Whether the injected sum is added (`add`), or takes the place of what it explains
+    (`replace`)."""
     minimum_monosemanticity: Share = 0.5
     """Bilingual features are injected from this monosemanticity on."""
     draws: Positive = 5
@@ -210,8 +212,8 @@ class SaeTraining(Section):
     """One kind of sparse autoencoder with every choice made: what a training job computes with."""
 
     architecture: Architecture = "topk"
-    """Which latents fire: the `k` largest of each token, the `k` a token largest of a whole batch,
-    or all that are positive, with an L1 penalty."""
+    """Which latents fire: the `k` largest of each token (`topk`), the `k` a token largest of a
+    whole batch (`batchtopk`), or all that are positive, with an L1 penalty (`relu`)."""
     latents: Positive | None = None
     """Size of the dictionary; or give `expansion`."""
     expansion: Annotated[float, Field(gt=0)] | None = None
@@ -274,7 +276,8 @@ class SaeSettings(SaeTraining):
     """A kind of sparse autoencoder of a study: a preset, and what differs from it."""
 
     preset: Preset = "recommended"
-    """Values of all keys that are not given: `recommended`, or those of a paper."""
+    """Values of all keys that are not given: `recommended`, or those of a paper, `inaba2025` or
+    `fukasawa2026`."""
     seeds: Seeds = (0,)
     """Seeds of training; features and tracking use the first, the others measure stability."""
     warm_start: bool = False

@@ -67,16 +67,18 @@ class LanguageSettings(Section):
     """One language of a study; figures group and colour by these facts."""
 
     endonym: Annotated[str, Field(min_length=1)]
-    """The language's name in itself, as prompts use it, for example `Español`."""
+    """The language's name in itself (`Español`); prompts use it."""
     script: Script
-    """Its script by Unicode's name, such as `Latin`, `Thai` or `Ethiopic`, or `Japanese`; decides
-    whether words are delimited by spaces."""
+    """Any script of Unicode by its name (`Latin`, `Cyrillic`, `Thai`, `Ethiopic`, ...), or
+    `Japanese`, which is kana and Han. Where no space ends a word (Japanese, Han, Thai, Lao, Khmer,
+    Myanmar, Tibetan and others), an answer must equal a word."""
     group: str
-    """A label by which figures group languages, for example `high-resource` or `unseen`."""
+    """A label by which figures group languages, such as `high-resource` or `unseen`."""
     share: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
-    """Share of the pretraining text by phase, for example `{1: 0.4, 2: 0.2}`; 0 or absent: none."""
+    """Share of the pretraining text by phase, such as `{1: 0.4, 2: 0.2}`; none where absent. Models
+    under `pretrain` are trained on these."""
     seen: bool | None = None
-    """Whether pretraining saw the language; by default, whether some share is above 0."""
+    """Whether pretraining saw the language; where absent, whether some share is above 0."""
 
     @property
     def is_seen(self) -> bool:
@@ -97,14 +99,15 @@ class LexiconSettings(Section):
     path: PathText
     """The file; a relative path counts from the study file's folder."""
     format: Literal["tsv", "multisimlex", "concepticon"] = "tsv"
-    """`tsv`: one column per language; `multisimlex`: translation.csv of Multi-SimLex;
-    `concepticon`: a concept list of Concepticon."""
+    """`tsv`: the project's own, one column per language, described in `resources/demo/README.md`;
+    `multisimlex`: `translation.csv` of Multi-SimLex; `concepticon`: a concept list of
+    Concepticon."""
     pos: Annotated[tuple[str, ...], Field(min_length=1)] = ("noun",)
-    """Parts of speech that are used; a list without parts of speech counts as nouns."""
+    """Parts of speech that are used. A list without parts of speech counts as nouns."""
     limit: Annotated[int, Field(ge=2)] | None = None
     """Use only the first so many concepts; all where absent."""
     columns: dict[LanguageCode, str] = Field(default_factory=dict)
-    """Column names that differ from the format's usual ones, by language."""
+    """Names of columns that are not the format's usual ones, by language."""
 
 
 class EveryLayer(Section):
@@ -120,17 +123,18 @@ class ModelSettings(Section):
     label: str | None = None
     """The name that figures print; the model's key where absent."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """The number format of weights and activations."""
+    """Number format of weights and activations."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; `auto` takes a GPU where there is one."""
+    """Where the model runs: `auto` takes a GPU where there is one; `cpu`; `cuda`."""
     batch_size: Annotated[int, Field(ge=1)] = 32
-    """Prompts in one forward pass."""
+    """Prompts in one forward pass. It changes speed and memory, not results, and recomputes
+    nothing."""
     parameters: Annotated[float, Field(gt=0)] | None = None
-    """Number of weights, for example `1.7e9`: memory, time and disk are planned from it. Needed
-    unless the model is pretrained by the workflow."""
+    """Number of weights (`1.7e+9`), from which memory, time and disk are planned. Needed unless the
+    workflow trains the model."""
     n_layers: Annotated[int, Field(ge=1)] | None = None
-    """Number of decoder blocks. The features and robustness studies need it for `layers: all` and
-    `every`, unless the model is pretrained by the workflow."""
+    """Number of decoder blocks; the features and robustness studies need it for `layers: all` and
+    `every`, unless the workflow trains the model."""
     layers: (
         Literal["all"] | Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     ) | EveryLayer = "all"
@@ -140,18 +144,19 @@ class ModelSettings(Section):
     """Layers that one job of the features study does: collects the features of, matches, and trains
     at once where it streams. All where absent; fewer need less memory."""
     shares_tokenizer_with: Name | None = None
-    """A model of the sheet whose tokenizer is the same, so that corpora are tokenised once for
-    both; that it is the same is checked."""
+    """A model of the sheet with the same tokenizer, so that corpora are tokenised once for both;
+    that it is the same is checked."""
     tokenizer: Annotated[str, IsSource] | None = None
-    """A Hub id or a folder to take the tokenizer from, for checkpoints that ship none; a folder
-    begins with a dot, a slash or a tilde, and a relative one counts from the study file's."""
+    """A Hub id or folder to take the tokenizer from, where checkpoints ship none; a folder begins
+    with a dot, a slash or a tilde, and a relative one counts from the study file's."""
     remote_code: HubId | None = None
-    """A Hub repository, `organisation/name`, whose own Python code this model may run. All its rows
-    must have it as `source`, at full commits. No code of a repository is run where left out."""
+    """A Hub repository (`organisation/name`) whose own Python code the model may run; all its rows
+    must have it as `source`, at full commits. No such code is run where absent. See
+    docs/hub.md#code-of-repositories."""
     add_special_tokens: bool = True
-    """Whether the tokenizer's own special tokens (such as a start token) open a prompt."""
+    """Whether the tokenizer's own special tokens, such as a start token, open a prompt."""
     gpus: Annotated[int, Field(ge=0)] = 1
-    """GPUs that a job of this model asks a cluster for."""
+    """GPUs that a job of this model asks a cluster for; 0 for a job without one."""
     threads: Annotated[int, Field(ge=1)] = 4
     """Processor threads of a job of this model."""
 
@@ -162,7 +167,7 @@ class CorpusFiles(Section):
     kind: Literal["files"]
     """Text files of the user's own."""
     files: Annotated[dict[LanguageCode, tuple[PathText, ...]], Field(min_length=1)]
-    """Files by language: `.jsonl`, `.ndjson` or `.json` (an object a line), `.parquet` (a row a
+    """Files by language: `.jsonl`, `.ndjson` or `.json` (an object a line), `.parquet` (one row per
     document), or plain text whose documents are separated by empty lines; each but Parquet may be
     compressed (gzip, zstd, bzip2, xz). Relative paths count from the study file's folder."""
     text_column: str = "text"

@@ -32,22 +32,24 @@ class DemoPhase(Section):
     """What the demo world writes in one phase."""
 
     pairs: Literal["pivot", "all"]
-    """Language pairs of translation documents: those with the pivot language, or all."""
+    """Language pairs of translation documents: `pivot`, those with the pivot language, or `all`."""
     monolingual: Share = 0.1
     """Share of documents that are running text in one language."""
     glossary: Share = 0.3
     """Share of the other documents that are glossaries, lines of a word and its translation; the
     rest are few-shot translation documents."""
     copying: Share = 0.2
-    """Share of these documents, of either kind, whose two languages are the same."""
+    """Share of the documents that are no running text, glossaries or not, whose two languages are
+    the same."""
     copying_languages: Literal["pivot", "all"] = "all"
-    """Whether copying documents are in the pivot language alone or in every language."""
+    """Whether copying documents are in the `pivot` language alone or in `all`."""
 
 
 class DemoText(Section):
     """Text generated from the lexicon: running text, glossaries and few-shot translations."""
 
     kind: Literal["demo"] = "demo"
+    """Text that is generated from the lexicon."""
     pivot: LanguageCode = "en"
     """The language that phases with `pairs: pivot` translate from and into."""
     phases: Annotated[dict[Phase, DemoPhase], Field(min_length=1)]
@@ -74,13 +76,15 @@ class FileText(Section):
     """Text from the user's own files."""
 
     kind: Literal["files"] = "files"
+    """Files of the user's own."""
     files: Annotated[
         dict[LanguageCode, dict[Phase, Annotated[tuple[PathText, ...], Field(min_length=1)]]],
         Field(min_length=1),
     ]
-    """Files by language and phase, as in `corpora`: plain text (documents separated by empty
-    lines), JSON lines or Parquet with a column `text`. Languages are mixed by
-    `languages.<code>.share`. A relative path counts from the study file's folder."""
+    """Lists of files by language and phase, such as `{en: {1: [en.txt]}}`: plain text with empty
+    lines between documents, JSON lines or Parquet with a column `text`, as in corpora
+    (docs/study_features.md#text-with-kind-files). Languages are mixed by their `share`. Relative
+    paths count from the study file's folder."""
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -93,9 +97,10 @@ class PostsText(Section):
     """Unlabelled posts of the demo world, without end and the same in every phase."""
 
     kind: Literal["posts"] = "posts"
+    """Posts of the demo world, without labels."""
     communities: PathText
-    """Table of communities: topic words, style markers and spellings. A relative path counts from
-    the study file's folder, as does that of `spellings`."""
+    """Table of communities: topic words, style markers and spellings. Relative paths count from the
+    study file's folder."""
     spellings: PathText
     """Table of spellings of the communities' topics."""
     language: LanguageCode
@@ -161,7 +166,7 @@ class OptimizerSettings(Section):
     """How weights are updated."""
 
     name: Literal["adamw", "muon"] = "adamw"
-    """`muon` updates the blocks' matrices by Muon and everything else by AdamW."""
+    """`adamw`; or `muon`, which updates the blocks' matrices by Muon and all else by AdamW."""
     rate: Annotated[float, Field(gt=0)] = 3e-3
     """Peak learning rate of AdamW."""
     matrix_rate: Annotated[float, Field(gt=0)] = 0.02
@@ -194,14 +199,14 @@ class PretrainSettings(Section):
 
     start: StartPoint | None = None
     """The checkpoint that training continues from; random weights where absent. Sizes and tokenizer
-    are then the checkpoint's."""
+    are then the checkpoint's. See docs/study.md#start."""
     text: Annotated[DemoText | FileText | PostsText, Field(discriminator="kind")]
     """Where the text comes from: `kind: demo`, `kind: files` or `kind: posts`."""
     shares: dict[LanguageCode, dict[Phase, Share]] | None = None
     """Share of the text by language and phase in this training; those under `languages` where
     absent."""
     steps: Annotated[dict[Phase, Positive], Field(min_length=1)]
-    """Training steps of each phase, by its number."""
+    """Training steps of each phase, such as `{1: 512, 2: 512}`."""
     saved_steps: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
     """Steps after which a checkpoint is saved, counted over all phases from this training's
     own start; 0 is the start itself."""
@@ -213,8 +218,9 @@ class PretrainSettings(Section):
     """Sequences of a step."""
     short_contexts: tuple[ShortContext, ...] = ()
     """Training begins with shorter sequences, as many more of them in a step, and lengthens them;
-    attention learns where to look sooner."""
+    attention learns where to look sooner. See docs/study.md#short_contexts."""
     optimizer: OptimizerSettings = OptimizerSettings()
+    """How weights are updated."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the blocks' arithmetic; weights are kept and saved in float32."""
     seeds: Seeds = (0,)

@@ -94,12 +94,12 @@ class CircuitSettings(Section):
     ] = (0.01, 0.0025, 0.005, 0.02, 0.05)
     """Least mean effect of a component of the circuit: first the one of figures, then others."""
     ablations: Annotated[tuple[Ablation, ...], Field(min_length=1), Distinct] = ABLATIONS
-    """What stands in for an ablated component's output: its mean over training posts, zeros, or
-    its output for another post."""
+    """What stands in for an ablated component's output: its `mean` over training posts, zeros
+    (`zero`), or its output for another post (`resample`)."""
     positions: Annotated[tuple[Literal["last", "all"], ...], Field(min_length=1), Distinct] = (
         "last",
     )
-    """Where components are ablated: at the last position, or at all."""
+    """Where components are ablated: at the `last` position, or at `all`."""
     reference_posts: Positive = 512
     """Training posts that means are taken over."""
     random_draws: Annotated[int, Field(ge=0)] = 10
@@ -191,8 +191,9 @@ class PostFiles(Section):
     kind: Literal["files"]
     """Files of the user's own."""
     files: Annotated[tuple[PathText, ...], Field(min_length=1)]
-    """`.tsv` with a header, `.jsonl` (an object a line) or `.parquet`; relative paths count from
-    the study file's folder."""
+    """`.tsv` with a header, `.jsonl`, `.ndjson` or `.json` (an object a line), each perhaps
+    compressed (gzip, zstd, bzip2, xz), or `.parquet`; relative paths count from the study file's
+    folder."""
     held_out_files: tuple[PathText, ...] = ()
     """Files of held-out posts; where there are none, posts are split at random, label by label."""
     title_column: str | None = "title"

@@ -1,7 +1,7 @@
 """The JSON schema of a study file, by which editors complete keys and mark mistakes.
 
-`python -m glossogenesis.study.schema` writes it to `resources/study.schema.json`; a study names it
-in its first line: `# yaml-language-server: $schema=...`.
+`make docs` writes it to `resources/study.schema.json`; a study names it in its first line:
+`# yaml-language-server: $schema=...`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from glossogenesis.storage.files import write_text
 from glossogenesis.study.study import StudySettings
 
 SCHEMA_FILE = Path(__file__).parents[3] / "resources" / "study.schema.json"
@@ -25,8 +24,3 @@ def study_schema() -> dict[str, Any]:
 def schema_text() -> str:
     """Return the schema as the text of its file."""
     return json.dumps(study_schema(), ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-
-
-if __name__ == "__main__":
-    write_text(SCHEMA_FILE, schema_text())
-    print(SCHEMA_FILE)

@@ -26,17 +26,23 @@ class Checkpoint(Section):
     """One row of the checkpoint sheet."""
 
     model: Name
+    """A name under `models`."""
     checkpoint: Name
-    """A stable name; part of every path."""
+    """A name that stays: it is part of every path."""
     step: Count
+    """Training step."""
     tokens: Count | None = None
-    """Tokens seen in pretraining, where known."""
+    """Tokens seen in pretraining, where known; figures use them for their axis where every row has
+    them."""
     phase: Annotated[Count, Field(ge=1)] = 1
+    """Phase of training; figures mark where it changes."""
     source: PathText
-    """A Hub id, a local path, or `pretrain:NAME`."""
+    """A Hub id (`org/model`), a folder (beginning with `.`, `/` or `~`), or `pretrain:NAME` for a
+    model under `pretrain`."""
     revision: Revision | None = None
-    """A branch, tag or commit of a Hub id."""
+    """Branch, tag or full commit of a Hub id. The commit that it stands for is recorded."""
     subfolder: PathWithin | None = None
+    """Folder within the source."""
 
     @property
     def pretrained_by(self) -> str | None:

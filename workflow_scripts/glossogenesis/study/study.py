@@ -29,33 +29,42 @@ class StudySettings(Section):
     """The whole of a study file."""
 
     study: Name
-    """The study's name; recorded in every artifact."""
+    """The study's name. It is recorded in every artifact."""
     description: str = ""
     """What the study asks, for people."""
     checkpoints: PathText
-    """The checkpoint sheet; a relative path counts from the study file's folder."""
+    """The checkpoint sheet (docs/study.md#the-checkpoint-sheet); a relative path counts from the
+    study file's folder."""
     lexicon: LexiconSettings | None = None
-    """The words that concepts are tested with, and that the demo world's text is made of."""
+    """The words that the concepts study tests with and that text of the demo world is made of; both
+    need it. See docs/study.md#lexicon."""
     languages: Annotated[dict[LanguageCode, LanguageSettings], Field(min_length=1)]
-    """The languages of the study, by code; the lexicon has a word of each concept in each."""
+    """The languages of the study, by code (`en`, `yue`); the lexicon has a word of each concept in
+    each. See docs/study.md#languages."""
     models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
-    """How each model of the checkpoint sheet is loaded and run."""
+    """How each model of the checkpoint sheet is loaded and run, by name; see
+    docs/study.md#models."""
     pretrain: dict[Name, PretrainSettings] = Field(default_factory=dict)
-    """Models that the workflow trains itself; the sheet names them as `pretrain:NAME`."""
+    """Models that the workflow trains itself, by name; the sheet names them as `pretrain:NAME`. See
+    docs/study.md#pretrain."""
     corpora: dict[Name, CorpusSettings] = Field(default_factory=dict)
-    """Text that activations are taken from, by name."""
+    """Text that activations are taken from, by name; see docs/study_features.md#corpora."""
     concepts: ConceptsSettings | None = None
-    """Cross-lingual activation patching of few-shot word translation."""
+    """The concepts study: cross-lingual activation patching of few-shot word translation; see
+    docs/study.md#concepts."""
     features: FeaturesSettings | None = None
-    """Sparse autoencoders over checkpoints, and what their features are."""
+    """The features study: sparse autoencoders over checkpoints, and what their features are; see
+    docs/study_features.md#features."""
     robustness: RobustnessSettings | None = None
-    """Classifiers fine-tuned on several models, and what their decisions rest on."""
+    """The robustness study: classifiers fine-tuned on several models, and what their decisions rest
+    on; see docs/study_robustness.md."""
     hub: HubSettings = Field(default_factory=HubSettings)
-    """How files of the Hugging Face Hub are fetched, and whether they stay."""
+    """How files of the Hugging Face Hub are fetched, and whether they stay; see docs/hub.md."""
     pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(
         default_factory=dict
     )
-    """Folders of outputs, for example `{results: /scratch/me/results}`."""
+    """Where outputs go: folders for `results`, `logs`, `benchmarks`, such as `{results:
+    /scratch/me/results}`."""
 
     @field_validator("pretrain")
     @classmethod

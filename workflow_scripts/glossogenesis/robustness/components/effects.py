@@ -64,8 +64,8 @@ EFFECTS_SCHEMA = pl.Schema(
         "layer": pl.Int16,
         "component": pl.String,
         "effect": pl.Float32,
-        "direct": pl.Float32,  # the part of the effect that goes past all later blocks
-        "direct_total": pl.Float32,  # of all components of the pair, and of the embedding
+        "direct": pl.Float32,
+        "direct_total": pl.Float32,
         "undefined": pl.Boolean,
         "clean_logit": pl.Float32,
         "corrupted_logit": pl.Float32,

@@ -37,15 +37,15 @@ KNOCKOUT_SCHEMA = pl.Schema(
         "layer": pl.Int16,
         "label": pl.String,
         "condition": pl.String,
-        "draw": pl.Int32,  # number of a control's set; 0 elsewhere
-        "other_label": pl.String,  # whose top features; null but for `other`
-        "features": pl.Int32,  # removed
-        "n": pl.Int32,  # held-out posts of the label
+        "draw": pl.Int32,
+        "other_label": pl.String,
+        "features": pl.Int32,
+        "n": pl.Int32,
         "correct_before": pl.Int32,
         "correct_after": pl.Int32,
-        "lost": pl.Int32,  # right before, wrong after
-        "gained": pl.Int32,  # wrong before, right after
-        "logit_change": pl.Float32,  # of the label, mean over its posts; null without posts
+        "lost": pl.Int32,
+        "gained": pl.Int32,
+        "logit_change": pl.Float32,
         # Of posts of all labels; null where the set was removed from the label's own alone.
         "all_n": pl.Int32,
         "all_correct_before": pl.Int32,
@@ -54,13 +54,13 @@ KNOCKOUT_SCHEMA = pl.Schema(
         "all_gained": pl.Int32,
         "macro_f1_before": pl.Float64,
         "macro_f1_after": pl.Float64,
-        "macro_f1_low": pl.Float64,  # of the difference, over posts; of `top` alone
+        "macro_f1_low": pl.Float64,
         "macro_f1_high": pl.Float64,
         # Posts of other labels that are given this one.
         "false_before": pl.Int32,
         "false_after": pl.Int32,
-        "false_lost": pl.Int32,  # before alone
-        "false_gained": pl.Int32,  # after alone
+        "false_lost": pl.Int32,
+        "false_gained": pl.Int32,
     }
 )
 

@@ -72,21 +72,21 @@ EFFECTS = {
 CIRCUIT_TABLE_SCHEMA = table_schema(
     {
         "set": pl.String,
-        "threshold": pl.Float64,  # null where nothing depends on it
+        "threshold": pl.Float64,
         "measure": pl.String,
-        "unit": pl.String,  # of sufficiency and necessity: relative, or points of accuracy
-        "over": pl.String,  # what effects are summed over: the circuit, or all components
-        "region": pl.String,  # early, middle, late third of the layers, or all
-        "component": pl.String,  # attention, mlp, or both
+        "unit": pl.String,
+        "over": pl.String,
+        "region": pl.String,
+        "component": pl.String,
         "layer": pl.Int32,
-        "circuit": pl.String,  # what is tested: effect, random, all, none
+        "circuit": pl.String,
         "method": pl.String,
         "positions": pl.String,
     },
     {
-        "draws": pl.Int64,  # of random circuits
+        "draws": pl.Int64,
         "in_circuit": pl.Boolean,
-        "membership": pl.Float64,  # share of resamples in which the effect reaches the threshold
+        "membership": pl.Float64,
         "note": pl.String,
     },
 )

@@ -42,8 +42,8 @@ BASELINE = "tf-idf"
 
 CLASSIFICATION_SCHEMA = table_schema(
     {
-        "measure": pl.String,  # accuracy, macro_f1, chance, beats_chance, recall; facts of posts
-        "label": pl.String,  # of a recall
+        "measure": pl.String,
+        "label": pl.String,
     },
     {
         "note": pl.String,
@@ -81,16 +81,16 @@ NAMES = {
 
 KNOCKOUT_TABLE_SCHEMA = table_schema(
     {
-        "layer": pl.Int32,  # null: of each label, where other labels' features matter most
+        "layer": pl.Int32,
         "sae": pl.String,
         "label": pl.String,
-        "condition": pl.String,  # none, top, random, frequency, other, net
+        "condition": pl.String,
         "measure": pl.String,
     },  # n is the number of posts, or of labels in rows of all
     {
         "draws": pl.Int64,
-        "features": pl.Float64,  # removed, mean over draws
-        "best": pl.Boolean,  # the layer at which the model's top features matter most
+        "features": pl.Float64,
+        "best": pl.Boolean,
         "p": pl.Float64,
         "q": pl.Float64,
         "note": pl.String,

@@ -51,11 +51,11 @@ BY_RUNS = "t, variance between runs"
 
 COMPARISONS_SCHEMA = pl.Schema(
     {
-        "table": pl.String,  # which of the other tables the measure is from
+        "table": pl.String,
         "measure": pl.String,
         "detail": pl.String,
         "sae": pl.String,
-        "rule": pl.String,  # how layers were chosen: equal, or the best of each model
+        "rule": pl.String,
         "layer_first": pl.Int32,
         "layer_other": pl.Int32,
         "first": pl.String,
@@ -66,9 +66,9 @@ COMPARISONS_SCHEMA = pl.Schema(
         "low": pl.Float64,
         "high": pl.Float64,
         "interval": pl.String,
-        "n": pl.Int64,  # of what the interval is over; the smaller number of two samples
-        "runs": pl.Int64,  # of each model
-        "lowest": pl.Float64,  # difference with one label left out, least and greatest
+        "n": pl.Int64,
+        "runs": pl.Int64,
+        "lowest": pl.Float64,
         "lowest_without": pl.String,
         "highest": pl.Float64,
         "highest_without": pl.String,

@@ -66,9 +66,9 @@ FACTS = (
 
 FEATURES_SCHEMA = table_schema(
     {
-        "layer": pl.Int32,  # null: over all layers
+        "layer": pl.Int32,
         "sae": pl.String,
-        "labels": pl.String,  # own, or shuffled: assigned to posts at random
+        "labels": pl.String,
         "measure": pl.String,
     },
     {"l0": pl.Float64},
@@ -104,8 +104,8 @@ CUES_SCHEMA = table_schema(
         "measure": pl.String,
     },  # n is the number of features, or of labels in rows of all
     {
-        "activations": pl.Int64,  # that were looked at, over all features
-        "surfaces": pl.String,  # most frequent surface forms, with their number of activations
+        "activations": pl.Int64,
+        "surfaces": pl.String,
     },
 )
 
@@ -129,16 +129,16 @@ VARIANTS_SCHEMA = table_schema(
     {
         "layer": pl.Int32,
         "sae": pl.String,
-        "arm": pl.String,  # sentence: each spelling's own; carrier: one for all
+        "arm": pl.String,
         "k": pl.Int32,
-        "kinds": pl.String,  # all, or the kinds of the two spellings: kanji → kana
+        "kinds": pl.String,
         "measure": pl.String,
     },  # n is the number of concepts
     {
         "chance": pl.Float64,
-        "unrelated": pl.Float64,  # of spellings of different concepts
+        "unrelated": pl.Float64,
         "pairs": pl.Int64,
-        "fewer": pl.Int64,  # pairs in which a spelling has fewer than k features
+        "fewer": pl.Int64,
         "note": pl.String,
     },
 )

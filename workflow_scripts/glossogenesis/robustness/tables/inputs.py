@@ -169,3 +169,7 @@ def table_schema(
 ) -> pl.Schema:
     """`MODEL_FACTS`, what says what was measured, `MEASURED`, and what is cells beside it."""
     return pl.Schema({**MODEL_FACTS, **pl.Schema(before), **MEASURED, **pl.Schema(after or {})})
+
+
+SHARED_SCHEMA = table_schema({})
+"""The columns that all of these tables have."""
