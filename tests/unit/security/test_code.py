@@ -56,6 +56,8 @@ ALLOWED = {
     ("__init__.py", "importlib.import_module"),
     # `models.NAME.remote_code` of the study decides; see study/inputs.py.
     ("models/loading.py", "trust_remote_code=has_code"),
+    # Modules of the library, named in the pages of the guide.
+    ("inspection/guide.py", "importlib.import_module"),
     # A package that is there or not; its checkpoints are read as weights alone.
     ("injection/tasks.py", "importlib.import_module"),
 }
