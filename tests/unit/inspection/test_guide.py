@@ -29,7 +29,7 @@ class Brush(Section):
 
 
 def test_a_key_has_its_default_meaning_and_choices() -> None:
-    assert guide.key_table(Brush)[2:] == [
+    assert guide.key_table("Brush", Brush.model_json_schema())[2:] == [
         "| `colour` | *required* | What it paints. |",
         "| `hair` | `fine` | Sort of its hair. One of `fine`, `coarse`. |",
         "| `size` | `small` | `small`, or `large` for walls. |",
@@ -43,7 +43,7 @@ def test_a_key_without_meaning_is_refused() -> None:
         colour: str
 
     with pytest.raises(StudyError, match=r"Bare\.colour: write its meaning below the field"):
-        guide.key_table(Bare)
+        guide.key_table("Bare", Bare.model_json_schema())
 
 
 def test_a_column_without_meaning_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

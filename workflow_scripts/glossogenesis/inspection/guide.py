@@ -14,19 +14,18 @@ from dataclasses import is_dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 import polars as pl
 import yaml
-from pydantic.fields import FieldInfo
 
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.columns import MEANINGS_FILE, table_meanings
 from glossogenesis.storage.files import write_text
-from glossogenesis.study.schema import SCHEMA_FILE, schema_text
-from glossogenesis.study.section import Section
+from glossogenesis.study.schema import SCHEMA_FILE, schema_text, study_schema
 from glossogenesis.study.sheet import Checkpoint
-from glossogenesis.study.study import StudySettings
+
+JsonSchema = dict[str, Any]
 
 DOCS = Path(__file__).parents[3] / "docs"
 
@@ -45,65 +44,47 @@ def renewed(text: str, page: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         begin, kind, name, end = found.groups()
-        lines = key_table(sections()[name]) if kind == "keys" else column_table(name)
+        lines = key_table(name, sections()[name]) if kind == "keys" else column_table(name)
         return begin + "\n" + "\n".join(_with_links(lines, page)) + "\n\n" + end
 
     return MARKED.sub(table, text)
 
 
 @cache
-def sections() -> dict[str, type[Section]]:
+def sections() -> Mapping[str, JsonSchema]:
     """Return every section of a study, and the row of a checkpoint sheet, by name."""
-    found: dict[str, type[Section]] = {}
-
-    def collect(section: type[Section]) -> None:
-        found[section.__name__] = section
-        for field in section.model_fields.values():
-            for part in _parts(field.annotation):
-                if isinstance(part, type) and issubclass(part, Section):
-                    collect(part)
-
-    collect(StudySettings)
-    collect(Checkpoint)
-    return found
+    study = study_schema()
+    own = {"StudySettings": study, "Checkpoint": Checkpoint.model_json_schema()}
+    return {**study["$defs"], **own}
 
 
-def _parts(annotation: object) -> Iterator[object]:
-    """Yield the types that an annotation is made of."""
-    yield annotation
-    for part in get_args(annotation):
-        yield from _parts(part)
-
-
-def key_table(section: type[Section]) -> list[str]:
+def key_table(name: str, section: JsonSchema) -> list[str]:
     """Return the lines of a table of keys: their defaults, meanings and choices."""
     lines = ["| key | default | meaning |", "|---|---|---|"]
-    for key, field in section.model_fields.items():
-        meaning = " ".join((field.description or "").split())
+    for key, facts in section["properties"].items():
+        part = sections()[facts["$ref"].removeprefix("#/$defs/")] if "$ref" in facts else {}
+        meaning = " ".join({**part, **facts}.get("description", "").split())
         if not meaning:
-            raise StudyError(f"{section.__name__}.{key}: write its meaning below the field")
-        lines.append(f"| `{key}` | {_default(field)} | {meaning}{_choices(field, meaning)} |")
+            raise StudyError(f"{name}.{key}: write its meaning below the field")
+        if key in section.get("required", ()):
+            default = "*required*"
+        else:
+            default = "see below" if part else _in_yaml(facts["default"])
+        lines.append(f"| `{key}` | {default} | {meaning}{_choices(facts, meaning)} |")
     return lines
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
-        return "*required*"
-    default = field.get_default(call_default_factory=True)
-    if isinstance(default, Section):
-        return "see below"
-    plain = json.loads(json.dumps(default, default=lambda part: part.model_dump()))
-    if isinstance(plain, str) and not plain.isprintable():
-        return f"`{json.dumps(plain)}`"
-    written = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=1000)
+def _in_yaml(value: object) -> str:
+    if isinstance(value, str) and not value.isprintable():
+        return f"`{json.dumps(value)}`"
+    written = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=1000)
     written = written.removesuffix("...\n").strip()
     return f"`{written}`"
 
 
-def _choices(field: FieldInfo, meaning: str) -> str:
+def _choices(facts: JsonSchema, meaning: str) -> str:
     """Return the values that a key may have, where its meaning does not name them."""
-    named = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
-    choices = [f"`{choice}`" for choice in named]
+    choices = [f"`{choice}`" for choice in facts.get("enum", [facts.get("const", "")]) if choice]
     if all(choice in meaning for choice in choices):
         return ""
     return f" {'One of' if len(choices) > 1 else 'Write'} {', '.join(choices)}."

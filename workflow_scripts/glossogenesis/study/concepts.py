@@ -43,7 +43,7 @@ class ConceptsSettings(Section):
     docs/methods.md#settings."""
     pivot: LanguageCode = "en"
     """The language of `en_en`; `seen` leaves its pairs out."""
-    exclude_related: dict[LanguageCode, tuple[LanguageCode, ...]] = Field(default_factory=dict)
+    exclude_related: dict[LanguageCode, tuple[LanguageCode, ...]] = Field(default={})
     """For an output language, languages that share words with it and are left out of `seen`, such
     as `{zh: [yue]}`."""
     start_layers: StartLayers = "all"

@@ -315,9 +315,7 @@ class FeaturesSettings(Section):
     """Whether the study runs."""
     models: tuple[Name, ...] | None = None
     """Models of the sheet that it covers; all where absent."""
-    checkpoints: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
-        default_factory=dict
-    )
+    checkpoints: dict[Name, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default={})
     """Checkpoints of a model that it covers, in any order; all of a model that is not named."""
     corpus: Name
     """The corpus under `corpora` that activations are taken from."""

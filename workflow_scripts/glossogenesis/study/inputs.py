@@ -74,7 +74,7 @@ class LanguageSettings(Section):
     Myanmar, Tibetan and others), an answer must equal a word."""
     group: str
     """A label by which figures group languages, such as `high-resource` or `unseen`."""
-    share: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(default_factory=dict)
+    share: dict[int, Annotated[float, Field(ge=0, le=1)]] = Field(default={})
     """Share of the pretraining text by phase, such as `{1: 0.4, 2: 0.2}`; none where absent. Models
     under `pretrain` are trained on these."""
     seen: bool | None = None
@@ -106,7 +106,7 @@ class LexiconSettings(Section):
     """Parts of speech that are used. A list without parts of speech counts as nouns."""
     limit: Annotated[int, Field(ge=2)] | None = None
     """Use only the first so many concepts; all where absent."""
-    columns: dict[LanguageCode, str] = Field(default_factory=dict)
+    columns: dict[LanguageCode, str] = Field(default={})
     """Names of columns that are not the format's usual ones, by language."""
 
 

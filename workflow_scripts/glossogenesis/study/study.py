@@ -44,10 +44,10 @@ class StudySettings(Section):
     models: Annotated[dict[Name, ModelSettings], Field(min_length=1)]
     """How each model of the checkpoint sheet is loaded and run, by name; see
     docs/study.md#models."""
-    pretrain: dict[Name, PretrainSettings] = Field(default_factory=dict)
+    pretrain: dict[Name, PretrainSettings] = Field(default={})
     """Models that the workflow trains itself, by name; the sheet names them as `pretrain:NAME`. See
     docs/study.md#pretrain."""
-    corpora: dict[Name, CorpusSettings] = Field(default_factory=dict)
+    corpora: dict[Name, CorpusSettings] = Field(default={})
     """Text that activations are taken from, by name; see docs/study_features.md#corpora."""
     concepts: ConceptsSettings | None = None
     """The concepts study: cross-lingual activation patching of few-shot word translation; see
@@ -58,11 +58,9 @@ class StudySettings(Section):
     robustness: RobustnessSettings | None = None
     """The robustness study: classifiers fine-tuned on several models, and what their decisions rest
     on; see docs/study_robustness.md."""
-    hub: HubSettings = Field(default_factory=HubSettings)
+    hub: HubSettings = HubSettings()
     """How files of the Hugging Face Hub are fetched, and whether they stay; see docs/hub.md."""
-    pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(
-        default_factory=dict
-    )
+    pathvars: dict[Literal["results", "logs", "benchmarks"], OutputFolder] = Field(default={})
     """Where outputs go: folders for `results`, `logs`, `benchmarks`, such as `{results:
     /scratch/me/results}`."""
 
