@@ -25,7 +25,7 @@ help:
 	@echo "make docs      print the tables of docs/ and the schema of study files anew, from the code"
 	@echo "make lock      renew envs/requirements.lock from pyproject.toml"
 
-# uv, where the machine has it, is told what the environment tells pip. Nothing is compiled here: a
+# uv, where the machine has it, gets the settings that the environment has for pip. Nothing is compiled here: a
 # program's first start compiles what it imports, a small part of all.
 ifneq ($(UV),)
 MAKE_VENV := $(UV) venv --quiet --seed --allow-existing --python $(PYTHON)

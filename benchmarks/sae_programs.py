@@ -1,4 +1,4 @@
-"""The programs that train an autoencoder in the benchmark, told the same."""
+"""The programs that train an autoencoder in the benchmark, with equal settings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PEER = "SAELens"
 
 @dataclass(frozen=True)
 class Setting:
-    """What every program is told; all clip gradients to a norm of 1, as SAELens always does."""
+    """What every program gets; all clip gradients to a norm of 1, as SAELens always does."""
 
     d_model: int
     n_latents: int

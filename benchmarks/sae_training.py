@@ -120,7 +120,7 @@ def parse_arguments() -> argparse.Namespace:
 def setting_of(
     arguments: argparse.Namespace, d_model: int, n_latents: int, k: int, **changes: Any
 ) -> Setting:
-    """What the programs are told of one size."""
+    """What the programs are given of one size."""
     return Setting(
         d_model,
         n_latents,

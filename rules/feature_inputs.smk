@@ -19,7 +19,7 @@ def corpus_lexicon(wildcards):
     return lexicon_input(wildcards) if kind == "demo" else []
 
 
-@told_signature
+@with_signature
 def study_corpus(wildcards):
     """Return the features study's corpus with the tokenizer of the model."""
     tokenizer = study.tokenizer_of(wildcards.model)
@@ -51,7 +51,7 @@ def earlier_checkpoint(wildcards):
 
 def made_earlier(stage, layers):
     """Return an input function: what the same job of the checkpoint before this one made."""
-    return told_signature(
+    return with_signature(
         lambda wildcards: made(
             stage, layers=layers, checkpoint=earlier_checkpoint(wildcards)
         )
@@ -83,7 +83,7 @@ def weights_of_all_seeds(layers):
     ]
 
 
-@told_signature
+@with_signature
 def own_vectors(wildcards):
     """Return the user's own file of token vectors, or nothing."""
     path = jobs_features.embedding_file(study)

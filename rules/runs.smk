@@ -13,9 +13,9 @@ STEPS:
     after the last job     says which branches of the Hub have moved since they were fetched
 """
 
-from glossogenesis.workflow import program as run_lock
+from glossogenesis.hub.files import moved
 from glossogenesis.study.frozen import FROZEN_FROM, freeze
-from glossogenesis.hub import files as revisions
+from glossogenesis.workflow.program import claim_results, remove_stale_locks, running_in
 
 SNAKEMAKE_LOCKS = Path(".snakemake/locks")
 
@@ -24,8 +24,8 @@ if workflow.is_main_process:
     frozen = freeze(config, study.name, study.file, study.sheet, results)
     # Jobs on a cluster load the study again, each when it starts: from the copy, which nobody edits.
     workflow.config_settings.configfiles = [frozen.file.absolute()]
-    run_lock.remove_stale_locks(results, SNAKEMAKE_LOCKS)
-    if not workflow.output_settings.dryrun and (owner := run_lock.running_in(results)):
+    remove_stale_locks(results, SNAKEMAKE_LOCKS)
+    if not workflow.output_settings.dryrun and (owner := running_in(results)):
         logger.warning(f"{results}: {owner} is running a study here")
 elif FROZEN_FROM not in config:
     raise WorkflowError(
@@ -36,10 +36,10 @@ elif FROZEN_FROM not in config:
 
 # A dry run starts nothing, so it plans a study before its lexicon and checkpoints are in place.
 onstart:
-    # Held by the module, not by this block, whose end would close the file and free the folder.
+    # Held by the module, not by this block, whose end would free the folder.
     global driver_lock
     try:
-        driver_lock = run_lock.claim_results(results)
+        driver_lock = claim_results(results)
         preflight.check_files(study, results)
         frozen.write()
     except StudyError as error:
@@ -70,7 +70,7 @@ def report_moved_branches():
         logger.warning(line)
     rows = [(row.model, row.checkpoint) for row in study.sheet]
     corpora = [(corpus,) for corpus in study.settings.corpora]
-    for line in revisions.moved(results, [*rows, *corpora]):
+    for line in moved(results, [*rows, *corpora]):
         logger.warning(line)
 
 

@@ -25,7 +25,7 @@ def program(name):
     return shlex.quote(path)
 
 
-def told_signature(function):
+def with_signature(function):
     """Return the function with its signature beside it.
 
     Snakemake asks for the signature whenever it calls a function, and Python works it out each time: a
@@ -40,7 +40,7 @@ def of_wildcards(function, layers=()):
     names = [name for name in stages.names_taken(function) if name != "layers"]
     number = {"layers": len(layers)} if "layers" in stages.names_taken(function) else {}
     kept = cache(lambda *values: function(study, *values, **number))
-    return told_signature(lambda wildcards: kept(*(wildcards[name] for name in names)))
+    return with_signature(lambda wildcards: kept(*(wildcards[name] for name in names)))
 
 
 def params_of(name):
@@ -71,7 +71,7 @@ def resources_of(name, layers=()):
         "runtime": lambda wildcards, attempt: cost(wildcards).runtime_minutes(attempt),
         "disk_mb": lambda wildcards: cost(wildcards).disk_mb,
     }
-    asked = {key: told_signature(resource) for key, resource in asked.items()}
+    asked = {key: with_signature(resource) for key, resource in asked.items()}
     if stage.gpu and "{model}" in stage.path():
         asked |= {
             "gpu": model_setting("gpus"),

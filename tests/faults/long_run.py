@@ -156,8 +156,8 @@ def full_disks(
             if tree.run() != 0:
                 log = (tree.root / "driver.log").read_text(errors="replace")
                 stages = re.findall(r"Error in rule (\w+)", log) or ["start"]
-                told = "told in one line" if "Traceback" not in log else "with a traceback"
-                faults.append(Fault("full disk", stages[0], f"{share:.0%} of the room, {told}"))
+                how = "reported in one line" if "Traceback" not in log else "with a traceback"
+                faults.append(Fault("full disk", stages[0], f"{share:.0%} of the room, {how}"))
         disk.resize(20 * needed)
         outcome = outcome_of(tree, expected, attempts=2)
     for fault in faults:

@@ -130,13 +130,13 @@ def write_features(results: Path, model: Planted, layer: int) -> None:
 def predictions(wrong: Sequence[int]) -> pl.DataFrame:
     """Predictions of held-out posts; `wrong` ones are given the label after their own."""
     number = np.arange(len(LABELS) * POSTS)
-    told = number // POSTS
-    given = np.where(np.isin(number, wrong), (told + 1) % len(LABELS), told)
+    true = number // POSTS
+    given = np.where(np.isin(number, wrong), (true + 1) % len(LABELS), true)
     return pl.DataFrame(
         {
             "post": pl.Series(60 + number, dtype=pl.Int32),
             "number": pl.Series(number, dtype=pl.Int32),
-            "label": [LABELS[label] for label in told],
+            "label": [LABELS[label] for label in true],
             "predicted": [LABELS[label] for label in given],
         }
     )
@@ -223,7 +223,7 @@ def knockout(model: Planted) -> pl.DataFrame:
                 other = LABELS[place - 1] if condition == "other" else None
                 features = 0 if condition == "none" else 3
                 for draw, lost in enumerate(draws):
-                    told = (layer, label, condition, draw, other, features)
+                    setting = (layer, label, condition, draw, other, features)
                     own = (POSTS, right, right - lost, lost, 0, -0.3 * lost)
                     after = (all_right, all_right - lost, lost, 0)
                     f1 = (0.9, 0.9 - 0.02 * lost, *(sorted((-0.03 * lost, -0.01 * lost))))
@@ -231,5 +231,5 @@ def knockout(model: Planted) -> pl.DataFrame:
                     everywhere = (POSTS * len(LABELS), *after, *f1, *false)
                     if condition == "frequency" and draw:
                         everywhere = (None,) * len(everywhere)
-                    rows.append((*told, *own, *everywhere))
+                    rows.append((*setting, *own, *everywhere))
     return pl.DataFrame(rows, KNOCKOUT_SCHEMA, orient="row")

@@ -84,4 +84,4 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'pacth'"):
-        _ = glossogenesis.pacth  # type: ignore[attr-defined]
+        _ = glossogenesis.pacth

@@ -122,10 +122,10 @@ def test_stand_ins_are_recorded_as_jobs_that_ran(
         [sys.executable, program, *arguments, "--configfile", tree.study], cwd=stand_ins, check=True
     )
     assert "Nothing to be done" in tree.snakemake("--dry-run")
-    told, ran = records_of(stand_ins), records_of(finished_features.root)
-    assert told.keys() == ran.keys()
+    planted, ran = records_of(stand_ins), records_of(finished_features.root)
+    assert planted.keys() == ran.keys()
     for file, record in ran.items():
-        assert [told[file][key] for key in SAME_IN_RECORDS] == [
+        assert [planted[file][key] for key in SAME_IN_RECORDS] == [
             record[key] for key in SAME_IN_RECORDS
         ], file
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from glossogenesis.concepts.request import PatchPrompt, PatchRequest, pad_token_ids
 from glossogenesis.concepts.scoring import CLOSING_QUOTE, answer_of
 from glossogenesis.concepts.translation import run_patching
-from glossogenesis.corpora.control_tokens import AnswerTokens, text_encoder
+from glossogenesis.corpora.control_tokens import AnswerTokens, Encode, text_encoder
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import residual_at
 from glossogenesis.models.checkpoints import CheckpointLocation
@@ -37,9 +38,15 @@ class OpenCheckpoint:
     anatomy: Anatomy
     """The model's blocks, attention, MLPs, norms and head by names that all architectures share."""
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, with the special tokens that open a prompt."""
-        return text_encoder(self.tokenizer, add_special_tokens=True)(text)
+    @cached_property
+    def encode(self) -> Encode:
+        """Turns a text into token ids, with the special tokens that open a prompt."""
+        return text_encoder(self.tokenizer, add_special_tokens=True)
+
+    @cached_property
+    def _answers(self) -> AnswerTokens:
+        """What ends an answer; the text of every token of the vocabulary is looked at."""
+        return AnswerTokens.of(self.tokenizer, self.model, CLOSING_QUOTE)
 
     def residual_stream(
         self, texts: Sequence[str], *, layers: Sequence[int] | None = None, batch_size: int = 16
@@ -91,7 +98,6 @@ class OpenCheckpoint:
             raise ValueError(f"the tokenizer merges the end of {target!r} with {rest!r}")
         layers = tuple(range(self.anatomy.n_layers) if start_layers is None else start_layers)
         states = self.residual_stream(sources).float().mean(dim=0).to(self.anatomy.dtype)
-        answers = AnswerTokens.of(self.tokenizer, self.model, CLOSING_QUOTE)
         request = PatchRequest(
             prompts=(PatchPrompt(tuple(whole), len(start) - 1),),
             patches=states[None, None],
@@ -99,14 +105,15 @@ class OpenCheckpoint:
             token_ids_of_interest=pad_token_ids([[]]),
             generate_at=layers,
             max_new_tokens=max_new_tokens,
-            stop_ids=answers.stop_ids,
+            stop_ids=self._answers.stop_ids,
         )
         run = run_patching(self.anatomy, request, batch_size=16)
         generated = {None: run.unpatched_generated[0]} | dict(
             zip(layers, run.generated[0, 0], strict=True)
         )
         return {
-            layer: answer_of(answers.text(tokens.tolist())) for layer, tokens in generated.items()
+            layer: answer_of(self._answers.text(tokens.tolist()))
+            for layer, tokens in generated.items()
         }
 
 

@@ -72,7 +72,7 @@ STATES_AT_EVERY_STEP = {
     "rules/checkpoints.smk": " --resume-dir {params.resume_dir:q} --threads",
     "rules/saes.smk": " --resume-dir {params.resume_dir:q} --threads",
 }
-"""Where unfinished training is told to keep its state after every step, which the study leaves to
+"""Where unfinished training keeps its state after every step, which the study leaves to
 the programs: these jobs last milliseconds."""
 
 TABLES = ("results/tables/concepts_accuracy.csv", "results/tables/features_stages.csv")

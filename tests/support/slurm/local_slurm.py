@@ -42,7 +42,7 @@ TAKES_JOBS = ("idle", "mixed", "allocated", "completing")
 """States of a node, as `sinfo` calls them; one that does not answer has an asterisk."""
 
 PATIENCE_SECONDS = 60
-"""How long daemons and jobs may take to do what they were told."""
+"""How long daemons and jobs may take to do what they were asked to."""
 
 SLURM_CONF = """\
 ClusterName=glossogenesis-tests
@@ -85,7 +85,7 @@ PartitionName=gpu Nodes={host} Default=NO MaxTime=INFINITE State=UP
 
 
 class SlurmError(RuntimeError):
-    """Slurm is not there or does not do what it was told."""
+    """Slurm is not there or does not do what it was asked to."""
 
 
 @dataclass

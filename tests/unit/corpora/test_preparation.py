@@ -21,7 +21,7 @@ PROVENANCE = Provenance("corpus", "test", {}, {}, "code")
 
 
 def lines_of(language, number):
-    """Short documents, each other than the next, numbered so that they can be told apart."""
+    """Short documents, each other than the next, numbered so that none is like another."""
     words = WORDS[language]
     return [f"{words[n % 4]} {words[n // 4 % 4]} {n}" for n in range(number)]
 

@@ -15,10 +15,10 @@ def languages_of(scripts, *texts):
         ends = np.cumsum([len(token) for token in tokens])
         spans += [(end - len(token), end) for token, end in zip(tokens, ends, strict=True)]
         counts.append(len(tokens))
-    told = ScriptLanguages.of(scripts).of_tokens(
+    found = ScriptLanguages.of(scripts).of_tokens(
         ["".join(tokens) for tokens in texts], np.array(spans), np.array(counts)
     )
-    return told.tolist()
+    return found.tolist()
 
 
 @pytest.mark.parametrize(
@@ -65,14 +65,14 @@ def test_a_token_has_the_language_of_its_first_letter():
 def test_tokens_that_are_parts_of_a_character_belong_to_it():
     # Three tokens of the three bytes of one character, as byte-level tokenizers give them.
     spans = np.array([(0, 1), (0, 1), (0, 1), (1, 2)])
-    told = ScriptLanguages.of(SCRIPTS).of_tokens(["猫."], spans, np.array([4]))
-    assert told.tolist() == [JA, JA, JA, JA]
+    found = ScriptLanguages.of(SCRIPTS).of_tokens(["猫."], spans, np.array([4]))
+    assert found.tolist() == [JA, JA, JA, JA]
 
 
 def test_special_tokens_without_characters_and_texts_without_tokens_are_fine():
     spans = np.array([(0, 0), (0, 3), (3, 3)])
-    told = ScriptLanguages.of(SCRIPTS).of_tokens(["", "кот", ""], spans, np.array([0, 3, 0]))
-    assert told.tolist() == [NONE, RU, RU]
+    found = ScriptLanguages.of(SCRIPTS).of_tokens(["", "кот", ""], spans, np.array([0, 3, 0]))
+    assert found.tolist() == [NONE, RU, RU]
     empty = ScriptLanguages.of(SCRIPTS).of_tokens([], np.zeros((0, 2)), np.zeros(0))
     assert empty.tolist() == []
 

@@ -137,8 +137,8 @@ def test_shares_and_entropies_follow_from_the_examples(world: World, tmp_path: P
         letters = mine.filter(pl.col("token").is_in([",", "、", "7"]).not_())
         assert row["symbol_share"] == 1 - letters.height / mine.height
         for code in LANGUAGES if letters.height else ():
-            told = sum(language == code for language in letters["token_language"])
-            assert row["share_by_language"][code] == told / letters.height
+            known = sum(language == code for language in letters["token_language"])
+            assert row["share_by_language"][code] == known / letters.height
 
 
 def planted(tmp_path: Path) -> tuple[ActivationCache, TokenisedCorpus]:

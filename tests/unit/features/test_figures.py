@@ -78,8 +78,8 @@ def test_titles_tell_the_stages_of_the_default_choices() -> None:
     figure = plot_feature_languages(share_frame(TABLES["languages"], CODES), CODES, stages, "Demo")
     main = stages.filter(choice="default")
     for axes, layer in zip(figure.axes, (1, 3), strict=True):
-        told = main.filter(layer=layer).row(0, named=True)
-        first = f"layer {layer}\nbilingual {told['height_share']:.2f} ↘ {told['lowest_share']:.2f}"
+        row = main.filter(layer=layer).row(0, named=True)
+        first = f"layer {layer}\nbilingual {row['height_share']:.2f} ↘ {row['lowest_share']:.2f}"
         assert axes.get_title().startswith(first)
     heading = figure.get_suptitle().replace("\n", " ")
     pooled = main.filter(pl.col("layer").is_null(), depth="all")["verdict"][0]

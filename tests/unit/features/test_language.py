@@ -97,13 +97,13 @@ def shares_of(
     examples = examples_at([[(0, 0)] * len(of_feature) for of_feature in tokens])
     flat = [token for of_feature in tokens for token in of_feature]
     examples.tokens["token_id"][examples._filled] = [NUMBER[token] for token in flat]
-    told = (
+    known = (
         [VOCABULARY[NUMBER[token]][1] for token in flat]
         if languages is None
         else [language for of_feature in languages for language in of_feature]
     )
     letters = np.array([has_letter(token) for token in flat])
-    return language_shares(examples, np.array(told, np.uint8), letters, 2, by=by)
+    return language_shares(examples, np.array(known, np.uint8), letters, 2, by=by)
 
 
 def labels_of(shares: LanguageShares, **changes: float) -> list[str]:

@@ -1,6 +1,6 @@
 """Control tokens: text never spells one, one is no text, and some of them end an answer.
 
-A tokenizer reads `<|endoftext|>` in a document as its control token unless told otherwise. Here
+A tokenizer reads `<|endoftext|>` in a document as its control token unless set otherwise. Here
 text is only text: what looks like a control token is split like any other.
 """
 

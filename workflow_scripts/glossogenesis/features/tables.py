@@ -53,16 +53,19 @@ from glossogenesis.study.setups import (
     schema_of_setups,
 )
 
+_SHARES = {
+    "features": pl.Int64,
+    "labelled": pl.Int64,
+    "dictionary": pl.Int64,
+    "labelled_share": pl.Float64,
+    "share": pl.Float64,
+    "low": pl.Float64,
+    "high": pl.Float64,
+}
 LANGUAGES_SCHEMA = schema_of_setups(
     {
         "label": pl.String,
-        "features": pl.Int64,
-        "labelled": pl.Int64,
-        "dictionary": pl.Int64,
-        "labelled_share": pl.Float64,
-        "share": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
+        **_SHARES,
     },
     DEPTH_FACTS,
 )
@@ -107,13 +110,7 @@ SENSITIVITY_SCHEMA = schema_of_setups(
         "choice": pl.String,
         "value": pl.String,
         "label": pl.String,
-        "features": pl.Int64,
-        "labelled": pl.Int64,
-        "dictionary": pl.Int64,
-        "labelled_share": pl.Float64,
-        "share": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
+        **_SHARES,
         "monosemanticity": pl.Float64,
     },
     DEPTH_FACTS,

@@ -1,8 +1,8 @@
 """The one style of all figures, and how they are saved.
 
-Widths are those of a printed page; no text is smaller than 7 pt at that size. Colours are told
-apart by colour-blind readers (Okabe and Ito 2008, then Tol's muted scheme) and never carry a
-meaning alone: markers, line styles or hatches repeat it, so that a figure reads in grey.
+Widths are those of a printed page; no text is smaller than 7 pt at that size. Colour-blind
+readers can distinguish the colours (Okabe and Ito 2008, then Tol's muted scheme), which never carry
+a meaning alone: markers, line styles or hatches repeat it, so that a figure reads in grey.
 """
 
 from __future__ import annotations

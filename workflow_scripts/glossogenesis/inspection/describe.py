@@ -118,7 +118,8 @@ def describe_checkpoint(path: Path) -> Inspection:
     for file in sorted(path.glob("*.safetensors")):
         try:
             with safe_open(str(file), framework="np") as tensors:
-                shapes = [tensors.get_slice(name).get_shape() for name in tensors.keys()]  # noqa: SIM118  # safe_open is no mapping
+                names = tensors.keys()
+                shapes = [tensors.get_slice(name).get_shape() for name in names]
         except SafetensorError as error:
             raise damaged(file, "safetensors file", error) from None
         weights = sum(math.prod(shape) for shape in shapes)

@@ -18,6 +18,7 @@ from typing import Any, get_type_hints
 
 import polars as pl
 import yaml
+from polars.datatypes import DataTypeClass
 
 from glossogenesis.errors import StudyError
 from glossogenesis.inspection.columns import MEANINGS_FILE, table_meanings
@@ -121,10 +122,10 @@ def schema_at(place: str) -> pl.Schema:
     return pl.Schema(schema)
 
 
-def _type(dtype: pl.DataType) -> str:
+def _type(dtype: pl.DataType | DataTypeClass) -> str:
     """Return a type's name; a struct whose fields are all of one type is named after that."""
     if isinstance(dtype, pl.List):
-        return f"List({_type(dtype.inner)})"  # type: ignore[arg-type]  # an instance in a schema
+        return f"List({_type(dtype.inner)})"
     if isinstance(dtype, pl.Struct):
         types = {str(field.dtype) for field in dtype.fields}
         return f"Struct({types.pop()})" if len(types) == 1 else "Struct"

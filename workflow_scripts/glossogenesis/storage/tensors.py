@@ -157,7 +157,8 @@ class ResumeState:
                 return None
             with safe_open(self.path, framework="pt") as file:
                 facts = json.loads(file.metadata()[HEADER_KEY])["facts"]
-                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  # not a dict
+                names = file.keys()
+                return {name: file.get_tensor(name) for name in names}, facts
         except (FileNotFoundError, SafetensorError):
             return None
 

@@ -110,8 +110,8 @@ def draw_figure(
         drawn, data = figure.draw(settings, *given)
     _say_runs(drawn, given)
     if missing:
-        told = ", ".join(missing) if len(missing) <= NAMED else f"{len(missing)} checkpoints"
-        add_to_heading(drawn, f"left out, as not finite: {told}")
+        named = ", ".join(missing) if len(missing) <= NAMED else f"{len(missing)} checkpoints"
+        add_to_heading(drawn, f"left out, as not finite: {named}")
     return drawn, data
 
 
