@@ -169,7 +169,7 @@ def random_corpus(folder: Path, contexts: int, context: int) -> TokenisedCorpus:
     header = CorpusHeader(
         corpus="random",
         languages=("en",),
-        told_by_script=("en",),
+        known_by_script=("en",),
         context=context,
         fill="packed",
         drop_first=False,

@@ -162,7 +162,7 @@ def random_corpus(folder: Path, arguments: argparse.Namespace, n_contexts: int) 
     header = CorpusHeader(
         corpus="random",
         languages=LANGUAGES,
-        told_by_script=LANGUAGES,
+        known_by_script=LANGUAGES,
         context=arguments.context,
         fill="packed",
         drop_first=False,

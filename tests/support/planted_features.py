@@ -55,7 +55,7 @@ def write_corpus(
     documents: Sequence[Sequence[int]] | None = None,
     *,
     languages: tuple[str, ...] = LANGUAGES,
-    told_by_script: tuple[str, ...] | None = None,
+    known_by_script: tuple[str, ...] | None = None,
     document_languages: Sequence[int] | None = None,
     vocabulary: Sequence[bytes] | None = None,
 ) -> TokenisedCorpus:
@@ -90,7 +90,7 @@ def write_corpus(
     header = CorpusHeader(
         corpus="text",
         languages=languages,
-        told_by_script=languages if told_by_script is None else told_by_script,
+        known_by_script=languages if known_by_script is None else known_by_script,
         context=shape[1],
         fill="padded",
         drop_first=False,

@@ -35,7 +35,7 @@ def tiny_corpus(
     header = CorpusHeader(
         corpus="tiny",
         languages=LANGUAGES,
-        told_by_script=LANGUAGES,
+        known_by_script=LANGUAGES,
         context=context,
         fill=fill,
         drop_first=True,

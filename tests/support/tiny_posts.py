@@ -57,7 +57,7 @@ def write_tokenised_posts(
     header = CorpusHeader(
         corpus="posts",
         languages=("ja",),
-        told_by_script=(),
+        known_by_script=(),
         context=context or longest,
         fill="documents",
         drop_first=False,

@@ -130,7 +130,7 @@ def test_documents_are_those_of_the_files_in_the_split_of_their_hash(settings, p
 
 def test_tokens_have_the_language_of_their_script(settings, prepared):
     corpus = prepared(settings())
-    assert corpus.told_by_script == ("en", "ja")
+    assert corpus.known_by_script == ("en", "ja")
     tensors = whole(corpus, "train")
     kept = tensors["kept"]
     assert torch.equal(tensors["token_languages"][kept], tensors["languages"][kept])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
+from glossogenesis.corpora.token_languages import ScriptLanguages, languages_known_by_script
 
 NONE = 255
 SCRIPTS = {"en": "Latin", "ja": "Japanese", "ru": "Cyrillic"}
@@ -80,11 +80,11 @@ def test_special_tokens_without_characters_and_texts_without_tokens_are_fine():
 def test_a_script_of_two_languages_tells_neither():
     scripts = {"en": "Latin", "es": "Latin", "ru": "Cyrillic"}
     assert languages_of(scripts, ["casa", ",", "дом", "."]) == [NONE, NONE, 2, 2]
-    assert languages_told_by_script(scripts) == ("ru",)
+    assert languages_known_by_script(scripts) == ("ru",)
 
 
 def test_kana_tell_japanese_from_chinese_but_han_do_not():
     scripts = {"ja": "Japanese", "zh": "Han"}
     assert languages_of(scripts, ["ねこ", "猫"]) == [0, NONE]
-    assert languages_told_by_script(scripts) == ()
-    assert languages_told_by_script(SCRIPTS) == ("en", "ja", "ru")
+    assert languages_known_by_script(scripts) == ()
+    assert languages_known_by_script(SCRIPTS) == ("en", "ja", "ru")

@@ -36,7 +36,7 @@ def written(tmp_path):
     header = CorpusHeader(
         corpus="tiny",
         languages=("en", "ja"),
-        told_by_script=("en", "ja"),
+        known_by_script=("en", "ja"),
         context=CONTEXT,
         fill="packed",
         drop_first=False,

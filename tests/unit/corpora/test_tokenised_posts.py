@@ -60,7 +60,7 @@ def blocks_of(corpus, split):
 def test_every_post_is_a_context_of_its_number(tokenised):
     corpus = tokenised()
     assert corpus == TokenisedCorpus.read(corpus.folder / "manifest.json")
-    assert (corpus.fill, corpus.languages, corpus.told_by_script) == ("documents", ("ja",), ())
+    assert (corpus.fill, corpus.languages, corpus.known_by_script) == ("documents", ("ja",), ())
     token_bytes = corpus.token_bytes()
     for split, expected in (
         ("train", ["車\n青い車", "犬が走る公園で猫も走る"]),

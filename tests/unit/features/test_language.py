@@ -13,7 +13,7 @@ from glossogenesis.features.examples import Examples
 from glossogenesis.features.firing import TOKEN_IDS
 from glossogenesis.features.language import (
     LanguageShares,
-    check_languages_can_be_told,
+    check_languages_are_distinct,
     label_features,
     label_names,
     language_shares,
@@ -78,16 +78,16 @@ def test_the_published_rule_knows_which_language_is_latin(tmp_path: Path) -> Non
 def test_rules_that_cannot_tell_languages_apart(tmp_path: Path) -> None:
     scripts = {"en": "Latin", "fi": "Latin", "ja": "Japanese"}
     three = write_corpus(
-        tmp_path / "3", [[1]], languages=("en", "fi", "ja"), told_by_script=("ja",)
+        tmp_path / "3", [[1]], languages=("en", "fi", "ja"), known_by_script=("ja",)
     )
-    check_languages_can_be_told("document", three, scripts)
+    check_languages_are_distinct("document", three, scripts)
     with pytest.raises(StudyError, match=r"script of en, fi is shared .* `features.language.by: d"):
-        check_languages_can_be_told("script", three, scripts)
+        check_languages_are_distinct("script", three, scripts)
     with pytest.raises(StudyError, match=r"takes two languages.*en, fi, ja; set .*document"):
-        check_languages_can_be_told("paper", three, scripts)
+        check_languages_are_distinct("paper", three, scripts)
     two = write_corpus(tmp_path / "2", [[1]], languages=("ru", "ja"))
     with pytest.raises(StudyError, match="one of them written in Latin letters"):
-        check_languages_can_be_told("paper", two, {"ru": "Cyrillic", "ja": "Japanese"})
+        check_languages_are_distinct("paper", two, {"ru": "Cyrillic", "ja": "Japanese"})
 
 
 def shares_of(

@@ -45,7 +45,7 @@ def test_height_and_lowest_point_are_where_it_falls_most() -> None:
     assert [point.step for point in falling] == [1, 2, 3]  # the end is not the lowest point
 
 
-def test_three_stages_are_told_with_their_numbers() -> None:
+def test_three_stages_are_reported_with_their_numbers() -> None:
     row = stages_table(curve([40, 530, 300, 80, 90, 150])).row(0, named=True)
     assert (row["height_share"], row["lowest_share"], row["end_share"]) == (0.53, 0.08, 0.15)
     assert (row["height_checkpoint"], row["lowest_step"], row["end_step"]) == ("step1", 4, 16)

@@ -153,7 +153,7 @@ def test_quality_of_all_tokens_beside_each_language(tmp_path: Path):
     assert sum(int(row[0]) for row in filled.values()) == 8
 
 
-def test_files_of_one_kind_are_told_apart_by_their_names(tmp_path: Path):
+def test_files_of_one_kind_are_distinguished_by_their_names(tmp_path: Path):
     origin = Provenance("features", "test", {}, {}, "c0de")
     for name in ("statistics", "examples", "sensitivity"):
         path = tmp_path / f"{name}.parquet"

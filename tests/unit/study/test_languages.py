@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
+from glossogenesis.corpora.token_languages import ScriptLanguages, languages_known_by_script
 from glossogenesis.errors import StudyError
 from glossogenesis.study.inputs import LanguageSettings
 from glossogenesis.workflow.jobs_concepts import prompts_settings
@@ -48,7 +48,7 @@ def test_scripts_without_spaces_ask_for_equal_answers() -> None:
 def test_letters_tell_languages_apart_in_every_script() -> None:
     scripts = {script: script for script in WORDS} | {"ja": "Japanese", "en": "Latin"}
     words = {**WORDS, "ja": "ネコー", "en": "cat"}
-    assert languages_told_by_script(scripts) == tuple(scripts)
+    assert languages_known_by_script(scripts) == tuple(scripts)
     telling = ScriptLanguages.of(scripts)
     texts = list(words.values())
     spans = np.array([[0, len(text)] for text in texts])
@@ -56,7 +56,7 @@ def test_letters_tell_languages_apart_in_every_script() -> None:
     codes = list(scripts)
     assert [codes[number] for number in found] == list(words)
     shared = {"th": "Thai", "th2": "Thai", "en": "Latin"}
-    assert languages_told_by_script(shared) == ("en",)
+    assert languages_known_by_script(shared) == ("en",)
 
 
 CODES = ["zh-Hans", "sr-Latn", "sr-Latn-RS", "zho_Hans", "es-419", "pt-BR", "yue_Hant", "x"]

@@ -338,7 +338,7 @@ class CorpusHeader:
 
     corpus: str
     languages: tuple[str, ...]
-    told_by_script: tuple[str, ...]
+    known_by_script: tuple[str, ...]
     context: int
     fill: str
     drop_first: bool

@@ -24,7 +24,7 @@ from glossogenesis.corpora.contexts import (
 )
 from glossogenesis.corpora.documents import SPLITS, Split, split_of
 from glossogenesis.corpora.sources import CorpusText
-from glossogenesis.corpora.token_languages import ScriptLanguages, languages_told_by_script
+from glossogenesis.corpora.token_languages import ScriptLanguages, languages_known_by_script
 from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.errors import StudyError
 from glossogenesis.progress import progress
@@ -82,7 +82,7 @@ def prepare_corpus(
         header = CorpusHeader(
             corpus=plan.name,
             languages=tuple(plan.scripts),
-            told_by_script=languages_told_by_script(plan.scripts),
+            known_by_script=languages_known_by_script(plan.scripts),
             context=settings.context,
             fill=settings.fill,
             drop_first=settings.drop_first,

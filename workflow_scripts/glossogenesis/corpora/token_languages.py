@@ -74,7 +74,7 @@ def _byte_alphabet() -> dict[str, int]:
 _BYTE_OF_CHARACTER = _byte_alphabet()
 
 
-def languages_told_by_script(scripts: Mapping[str, Script]) -> tuple[str, ...]:
+def languages_known_by_script(scripts: Mapping[str, Script]) -> tuple[str, ...]:
     """Return the languages, of those given with their scripts, whose letters all are theirs alone.
 
     Languages that share letters cannot be distinguished by script, so their document's language

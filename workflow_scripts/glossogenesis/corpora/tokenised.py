@@ -86,7 +86,7 @@ class TokenisedCorpus:
     folder: Path
     corpus: str
     languages: tuple[str, ...]
-    told_by_script: tuple[str, ...]
+    known_by_script: tuple[str, ...]
     """Languages whose script no other language of the corpus has; `token_languages` tells only
     these apart."""
     context: int

@@ -22,7 +22,7 @@ from glossogenesis.corpora.tokenised import TokenisedCorpus
 from glossogenesis.features.examples import ExampleFinder, Examples, examples_in_parts
 from glossogenesis.features.firing import FiringCounts, TokenCounts, open_spool, spool_firings
 from glossogenesis.features.language import (
-    check_languages_can_be_told,
+    check_languages_are_distinct,
     label_names,
     token_languages,
 )
@@ -114,7 +114,7 @@ def collect_features(
     wanted = alternatives(Choices.of(rules.language, rules.monosemanticity), rules.sensitivity)
     choices = tuple(dict.fromkeys(alternative.choices for alternative in wanted))
     for by in dict.fromkeys(chosen.by for chosen in choices):
-        check_languages_can_be_told(by, corpus, rules.scripts)
+        check_languages_are_distinct(by, corpus, rules.scripts)
     limits: dict[float, int] = {}
     for chosen in choices:
         limits[chosen.threshold] = max(limits.get(chosen.threshold, 0), chosen.examples)

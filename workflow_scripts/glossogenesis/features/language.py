@@ -42,7 +42,7 @@ _CONTINUATION = range(0x80, 0xC0)
 """Bytes of UTF-8 that begin no character."""
 
 
-def check_languages_can_be_told(
+def check_languages_are_distinct(
     by: LanguageBy, corpus: TokenisedCorpus, scripts: Mapping[str, str]
 ) -> None:
     """Refuse a rule that cannot tell the languages of a corpus apart.
@@ -57,7 +57,7 @@ def check_languages_can_be_told(
             where there are not two languages of which one is written in Latin letters.
     """
     fix = "set `features.language.by: document`"
-    shared = [code for code in corpus.languages if code not in corpus.told_by_script]
+    shared = [code for code in corpus.languages if code not in corpus.known_by_script]
     if by == "script" and shared:
         raise StudyError(
             f"corpus {corpus.corpus!r}: the script of {', '.join(shared)} is shared by several of "

@@ -65,7 +65,7 @@ def tokenise_posts(
     header = CorpusHeader(
         corpus="posts",
         languages=(language,),
-        told_by_script=(),
+        known_by_script=(),
         context=min(longest, tokens.max_tokens),
         fill="documents",
         drop_first=False,
