@@ -20,7 +20,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.loading import load_merged
 from glossogenesis.study.section import NAME_PATTERN
 from glossogenesis.workflow import (

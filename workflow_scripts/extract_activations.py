@@ -4,7 +4,7 @@ Shards come first and the manifests last; what an interrupted run has finished i
 """
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residual_caches import (

@@ -3,7 +3,7 @@
 They say which tokens mean the same. Where a model's embeddings are tied, both are equal.
 """
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.tensors import write_tensors

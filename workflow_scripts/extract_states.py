@@ -4,7 +4,7 @@ One forward pass a prompt, once per (concept, language pair); every patched sett
 """
 
 from glossogenesis.concepts.states import SourceStates, check_finite_states, extract_states
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.models.capture import residual_at
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest

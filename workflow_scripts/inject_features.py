@@ -15,7 +15,7 @@ import polars as pl
 
 from glossogenesis.corpora.control_tokens import AnswerTokens, text_encoder
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.injection.method import Method, injection_groups, variants_of
 from glossogenesis.injection.perplexity import (
     LayerInjection,

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import check_layers

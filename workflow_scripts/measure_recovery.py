@@ -6,7 +6,7 @@ Every layer and language from one load of the model, beside zero and mean ablati
 from dataclasses import replace
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.progress import progress

@@ -20,7 +20,7 @@ from glossogenesis.concepts.translation import (
 )
 from glossogenesis.corpora.control_tokens import AnswerTokens
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import CheckedInFloat32
 from glossogenesis.models.device import resolve_device

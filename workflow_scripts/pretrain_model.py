@@ -9,7 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.pretraining.text import TextSource, demo_source, file_source, posts_source

@@ -6,7 +6,7 @@ where it last kept its state under `--resume-dir`.
 """
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.sae.jobs import StreamedTraining, train_from_model, write_nothing

@@ -20,7 +20,7 @@ from glossogenesis.concepts.tables import (
     pooled_table,
     probability_table,
 )
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.progress import progress
 from glossogenesis.statistics.intervals import Bootstrap
 from glossogenesis.storage.provenance import (

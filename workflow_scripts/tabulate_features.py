@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.quality_tables import (
     joined_quality,
     quality_rows,

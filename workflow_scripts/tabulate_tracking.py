@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.tables import SIMILARITIES, TRACKING_SCHEMA, tracking_counts
 from glossogenesis.progress import progress
 from glossogenesis.storage.provenance import Provenance, facts_of_left_out, reason_left_out

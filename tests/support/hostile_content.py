@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from hypothesis import strategies as st
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 HUGE = 10**400
 """More than any number of a computer's own; YAML and JSON can hold it."""

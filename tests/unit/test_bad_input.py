@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from glossogenesis.concepts.prompts import build_prompts
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from glossogenesis import __version__
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 WIDTH_OF_FILES = 120
 """Columns of output that goes to a file or a pipe."""

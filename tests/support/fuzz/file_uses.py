@@ -12,7 +12,7 @@ from rich.console import Console
 from glossogenesis.corpora.demo.posts import read_world
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection import page
 from glossogenesis.inspection.page import inspect_path, lay_out
 from glossogenesis.models.checkpoints import CheckpointLocation

@@ -9,7 +9,7 @@ import pytest
 
 from glossogenesis.concepts.prompts import ItemSelection, colliding_pairs, select_items
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 NAMES = [f"c{number:02d}" for number in range(20)]
 

@@ -20,7 +20,7 @@ import write_prompts
 from glossogenesis.concepts.request import check_identities
 from glossogenesis.concepts.states import check_finite_states
 from glossogenesis.concepts.translation import run_patching
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint
 from glossogenesis.storage.tables import read_provenance, read_table

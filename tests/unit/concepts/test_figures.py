@@ -28,7 +28,7 @@ from glossogenesis.concepts.frames import (
 )
 from glossogenesis.concepts.scoring import PATCHING_SCHEMA
 from glossogenesis.concepts.tables import accuracy_table, pooled_table
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.setups import CHECKPOINT_FACTS, with_checkpoint
 from support.drawn_figures import check_pages, check_program, drawn, legend_texts
 

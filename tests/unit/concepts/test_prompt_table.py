@@ -15,7 +15,7 @@ from glossogenesis.concepts.prompts import (
     build_prompts,
 )
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.tiny_study import LANGUAGES, tiny_lexicon
 from support.tiny_tokenizers import byte_level, encoder, with_ends, word_level
 

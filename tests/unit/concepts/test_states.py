@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from glossogenesis.concepts.states import SourceStates, extract_states, states_from_file
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import Provenance
 
 PROMPTS = pl.DataFrame(

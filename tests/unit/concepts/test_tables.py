@@ -21,7 +21,7 @@ from glossogenesis.concepts.tables import (
     outcomes_table,
     probability_table,
 )
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.statistics.clustered import ClusterSums, clustered_share_interval
 from glossogenesis.statistics.intervals import Bootstrap, cluster_bootstrap
 from glossogenesis.storage.provenance import Provenance

@@ -24,7 +24,7 @@ from glossogenesis.concepts.translation import (
     patch_translations,
 )
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.capture import residual_at
 from support.tiny_models import tiny_anatomy
 from support.tiny_study import LANGUAGES, tiny_lexicon

@@ -14,7 +14,7 @@ from glossogenesis.concepts.prompts import (
     tokenise_prompt,
 )
 from glossogenesis.corpora.lexicon import Concept, Lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.tiny_tokenizers import across_quotes, byte_level, encoder, with_ends, word_level
 
 ENDONYMS = {"es": "Español", "fr": "Français", "ja": "日本語"}

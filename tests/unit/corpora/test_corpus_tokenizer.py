@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.corpora.contexts import CorpusTokenizer, RecordMaker
 from glossogenesis.corpora.token_languages import ScriptLanguages
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.tiny_tokenizers import byte_level, with_ends, word_level
 
 LINES = ["the cat sat, the cat ran", "кот и дом", "猫 ねこ"]

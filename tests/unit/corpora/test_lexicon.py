@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from glossogenesis.corpora.lexicon import Concept, read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.tiny_study import tiny_lexicon
 
 OWN = """\

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.posts import POSTS_SCHEMA, posts_table, read_posts
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.tables import read_table, write_table
 from support.tiny_posts import PROVENANCE, labelled_rows, write_posts
 

@@ -11,7 +11,7 @@ from glossogenesis.corpora.documents import split_of
 from glossogenesis.corpora.preparation import CorpusPlan, prepare_corpus
 from glossogenesis.corpora.sources import LocalText, local_paths
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, text_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.study.inputs import CorpusSettings
 from support.tiny_tokenizers import byte_level, with_ends

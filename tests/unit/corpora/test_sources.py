@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.sources import HubDataset, HubText
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.files import kept_revision, moved, revision_file
 from glossogenesis.study.inputs import CorpusHub, CorpusSettings
 from prepare_corpus import text_of_corpus

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from glossogenesis.corpora.posts import KINDS, Spelling, read_spellings, span_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 SHIPPED = Path(__file__).parents[3] / "resources" / "spelling_variants" / "ja.tsv"
 HEADER = "concept\tkind\tvariant\tsentence"

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.documents import read_documents
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 
 def texts(path):

@@ -11,7 +11,7 @@ import pytest
 
 from glossogenesis.corpora import documents
 from glossogenesis.corpora.documents import SkippedRows, texts_in
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 
 def test_plain_text_is_a_paragraph_or_a_line_a_document(tmp_path):

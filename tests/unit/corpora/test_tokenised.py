@@ -6,7 +6,7 @@ import torch
 
 from glossogenesis.corpora.contexts import CorpusHeader, write_tokenised
 from glossogenesis.corpora.tokenised import TokenisedCorpus, text_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import read_json, write_json
 from glossogenesis.storage.provenance import Provenance
 

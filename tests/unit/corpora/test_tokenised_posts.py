@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from glossogenesis.corpora.contexts import CorpusHeader, CorpusTokenizer, write_tokenised
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, TokenisedCorpus, post_token_ids, text_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.tokenised_posts import PostTokens, tokenise_posts
 from support.tiny_posts import (
     PROVENANCE,

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.collection import collect_features
 from glossogenesis.features.schemas import (
     EXAMPLES_SCHEMA,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from glossogenesis.corpora.token_languages import has_letter
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.firing import TOKEN_IDS
 from glossogenesis.features.language import (

@@ -26,7 +26,7 @@ import tabulate_features
 import tabulate_injection
 import tabulate_tracking
 import train_saes
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.page import inspect_path
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import describe_checkpoint

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.firing import TOKEN_IDS
 from glossogenesis.features.measures import (

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.quality_tables import (
     MEASURES,
     QUALITY_SCHEMA,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.firing import TOKEN_IDS, FiredBlock, LatentSpool, as_stored, open_spool
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.collection import collect_features, write_examples
 from glossogenesis.features.examples import examples_in_parts
 from glossogenesis.features.language import token_languages

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.schemas import statistics_schema
 from glossogenesis.features.stages import matched_curves, ranked_counts
 from glossogenesis.features.tables import (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.tracking import (
     MATCHES_SCHEMA,
     Dictionary,

@@ -12,7 +12,7 @@ import huggingface_hub
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.fuzz.file_kinds import KINDS, Kind
 
 

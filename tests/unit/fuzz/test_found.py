@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.page import inspect_path, lay_out
 from glossogenesis.storage.activations.cache import ActivationCache
 from glossogenesis.storage.files import read_json

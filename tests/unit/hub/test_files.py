@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.errors import WAITS
 from glossogenesis.hub.files import HubSnapshot, fetch_file
 from support.hub_server import HubServer, connected_hub

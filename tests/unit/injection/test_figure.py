@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.injection.figure import injection_frame, plot_injection
 from support.drawn_figures import drawn
 from support.feature_results import CODES

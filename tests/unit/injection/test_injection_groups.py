@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.injection.method import injection_groups
 
 STATISTICS = pl.DataFrame(

@@ -18,7 +18,7 @@ from glossogenesis.concepts.prompts import build_prompts
 from glossogenesis.concepts.scoring import AnswerWords
 from glossogenesis.corpora.control_tokens import AnswerTokens
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.injection.method import LatentGroups, Method, variants_of
 from glossogenesis.injection.perplexity import LayerInjection, TwoModels
 from glossogenesis.injection.tables import TRANSLATION_SCHEMA

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.content import KINDS, Inspection
 from glossogenesis.inspection.page import inspect_path
 from glossogenesis.sae.files import WEIGHTS_FILE, SaeFacts, write_sae

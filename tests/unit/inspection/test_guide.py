@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection import guide
 from glossogenesis.inspection.columns import TableMeaning
 from glossogenesis.study.section import Section

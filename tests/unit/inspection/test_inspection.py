@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import save_file
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.content import KINDS, cell, size_in_words
 from glossogenesis.inspection.page import inspect_path, lay_out
 from glossogenesis.storage.files import write_json

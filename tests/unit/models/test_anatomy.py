@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, T5Config, T5Model
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import SUPPORTED_ARCHITECTURES, Anatomy
 from support.tiny_models import (
     ARCHITECTURES,

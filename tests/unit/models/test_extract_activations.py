@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 import extract_activations
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models import residuals
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards

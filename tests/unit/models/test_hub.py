@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.files import KeptRevision, keep_revision, moved, revision_file
 from glossogenesis.models.checkpoints import CheckpointLocation, HubAccess, local_files
 from glossogenesis.models.loading import load_model, load_tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.weight_files import ModelLimits, check_supported
 from support.tiny_models import ARCHITECTURES, VOCABULARY, tiny_config
 

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, local_files, tokenizer_digest
 from glossogenesis.models.device import resolve_device
 from glossogenesis.models.loading import load_model, load_tokenizer

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.manifest import CheckpointManifest, WeightsFacts, describe_checkpoint
 from glossogenesis.storage.provenance import file_digest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, local_files
 from glossogenesis.models.loading import load_model, load_tokenizer
 from glossogenesis.models.manifest import describe_checkpoint

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import Window, hook_name, residual_windows
 from support.tiny_corpus import CONTEXT, tiny_corpus

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 import pretrain_model
 from glossogenesis.corpora.documents import Document
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest, describe_checkpoint

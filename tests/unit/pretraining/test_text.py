@@ -10,7 +10,7 @@ import torch
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.posts import KINDS
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.pretraining.text import (
     demo_source,
     file_source,

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.baseline import BaselinePredictions, classify_by_tfidf
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.study.robustness import BaselineSettings

@@ -10,7 +10,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import ablate_circuit
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.ablation import ABLATIONS_SCHEMA
 from glossogenesis.robustness.circuit import CIRCUIT_SCHEMA
 from glossogenesis.storage import tables

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.robustness.classifier import fresh_classifier, save_classifier

@@ -9,7 +9,7 @@ import pytest
 
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.tokenised_posts import LabelledPosts, check_fit, labelled_posts
 from support.tiny_models import tiny_config
 from support.tiny_posts import labelled_rows, write_posts, write_tokenised_posts

@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import proportion_confint
 import classify_posts
 import finetune_classifier
 import train_baseline
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import tokenizer_digest
 from glossogenesis.models.loading import load_model
 from glossogenesis.models.manifest import CheckpointManifest

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from glossogenesis.corpora.posts import Posts
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.cues import (
     ACTIVATION,
     CUES_SCHEMA,

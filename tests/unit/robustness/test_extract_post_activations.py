@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 
 import extract_post_activations
 from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.storage.activations.cache import ActivationCache
 from support.program_runs import ON_CPU, run_main

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import read_posts
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness import label_features
 from glossogenesis.robustness.label_features import (
     FiredTokens,

@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 import measure_variants
 from glossogenesis.corpora.posts import span_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE
 from glossogenesis.robustness.spellings import SURVIVAL_SCHEMA
 from glossogenesis.sae.files import SaeFacts, read_sae, write_sae

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import select_pairs
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage import tables, tensors
 from glossogenesis.storage.provenance import SCRIPTS, Provenance

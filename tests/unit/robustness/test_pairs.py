@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness import pairs as post_pairs
 from glossogenesis.robustness.pairs import (
     PAIRS_SCHEMA,

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from glossogenesis.corpora.posts import LabelledPost
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.posts import read_post_file
 from glossogenesis.study.robustness import PostFiles
 

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from glossogenesis.corpora.posts import LabelledPost
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.posts import prepare_posts
 from glossogenesis.study.robustness import PostsSettings
 

@@ -8,7 +8,7 @@ import prepare_posts
 import tokenise_posts
 from glossogenesis.corpora.posts import read_posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import LIBRARY, file_digest
 from glossogenesis.storage.tables import read_provenance
 from support.program_runs import run_main

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from glossogenesis.corpora.contexts import CorpusTokenizer
 from glossogenesis.corpora.posts import Spelling
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.spellings import (
     LocatedSpelling,
     locate_spellings,

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.label_effects import (
     firing_frequencies,
     top_features,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.autoencoder import Architecture, FiredLatents, SparseAutoencoder
 
 D_MODEL, LATENTS, ROWS = 12, 40, 25

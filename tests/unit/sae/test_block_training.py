@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.jobs import CachedTraining, train_block
 from glossogenesis.sae.training import TrainingRun
 from support.cached_activations import write_cache

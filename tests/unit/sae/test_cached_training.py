@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.sae.files import origin_of_sae, read_own_facts, read_sae, write_no_sae
 from glossogenesis.sae.jobs import train_from_cache
 from glossogenesis.storage.activations.cache import purge_shards

@@ -12,7 +12,7 @@ import torch
 import extract_activations
 import stream_saes
 import train_saes
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.files import read_config, read_own_facts, read_sae
 from glossogenesis.storage import tables, tensors
 from glossogenesis.study.features import SaeTraining

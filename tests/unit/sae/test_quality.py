@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.quality import (
     DENSITY_EDGES,

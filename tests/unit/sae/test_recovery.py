@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import padded_on_the_right
 from glossogenesis.models.blocks import BlockRunner

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae import similarity
 from glossogenesis.sae.similarity import match, self_similarity
 from glossogenesis.sae.tables import SEEDS_SCHEMA, Dictionary, compare_dictionaries

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import residual_windows
 from glossogenesis.sae.files import WEIGHTS_FILE, read_sae

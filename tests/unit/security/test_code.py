@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from support.tiny_study import tiny_study
 
 REPOSITORY = Path(__file__).parents[3]

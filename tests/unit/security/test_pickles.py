@@ -14,7 +14,7 @@ from glossogenesis.corpora.documents import texts_in
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.posts import read_posts, read_spellings
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.page import inspect_path
 from glossogenesis.models.checkpoints import CheckpointLocation
 from glossogenesis.models.loading import load_model, load_tokenizer

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import atomic_path, read_json, write_json, write_text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import atomic_path, full_disk_in_one_line, is_disk_full
 
 FULL = (

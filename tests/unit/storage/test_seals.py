@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.collection import write_examples
 from glossogenesis.storage.files import read_json, sealed_path, write_json
 from glossogenesis.storage.provenance import Provenance, SealState, seal_state

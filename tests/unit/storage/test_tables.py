@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import METADATA_KEY, Provenance
 from glossogenesis.storage.tables import read_provenance, read_table, write_csv, write_table
 

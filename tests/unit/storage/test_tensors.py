@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tensors import read_provenance, read_tensors, write_tensors
 

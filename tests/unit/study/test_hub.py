@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.files import is_commit
 from glossogenesis.study.inputs import WORDS_OF_MODES, HubSettings
 from glossogenesis.study.loading import load_study

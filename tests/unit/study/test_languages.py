@@ -10,7 +10,7 @@ import pytest
 
 from glossogenesis.corpora.lexicon import read_lexicon
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_known_by_script
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.inputs import LanguageSettings
 from glossogenesis.workflow.jobs_concepts import prompts_settings
 from support.tiny_study import replace, tiny_study

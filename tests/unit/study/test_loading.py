@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.study import Study
 from glossogenesis.workflow import costs
 from glossogenesis.workflow.jobs_concepts import pretrain_settings

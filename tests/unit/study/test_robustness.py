@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.robustness import PostsSettings
 from glossogenesis.workflow import jobs_robustness

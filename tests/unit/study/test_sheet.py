@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.sheet import Checkpoint, read_sheet
 
 HEADER = "model\tcheckpoint\tstep\ttokens\tphase\tsource\trevision\tsubfolder\n"

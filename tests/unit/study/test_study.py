@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.loading import load_study
 from support.tiny_study import change_study, replace, tiny_study, write_tiny_study
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight
 from glossogenesis.workflow.preflight import check_small_files

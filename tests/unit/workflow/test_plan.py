@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.page import plan_page, time_in_words
 from glossogenesis.study.loading import load_study
 from glossogenesis.study.study import Study

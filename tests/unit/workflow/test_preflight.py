@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import write_json
 from glossogenesis.study.loading import load_study
 from glossogenesis.workflow import preflight

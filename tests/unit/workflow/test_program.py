@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import SCRIPTS, file_digest
 from glossogenesis.workflow.code_digests import code_digest
 from glossogenesis.workflow.program import (

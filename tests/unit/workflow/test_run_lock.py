@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage import files
 from glossogenesis.workflow import program
 

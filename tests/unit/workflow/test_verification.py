@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from glossogenesis.cli import app
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.figures.style import new_figure, save_figure
 from glossogenesis.hub.files import KeptRevision, keep_revision, revision_file
 from glossogenesis.models.manifest import CLASSIFIER_SOURCE

@@ -15,7 +15,7 @@ import polars as pl
 from glossogenesis.concepts.comparisons import REFERENCES
 from glossogenesis.concepts.scoring import OUTCOMES
 from glossogenesis.concepts.tables import KINDS, TRANSLATION
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.figures.panels import CHECKPOINT_COLUMNS
 
 StartLayer = int | Literal["best"]

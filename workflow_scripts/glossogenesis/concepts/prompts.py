@@ -13,7 +13,7 @@ import polars as pl
 
 from glossogenesis.corpora.control_tokens import Encode
 from glossogenesis.corpora.lexicon import Concept, Lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 LanguagePair = tuple[str, str]
 

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_left
 from glossogenesis.models.capture import (

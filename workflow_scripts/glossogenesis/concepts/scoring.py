@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import polars as pl
 
 from glossogenesis.corpora.lexicon import Concept, Lexicon, comparable, joins
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.progress import progress
 from glossogenesis.storage.provenance import Provenance
 

@@ -27,7 +27,7 @@ from glossogenesis.concepts.request import (
 )
 from glossogenesis.concepts.scoring import AnswerWords, LanguagePair, PairScorer, answer_of
 from glossogenesis.concepts.states import SourceStates
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import CheckedInFloat32, in_float32
 from glossogenesis.progress import progress

@@ -23,7 +23,7 @@ from glossogenesis.corpora.tokenised import (
     SplitFacts,
     TokenisedCorpus,
 )
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import Provenance, file_digest
 from glossogenesis.storage.tables import write_table
 from glossogenesis.storage.tensors import write_tensors

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.documents import SPLITS
 from glossogenesis.corpora.lexicon import TableRow, read_rows
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.tables import read_table
 
 POSTS_SCHEMA = pl.Schema(

@@ -26,7 +26,7 @@ from glossogenesis.corpora.documents import SPLITS, Split, split_of
 from glossogenesis.corpora.sources import CorpusText
 from glossogenesis.corpora.token_languages import ScriptLanguages, languages_known_by_script
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.progress import progress
 from glossogenesis.storage.files import full_disk_in_one_line
 from glossogenesis.storage.provenance import Provenance

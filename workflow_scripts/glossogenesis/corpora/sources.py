@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from glossogenesis.corpora.demo.world import check_same_language, same_language_documents
 from glossogenesis.corpora.documents import SkippedRows, check_text_file, texts_in
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.errors import HubPlace, patiently
 from glossogenesis.hub.files import (
     HubSnapshot,

@@ -20,7 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from glossogenesis.corpora.tokenised import ContextBlock, TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.firing import TOKEN_IDS, FiredBlock, as_stored
 from glossogenesis.features.schemas import EXAMPLES_SCHEMA
 from glossogenesis.models.activation_order import SPLIT, places_in_groups

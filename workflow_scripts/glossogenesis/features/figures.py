@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.frames import DEPTHS, LABELLED, MEASURES, shown_layers
 from glossogenesis.features.schemas import BILINGUAL, DEFAULT, MIXED
 from glossogenesis.features.tables import ALL

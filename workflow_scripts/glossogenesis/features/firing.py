@@ -33,7 +33,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.activation_order import SPLIT, places_in_groups, whole_sequences
 from glossogenesis.progress import progress
 from glossogenesis.sae.autoencoder import FiredLatents, SparseAutoencoder

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.schemas import BILINGUAL, MIXED
 from glossogenesis.features.tables import ALL
 from glossogenesis.figures.panels import CHECKPOINT_COLUMNS, even_places

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.token_languages import has_letter
 from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.schemas import NOT_LANGUAGES
 from glossogenesis.models.activation_order import SPLIT

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.examples import Examples
 from glossogenesis.features.language import (
     LanguageShares,

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.setups import SETUP_FACTS, require_columns, schema_of_setups
 
 ALL = "all"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 BILINGUAL, MIXED, SYMBOL, UNLABELLED, DEAD = "bilingual", "mixed", "symbol", "unlabelled", "dead"
 NOT_LANGUAGES = (BILINGUAL, MIXED, SYMBOL, UNLABELLED, DEAD)

@@ -41,7 +41,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.schemas import BILINGUAL, MIXED, NOT_LANGUAGES, SYMBOL, WITHOUT_SHARE
 from glossogenesis.statistics.intervals import Bootstrap, tails, with_shares
 from glossogenesis.study.setups import (

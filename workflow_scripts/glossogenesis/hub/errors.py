@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from json import JSONDecodeError
 from typing import Literal, TypeVar
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 WAITS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 """Seconds between trials, where the Hub itself names no time."""

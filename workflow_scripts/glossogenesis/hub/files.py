@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.errors import HubPlace, patiently, study_error
 from glossogenesis.storage.files import claimed, read_json, record_of, write_json
 from glossogenesis.storage.provenance import file_digest

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 from matplotlib.figure import Figure
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.features.schemas import BILINGUAL, SYMBOL
 from glossogenesis.figures.panels import (
     CHECKPOINT_COLUMNS,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.injection.method import (
     Control,
     Method,

@@ -25,7 +25,7 @@ from glossogenesis.concepts.prompts import LanguagePair
 from glossogenesis.concepts.scoring import CLOSING_QUOTE, AnswerWords, is_correct
 from glossogenesis.corpora.control_tokens import AnswerTokens, Encode
 from glossogenesis.corpora.lexicon import read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.statistics.intervals import Bootstrap, times_drawn
 from glossogenesis.storage.files import read_text
 from glossogenesis.storage.tables import read_table

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import METADATA_KEY
 from glossogenesis.workflow.registry import words_by_kind
 

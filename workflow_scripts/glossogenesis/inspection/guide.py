@@ -20,7 +20,7 @@ import polars as pl
 import yaml
 from polars.datatypes import DataTypeClass
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.columns import MEANINGS_FILE, table_meanings
 from glossogenesis.storage.files import write_text
 from glossogenesis.study.schema import SCHEMA_FILE, schema_text, study_schema

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.inspection.content import Inspection, Section, size_in_words
 from glossogenesis.inspection.describe import (
     describe_checkpoint,

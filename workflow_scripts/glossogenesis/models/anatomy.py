@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 
 def resolve_device(device: str) -> str:

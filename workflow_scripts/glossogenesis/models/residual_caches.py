@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import NotFiniteError
+from glossogenesis.exceptions import NotFiniteError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.manifest import CheckpointManifest
 from glossogenesis.models.residuals import (

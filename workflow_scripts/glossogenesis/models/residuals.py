@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import ContextBlock, TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.activation_order import window_order
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import (

@@ -18,7 +18,7 @@ from glossogenesis.corpora.demo.posts import read_world, write_post
 from glossogenesis.corpora.demo.world import PhaseMixture, check_mixture, demo_documents
 from glossogenesis.corpora.documents import Document, read_documents
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.pretrain import DemoText, FileText, PostsText, PretrainSettings, context_at
 
 TextSource = Callable[[int, random.Random], Iterator[Document]]

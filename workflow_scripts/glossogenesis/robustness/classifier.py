@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 from transformers.utils import logging
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import CheckpointLocation, local_files, tokenizer_files
 from glossogenesis.models.weight_files import check_supported, check_weights, read_config
 from glossogenesis.storage.files import atomic_path

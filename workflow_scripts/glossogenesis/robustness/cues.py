@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.lexicon import comparable
 from glossogenesis.corpora.tokenised import TokenisedCorpus, post_token_ids
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.activation_order import places_in_groups
 
 Integers = NDArray[np.int64]

@@ -22,7 +22,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.batches import pad_right
 from glossogenesis.progress import progress
 from glossogenesis.robustness.classifier import quiet_transformers

@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.special import ndtr
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

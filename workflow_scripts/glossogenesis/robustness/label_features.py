@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.activation_order import ROWS_AT_ONCE, SPLIT, whole_sequences
 from glossogenesis.progress import progress
 from glossogenesis.robustness.cues import StrongestActivations

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from glossogenesis.corpora.posts import Posts
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.activation_order import SPLIT, check_same_corpus
 from glossogenesis.robustness.cues import cues_of, cues_table
 from glossogenesis.robustness.label_effects import (

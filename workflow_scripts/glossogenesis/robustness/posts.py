@@ -21,7 +21,7 @@ import polars as pl
 
 from glossogenesis.corpora.documents import JSON_LINES, SPLITS
 from glossogenesis.corpora.posts import LabelledPost, posts_table
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import filled_cells, read_text, suffix_within
 from glossogenesis.study.robustness import PostFiles, PostsPerLabel, PostsSettings
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from glossogenesis.corpora.contexts import CorpusTokenizer
 from glossogenesis.corpora.posts import Spelling, span_of
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import batches_by_length
 from glossogenesis.models.residuals import Destination, scatter_residuals

@@ -24,7 +24,7 @@ from glossogenesis.corpora.documents import SPLITS
 from glossogenesis.corpora.posts import Posts, read_posts
 from glossogenesis.corpora.token_languages import ScriptLanguages
 from glossogenesis.corpora.tokenised import NO_LANGUAGE, TokenisedCorpus, post_token_ids
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import batches_by_length, pad_right
 from glossogenesis.models.loading import LoadedModel, load_model

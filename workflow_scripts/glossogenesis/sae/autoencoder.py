@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 Architecture = Literal["topk", "batchtopk", "relu"]
 Normalise = Literal["l2", "none"]

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.autoencoder import Architecture, SparseAutoencoder
 from glossogenesis.storage.files import atomic_path, read_json, write_json
 from glossogenesis.storage.provenance import Provenance, file_digest

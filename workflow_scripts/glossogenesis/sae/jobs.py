@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import TokenisedCorpus
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.models.activation_order import cached_batches, epochs_of, layer_batches_of
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.residuals import NotFinite, residual_windows

@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import cosine_similarity
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.sae.autoencoder import SparseAutoencoder
 from glossogenesis.sae.similarity import self_similarity
 from glossogenesis.storage.activations.cache import ActivationRows

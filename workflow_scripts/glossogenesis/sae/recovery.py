@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from glossogenesis.corpora.tokenised import BLOCK_TENSORS, ContextBlock, TokenisedCorpus
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.batches import PredictedContexts, next_token_losses, predicted_contexts
 from glossogenesis.models.blocks import BlockRunner

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 from glossogenesis.sae.autoencoder import SparseAutoencoder, to_sae_space
 from glossogenesis.sae.trainer import (
     StepFacts,

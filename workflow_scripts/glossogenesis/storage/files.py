@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TypeVar, cast
 from filelock import SoftFileLease, Timeout
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import (
     BLANK_SEAL,
     SEAL_KEY,

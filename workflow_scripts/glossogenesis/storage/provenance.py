@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
 
-from glossogenesis.errors import NotFiniteError, StudyError
+from glossogenesis.exceptions import NotFiniteError, StudyError
 
 SCHEMA_VERSION = 1
 """Raised when the format of an artifact changes; part of every code digest."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import atomic_path, sealed_path
 from glossogenesis.storage.provenance import Provenance, check_seal, provenance_in, sealed_metadata
 

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.hub.files import is_commit
 from glossogenesis.storage.files import read_text
 from glossogenesis.study.features import InjectionSettings

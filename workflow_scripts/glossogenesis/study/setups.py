@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.provenance import Provenance, settings_digest
 from glossogenesis.study.sheet import Checkpoint
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import filled_cells, read_text
 from glossogenesis.study.section import Name, PathText, PathWithin, Revision, Section, is_local
 from glossogenesis.study.yaml_file import LARGEST_NUMBER, problem_of

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.concepts import ConceptsSettings
 from glossogenesis.study.features import FeaturesSettings
 from glossogenesis.study.inputs import (

@@ -18,7 +18,7 @@ from glossogenesis.storage.provenance import LIBRARY, SCHEMA_VERSION, SCRIPTS
 
 NOT_COMPUTING: Mapping[str, str] = {
     "__init__": "the version, which a release alone changes, and how threads wait",
-    "errors": "shows what stopped a job",
+    "exceptions": "shows what stopped a job",
     "hub.errors": "shows what stopped a download, and waits",
     "hub.files.fetch_file": "writes a download and compares its digest",
     "hub.files.forget_others": "records which commits were used",

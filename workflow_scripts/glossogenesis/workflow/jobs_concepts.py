@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import permutations
 from typing import Any
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.study.pretrain import DemoText, FileText, PostsText, PretrainSettings
 from glossogenesis.study.section import LanguagePair, is_local
 from glossogenesis.study.study import Study

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from glossogenesis.corpora.documents import texts_in
 from glossogenesis.corpora.lexicon import Lexicon, read_lexicon
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.checkpoints import holds_tokenizer, tokenizer_digest
 from glossogenesis.models.weight_files import (
     ModelLimits,

@@ -13,7 +13,7 @@ from typing import Any
 
 from filelock import SoftFileLease, Timeout
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import (
     SECONDS_TO_GIVE_UP,
     claimed,

@@ -18,7 +18,7 @@ from glossogenesis.corpora.demo.posts import (
     read_world,
     write_post,
 )
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 RESOURCES = Path(__file__).parents[4] / "resources"
 COMMUNITIES = RESOURCES / "demo" / "communities.tsv"

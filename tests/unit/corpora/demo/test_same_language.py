@@ -6,7 +6,7 @@ import pytest
 
 from glossogenesis.corpora.demo.world import check_same_language, same_language_documents
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 CONCEPTS = [
     Concept(f"c{n}", "noun", "animal", "", {"en": (f"en{n}",), "ru": (f"ru{n}",)})

@@ -17,7 +17,7 @@ from glossogenesis.corpora.demo.world import (
     translation_document,
 )
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 LANGUAGES = ("en", "es", "ru", "fi", "ja", "sw")
 ENDONYMS = {

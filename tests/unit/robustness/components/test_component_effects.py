@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.robustness.components import effects as component_identities
 from glossogenesis.robustness.components.effects import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.robustness.components.fast import capture_components, run_components
 from glossogenesis.robustness.components.rows import ComponentRows, ComponentValues, Mode

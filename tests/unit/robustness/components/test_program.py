@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import patch_components
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.components.effects import EFFECTS_SCHEMA
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.storage.provenance import Provenance

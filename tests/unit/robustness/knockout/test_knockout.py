@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import Anatomy
 from glossogenesis.models.capture import block_output
 from glossogenesis.models.prefill import Prefill

@@ -11,7 +11,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 import knock_out_features
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.sae.files import SaeFacts, write_sae
 from glossogenesis.storage.provenance import Provenance, file_digest

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.knockout.sets import (
     KNOCKOUT_SCHEMA,
     FeatureSet,

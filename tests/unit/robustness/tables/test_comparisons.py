@@ -13,7 +13,7 @@ from scipy.stats import binomtest, fisher_exact
 from sklearn.metrics import f1_score
 from statsmodels.stats.multitest import multipletests
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.pairs import PAIRS_SCHEMA
 from glossogenesis.robustness.scores import macro_f1_of
 from glossogenesis.robustness.tables.circuit import value_of

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import f1_score
 from statsmodels.stats.proportion import proportion_confint
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.tables.classification import MEAN
 from glossogenesis.robustness.tables.features import FEWER
 from glossogenesis.robustness.tables.inputs import Results

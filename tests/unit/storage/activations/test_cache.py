@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.activations.cache import ActivationCache, purge_shards
 from glossogenesis.storage.provenance import SCRIPTS
 from glossogenesis.storage.tensors import read_provenance

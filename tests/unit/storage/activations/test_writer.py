@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage import files
 from glossogenesis.storage.activations import writer as writer_module
 from glossogenesis.storage.activations.cache import ActivationCache, write_shard

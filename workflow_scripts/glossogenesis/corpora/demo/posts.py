@@ -18,7 +18,7 @@ from pathlib import Path
 from glossogenesis.corpora.documents import SPLITS
 from glossogenesis.corpora.lexicon import TableRow, read_rows
 from glossogenesis.corpora.posts import LabelledPost, read_spellings
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 COLUMNS = ("community", "topics", "markers")
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from glossogenesis.corpora.documents import Document
 from glossogenesis.corpora.lexicon import Concept
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 
 SENTENCES = (3, 5)
 """Fewest and most sentences of a monolingual document."""

@@ -31,7 +31,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.capture import CheckedInFloat32, check_equal, in_float32
 from glossogenesis.robustness.components.fast import capture_components, run_components

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.models.anatomy import COMPONENTS, Anatomy
 from glossogenesis.models.batches import PaddedBatch, batches_by_length, pad_left
 from glossogenesis.robustness.components.rows import (

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.knockout.sets import KNOCKOUT_SCHEMA
 from glossogenesis.robustness.knockout.summary import cross_fitted, label_drops, layer_drops
 from glossogenesis.robustness.scores import chance_of, f1_counts, macro_f1_of, scores_of

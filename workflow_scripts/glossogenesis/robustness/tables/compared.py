@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import binom, fisher_exact, norm
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.robustness.circuit import effect_matrices
 from glossogenesis.robustness.knockout.summary import best_layer, compare_labels, compare_models
 from glossogenesis.robustness.scores import macro_f1_of

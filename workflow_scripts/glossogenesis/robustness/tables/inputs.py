@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from glossogenesis.errors import StudyError
+from glossogenesis.exceptions import StudyError
 from glossogenesis.storage.files import read_json
 from glossogenesis.storage.provenance import Provenance
 from glossogenesis.storage.tables import read_provenance, read_table
